@@ -1,0 +1,33 @@
+import { pino } from 'pino'
+
+/**
+ * Structured logs, one JSON object a line, on standard error. Levels: `error` (none in a healthy system: somebody must
+ * act), `warn` (worked around, look when you can), `info` (a life event), `debug`.
+ */
+export interface Logger {
+  error(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  info(fields: object, message: string): void
+  debug(fields: object, message: string): void
+  child(fields: object): Logger
+}
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'silent'
+
+/** Keys whose values are blanked whatever is logged: the last line of defence behind `Secret`. */
+const BLANKED = ['authorization', 'access_token', 'refresh_token', 'subject_token', 'client_secret', 'token']
+
+export function createLogger(name: string, level: LogLevel): Logger {
+  return pino(
+    {
+      name,
+      level,
+      base: { name },
+      redact: { paths: BLANKED.flatMap(key => [key, `*.${key}`]), censor: '[secret]' },
+      timestamp: pino.stdTimeFunctions.isoTime,
+    },
+    pino.destination({ fd: 2, sync: true }),
+  )
+}
+
+export const silentLogger: Logger = createLogger('silent', 'silent')

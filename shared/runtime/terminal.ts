@@ -1,0 +1,15 @@
+import { stderr, stdout } from 'node:process'
+
+/** Where commands talk to people: results on `out`, everything else on `err`. */
+export interface Terminal {
+  out(text: string): void
+  err(text: string): void
+  /** True when a person watches, so that a progress line may redraw itself. */
+  readonly interactive: boolean
+}
+
+export const systemTerminal: Terminal = {
+  out: text => void stdout.write(text),
+  err: text => void stderr.write(text),
+  interactive: Boolean(stdout.isTTY),
+}
