@@ -1,0 +1,72 @@
+import { createHash } from 'node:crypto'
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { type Did, formatDid } from '../../shared/domain/names.ts'
+
+/**
+ * Where a replica lives at its RSE (lfn2pfn): decided once, when the replica's row is made (facts/rules.md, "Paths").
+ * All names were checked by `shared/domain/names.ts`: legal ASCII without `~`, dot segments or empty segments.
+ */
+export type Layout = 'dataset' | 'identity' | 'hash'
+
+/** Absolute below the RSE's prefix, without trailing slashes: `{top: '/foo/ds', directory: '/foo/ds/raw', name: 'f.root'}`. */
+export interface ReplicaPath {
+  /** The directory that tokens are asked for: the dataset's, or the file's own where the layout knows no datasets. */
+  top: string
+  directory: string
+  /** The last segment. */
+  name: string
+}
+
+/**
+ * `dataset` is undefined for a file in no dataset. Under the layout `dataset` two files share a path only if they are of one
+ * dataset and their names differ by the leading slash alone (`a`, `/a`): the store refuses the second (PATH_TAKEN).
+ */
+export function replicaPath(layout: Layout, file: Did, dataset?: Did): ReplicaPath {
+  switch (layout) {
+    case 'dataset':
+      return datasetPath(file, dataset)
+    case 'identity':
+      return pathOf([file.scope], segmentsOf(file.name))
+    case 'hash':
+      return hashPath(file)
+  }
+}
+
+/** `~` is legal in no name: it stands for a slash, for "no dataset", and before the scope of a file from another scope. */
+function datasetPath(file: Did, dataset: Did | undefined): ReplicaPath {
+  const top = `/${dataset?.scope ?? file.scope}/${dataset?.name.replaceAll('/', '~') ?? '~'}`
+  const foreign = dataset !== undefined && dataset.scope !== file.scope ? [`~${file.scope}`] : []
+  const { directory, name } = pathOf(foreign, segmentsOf(file.name))
+  return { top, directory: `${top}${directory}`, name }
+}
+
+function hashPath(file: Did): ReplicaPath {
+  const md5 = createHash('md5').update(formatDid(file)).digest('hex')
+  const personal = file.scope.startsWith('user') || file.scope.startsWith('group')
+  const scope = personal ? file.scope.split('.') : [file.scope]
+  return pathOf([...scope, md5.slice(0, 2), md5.slice(2, 4)], segmentsOf(file.name))
+}
+
+function segmentsOf(name: string): string[] {
+  return (name.startsWith('/') ? name.slice(1) : name).split('/')
+}
+
+function pathOf(above: readonly string[], file: readonly string[]): ReplicaPath {
+  const directory = [...above, ...file.slice(0, -1)].map(segment => `/${segment}`).join('')
+  return { top: directory, directory, name: file.at(-1) ?? '' }
+}
+
+/**
+ * The URL of a replica: `protocolUrl` is where the RSE's prefix begins (`https://host:1094/exp`), each segment below it is
+ * percent-encoded. Throws 400 PATH_INVALID on empty and dot segments (an imported path has not been through the name rules).
+ */
+export function replicaUrl(protocolUrl: string, directory: string, name: string): string {
+  const below = directory.startsWith('/') ? directory.slice(1) : directory
+  const segments = below === '' ? [name] : [...below.split('/'), name]
+  const wrong = segments.find(segment => segment === '' || segment === '.' || segment === '..')
+  if (wrong !== undefined) {
+    const path = JSON.stringify(`${directory}/${name}`)
+    throw new WaybillError('PATH_INVALID', `the path ${path} has an empty or dot segment`, { status: 400 })
+  }
+  return `${protocolUrl.replace(/\/+$/, '')}/${segments.map(encodeURIComponent).join('/')}`
+}

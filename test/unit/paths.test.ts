@@ -1,0 +1,96 @@
+import { expect } from 'chai'
+import fc from 'fast-check'
+import { type Layout, replicaPath, replicaUrl } from '../../server/storages/paths.ts'
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { checkName, type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
+
+/** [layout, file, dataset, top, directory below top, name] */
+const TABLE: [Layout, string, string | undefined, string, string, string][] = [
+  ['dataset', 'foo:bar', 'foo:ds', '/foo/ds', '', 'bar'],
+  ['dataset', 'foo:run/1/bar', 'foo:ds', '/foo/ds', '/run/1', 'bar'],
+  ['dataset', 'cms:/store/x.root', 'cms:/A/B/RAW', '/cms/~A~B~RAW', '/store', 'x.root'],
+  ['dataset', 'raw:run/bar', 'foo:ds', '/foo/ds', '/~raw/run', 'bar'],
+  ['dataset', 'foo:run/bar', undefined, '/foo/~', '/run', 'bar'],
+  ['identity', 'foo:bar', 'foo:ds', '/foo', '', 'bar'],
+  ['identity', 'cms:/store/data/x.root', undefined, '/cms/store/data', '', 'x.root'],
+  // facts/rules.md, "Paths"
+  ['hash', 'foo:bar', undefined, '/foo/4e/99', '', 'bar'],
+  ['hash', 'user.foo:bar', 'foo:ds', '/user/foo/13/7f', '', 'bar'],
+]
+
+const segment = fc
+  .string({ unit: fc.constantFrom(...'ab0.-_'), minLength: 1, maxLength: 3 })
+  .filter(text => checkName('did', text) === undefined)
+const didName = fc
+  .tuple(fc.constantFrom('', '/'), fc.array(segment, { minLength: 1, maxLength: 3 }))
+  .map(([slash, segments]) => slash + segments.join('/'))
+const did: fc.Arbitrary<Did> = fc.record({ scope: fc.constantFrom('a', 'b', 'a.b'), name: didName })
+
+describe('replica paths', () => {
+  for (const [layout, file, dataset, top, below, name] of TABLE) {
+    it(`${layout}: ${file} of ${dataset} -> ${top}${below}/${name}`, () => {
+      const path = replicaPath(layout, parseDid(file), dataset === undefined ? undefined : parseDid(dataset))
+      expect(path).to.deep.equal({ top, directory: top + below, name })
+    })
+  }
+
+  it('dataset: no two files share a path, but for a leading slash in the name of the same file in the same dataset', () => {
+    const placed = fc.tuple(did, fc.option(did, { nil: undefined }))
+    const identity = ([file, dataset]: [Did, Did | undefined]): string =>
+      [file.scope, file.name.replace(/^\//, ''), dataset === undefined ? '' : formatDid(dataset)].join('|')
+    fc.assert(
+      fc.property(placed, placed, (one, other) => {
+        expect(written(one) === written(other)).to.equal(identity(one) === identity(other))
+      }),
+      { numRuns: 3000 },
+    )
+    const dataset = parseDid('foo:ds')
+    expect(written([parseDid('foo:/bar'), dataset])).to.equal(written([parseDid('foo:bar'), dataset]))
+  })
+
+  it("dataset: no dataset's top contains another's, and every file stands below the top of its dataset", () => {
+    fc.assert(
+      fc.property(did, did, did, (file, one, other) => {
+        const path = replicaPath('dataset', file, one)
+        expect(`${path.directory}/`.startsWith(`${path.top}/`)).to.equal(true)
+        fc.pre(formatDid(one) !== formatDid(other))
+        expect(`${replicaPath('dataset', file, other).top}/`.startsWith(`${path.top}/`)).to.equal(false)
+        expect(`${replicaPath('dataset', file).top}/`.startsWith(`${path.top}/`)).to.equal(false)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})
+
+const written = ([file, dataset]: [Did, Did | undefined]): string => {
+  const { directory, name } = replicaPath('dataset', file, dataset)
+  return `${directory}/${name}`
+}
+
+describe('replica URLs', () => {
+  const urls: [protocolUrl: string, directory: string, name: string, url: string][] = [
+    ['https://h:1094/exp', '/foo/~A~B', 'bar', 'https://h:1094/exp/foo/~A~B/bar'],
+    ['https://h:1094/exp/', 'foo', 'bar', 'https://h:1094/exp/foo/bar'],
+    ['https://h:1094/', '/', 'bar', 'https://h:1094/bar'],
+    ['https://h/exp', '', 'bar', 'https://h/exp/bar'],
+    ['https://h/exp', '/a b/c#d', '50%?\u00e9', 'https://h/exp/a%20b/c%23d/50%25%3F%C3%A9'],
+  ]
+  for (const [protocolUrl, directory, name, url] of urls) {
+    it(url, () => expect(replicaUrl(protocolUrl, directory, name)).to.equal(url))
+  }
+
+  for (const [directory, name] of [
+    ['/a/../b', 'c'],
+    ['/a/./b', 'c'],
+    ['/a//b', 'c'],
+    ['/a/', 'c'],
+    ['/a', '..'],
+    ['/a', ''],
+  ] as const) {
+    it(`refuses ${directory} + ${JSON.stringify(name)}`, () => {
+      expect(() => replicaUrl('https://h/exp', directory, name))
+        .to.throw(WaybillError)
+        .with.property('code', 'PATH_INVALID')
+    })
+  }
+})
