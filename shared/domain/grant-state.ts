@@ -1,0 +1,58 @@
+import type { StateMachine } from './state-machine.ts'
+
+/**
+ * WANTED: no token yet. LIVE: an access token that may be used. RENEWING: it needs an exchange or a refresh, or somebody is
+ * at it. HELD: the issuer or a storage refused it. REVOKED and EXPIRED are ends.
+ */
+export type GrantState = 'WANTED' | 'LIVE' | 'RENEWING' | 'HELD' | 'REVOKED' | 'EXPIRED'
+export type GrantEvent = 'mint' | 'renew' | 'need' | 'refuse' | 'release' | 'revoke' | 'expire'
+
+export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
+  WANTED: { mint: ['LIVE', 'RENEWING'], refuse: 'HELD', revoke: 'REVOKED' },
+  LIVE: { need: 'RENEWING', mint: 'LIVE', renew: 'LIVE', refuse: 'HELD', revoke: 'REVOKED', expire: 'EXPIRED' },
+  RENEWING: { renew: 'LIVE', mint: ['LIVE', 'RENEWING'], refuse: 'HELD', revoke: 'REVOKED', expire: 'EXPIRED' },
+  HELD: { release: 'WANTED', revoke: 'REVOKED', expire: 'EXPIRED' },
+  REVOKED: {},
+  EXPIRED: { release: 'WANTED' },
+}
+
+export type GrantPurpose = 'read' | 'write' | 'clean-up' | 'delete' | 'stage' | 'list'
+
+/** always: the worker pool exchanges each grant once. when-needed: only for autonomy. never: the server re-mints. */
+export type ExchangeMode = 'always' | 'when-needed' | 'never'
+
+export interface GrantFacts {
+  readonly state: GrantState
+  /** Number of tokens it has had; 0: none yet. */
+  readonly generation: number
+  readonly exchanged: boolean
+  readonly hasRefreshToken: boolean
+  /** Of the access token, epoch ms. */
+  readonly expiresAt: number
+  readonly lifetimeMs: number
+}
+
+export type GrantStep = 'mint' | 'exchange' | 'refresh' | 'none'
+
+/**
+ * What a grant needs before it can be used for an operation that wants `lifeMs` of token. The server mints, the workers
+ * exchange and refresh. `autonomyMs`: how long the pool must be able to work without the server.
+ */
+export function grantStep(
+  grant: GrantFacts,
+  mode: ExchangeMode,
+  autonomyMs: number,
+  lifeMs: number,
+  now: number,
+): GrantStep {
+  if (grant.state === 'HELD' || grant.state === 'REVOKED') return 'none'
+  if (grant.generation === 0 || grant.state === 'WANTED' || grant.state === 'EXPIRED') return 'mint'
+  // A token shorter than what is asked for is as good as it gets while it is fresh: half its life must be left.
+  const wanted = Math.min(lifeMs, grant.lifetimeMs / 2)
+  const alive = grant.expiresAt - now > wanted
+  const exchanges = mode === 'always' || (mode === 'when-needed' && autonomyMs > grant.lifetimeMs)
+  if (!exchanges) return alive ? 'none' : 'mint'
+  if (!grant.exchanged) return grant.expiresAt > now ? 'exchange' : 'mint'
+  if (alive) return 'none'
+  return grant.hasRefreshToken ? 'refresh' : 'mint'
+}
