@@ -1,0 +1,206 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { systemClock } from '../../shared/runtime/clock.ts'
+
+/** A real XRootD with HTTP, third-party copies and SciTokens authorization, for tests: facts/http-tpc.md section 9. */
+export interface XrootdOptions {
+  /** Where it keeps everything. Its parents must be open to the user xrootd (mode 0711 or wider): it doesn't run as root. */
+  readonly directory: string
+  /** Default: one that is free. */
+  readonly port?: number
+  /** PEM files: the CA that all test servers' certificates come from, and this server's certificate and key (for `localhost`). */
+  readonly ca: string
+  readonly certificate: string
+  readonly key: string
+  /** The issuer whose tokens it takes, exactly as in their `iss`. https only. */
+  readonly issuer: string
+  /** Besides `https://localhost:PORT` and the `any` audience of the WLCG profile. */
+  readonly audiences?: readonly string[]
+  /** What it can compute, its default first. Default: adler32, md5. */
+  readonly checksums?: readonly string[]
+  /** More lines for its configuration. */
+  readonly configuration?: readonly string[]
+}
+
+export interface Xrootd {
+  /** `https://localhost:PORT/exp`: where the tokens' paths begin. */
+  readonly url: string
+  /** `https://localhost:PORT` */
+  readonly audience: string
+  /** The directory behind `url`. */
+  readonly dataDirectory: string
+  /** All that it has written to its log since it was started. */
+  log(): Promise<string>
+  /** Ends it and all its children. It can be started again in the same directory, with its data. */
+  stop(): Promise<void>
+}
+
+const USER = 'xrootd'
+const BASE_PATH = '/exp'
+const SYSTEM_BUNDLE = '/etc/ssl/certs/ca-certificates.crt'
+const START_DEADLINE_MS = 20_000
+const STOP_DEADLINE_MS = 5_000
+
+/**
+ * Resolves when it takes requests; throws with the end of its log when it doesn't within 20 s.
+ *
+ * What it takes to run (seen on 5.5.3):
+ * - It refuses to run as root, and a key that others may read: it gets copies that belong to its user.
+ * - Its token library asks the issuer by curl, with the system's CA bundle and no way to name another: it sees a bundle with
+ *   the test CA, bound over the system's in a mount namespace of its own. The host's stays as it is.
+ * - `xrd.tlsca` is for the remote side of COPY; without it every https peer fails.
+ * - The token library keeps the issuer's keys in XDG_CACHE_HOME: a fresh one, since a test's next issuer has other keys.
+ */
+export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
+  const port = options.port ?? (await freePort())
+  const audience = `https://localhost:${port}`
+  const paths = pathsIn(options.directory)
+  await prepare(options, paths, port, audience)
+  const child = launch(paths)
+  const log = (): Promise<string> => readFile(paths.log, 'utf8')
+  try {
+    await initialized(child)
+  } catch (error) {
+    await stop(child)
+    throw new Error(`XRootD did not start in ${options.directory}; its log ends:\n${(await log()).slice(-4000)}`, {
+      cause: error,
+    })
+  }
+  return { url: audience + BASE_PATH, audience, dataDirectory: paths.exported, log, stop: () => stop(child) }
+}
+
+function pathsIn(directory: string) {
+  return {
+    directory,
+    data: join(directory, 'data'),
+    exported: join(directory, 'data', BASE_PATH),
+    admin: join(directory, 'admin'),
+    cache: join(directory, 'cache'),
+    bundle: join(directory, 'bundle.pem'),
+    ca: join(directory, 'ca.pem'),
+    certificate: join(directory, 'host.pem'),
+    key: join(directory, 'host.key'),
+    scitokens: join(directory, 'scitokens.cfg'),
+    configuration: join(directory, 'xrootd.cfg'),
+    log: join(directory, 'xrootd.log'),
+  }
+}
+
+type Paths = ReturnType<typeof pathsIn>
+
+async function prepare(options: XrootdOptions, paths: Paths, port: number, audience: string): Promise<void> {
+  for (const transient of [paths.admin, paths.cache]) await rm(transient, { recursive: true, force: true })
+  for (const directory of [paths.exported, paths.admin, paths.cache]) await mkdir(directory, { recursive: true })
+  const ca = await readFile(options.ca, 'utf8')
+  await writeFile(paths.ca, ca)
+  await writeFile(paths.bundle, `${await readFile(SYSTEM_BUNDLE, 'utf8')}\n${ca}`)
+  await writeFile(paths.certificate, await readFile(options.certificate))
+  await writeFile(paths.key, await readFile(options.key), { mode: 0o600 })
+  const audiences = [audience, 'https://wlcg.cern.ch/jwt/v1/any', ...(options.audiences ?? [])]
+  await writeFile(paths.scitokens, scitokensConfiguration(options.issuer, audiences))
+  await writeFile(paths.configuration, configuration(options, paths, port))
+  await chmod(options.directory, 0o755)
+  execFileSync('chown', ['-R', `${USER}:`, options.directory])
+}
+
+function configuration(options: XrootdOptions, paths: Paths, port: number): string {
+  const checksums = options.checksums ?? ['adler32', 'md5']
+  return [
+    `all.export ${BASE_PATH}`,
+    `oss.localroot ${paths.data}`,
+    `all.adminpath ${paths.admin}`,
+    `all.pidpath ${paths.admin}`,
+    `xrd.port ${port}`,
+    `xrd.protocol XrdHttp:${port} libXrdHttp.so`,
+    `xrd.tls ${paths.certificate} ${paths.key}`,
+    `xrd.tlsca certfile ${paths.ca}`,
+    'http.exthandler xrdtpc libXrdHttpTPC.so',
+    'http.header2cgi Authorization authz',
+    'http.tlsreuse on',
+    'tpc.timeout 20 20',
+    `xrootd.chksum max 4 ${checksums.join(' ')}`,
+    'ofs.authorize 1',
+    `ofs.authlib libXrdAccSciTokens.so config=${paths.scitokens}`,
+    ...(options.configuration ?? []),
+    '',
+  ].join('\n')
+}
+
+function scitokensConfiguration(issuer: string, audiences: readonly string[]): string {
+  return [
+    '[Global]',
+    `audience = ${audiences.join(', ')}`,
+    '[Issuer waybill]',
+    `issuer = ${issuer}`,
+    `base_path = ${BASE_PATH}`,
+    '',
+  ].join('\n')
+}
+
+/** The process is its own group's leader, and dies with this one even if this one is killed. */
+function launch(paths: Paths): ChildProcess {
+  const run = [
+    `mount --bind ${quoted(paths.bundle)} ${SYSTEM_BUNDLE}`,
+    `exec setpriv --reuid=${USER} --regid=${USER} --clear-groups --pdeathsig=KILL xrootd -c ${quoted(paths.configuration)}`,
+  ]
+  const child = spawn('unshare', ['--mount', 'sh', '-ec', run.join('\n')], {
+    cwd: paths.directory,
+    detached: true,
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', HOME: paths.directory, XDG_CACHE_HOME: paths.cache },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const log = createWriteStream(paths.log)
+  for (const stream of [child.stdout, child.stderr]) stream?.pipe(log, { end: false })
+  child.once('close', () => log.end())
+  return child
+}
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+
+/** XRootD's own word that it listens now. */
+async function initialized(child: ChildProcess): Promise<void> {
+  const deadline = new AbortController()
+  const started = new Promise<void>((resolve, reject) => {
+    let seen = ''
+    const look = (chunk: Buffer): void => {
+      seen = (seen + chunk.toString()).slice(-4000)
+      if (/initialization completed/.test(seen)) resolve()
+      if (/initialization failed/.test(seen)) reject(new Error('its initialization failed'))
+    }
+    child.stdout?.on('data', look)
+    child.stderr?.on('data', look)
+    child.once('error', reject)
+    child.once('exit', code => reject(new Error(`it ended with status ${code}`)))
+  })
+  const late = systemClock.sleep(START_DEADLINE_MS, deadline.signal).then(() => {
+    if (!deadline.signal.aborted) throw new Error(`it said nothing for ${START_DEADLINE_MS} ms`)
+  })
+  try {
+    await Promise.race([started, late])
+  } finally {
+    deadline.abort()
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const exited = new AbortController()
+  child.once('exit', () => exited.abort())
+  process.kill(-child.pid, 'SIGTERM')
+  await systemClock.sleep(STOP_DEADLINE_MS, exited.signal)
+  if (exited.signal.aborted) return
+  process.kill(-child.pid, 'SIGKILL')
+  await systemClock.sleep(STOP_DEADLINE_MS, exited.signal)
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, resolve))
+  const address = server.address()
+  await new Promise(resolve => server.close(resolve))
+  if (address === null || typeof address === 'string') throw new Error('no free port')
+  return address.port
+}
