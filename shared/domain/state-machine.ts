@@ -26,5 +26,5 @@ export function targetsOf<State extends string, Event extends string>(
 ): readonly State[] {
   const next = machine[state][event]
   if (next === undefined) return []
-  return typeof next === 'string' ? [next] : (next as readonly State[])
+  return (typeof next === 'string' ? [next] : next) as readonly State[]
 }

@@ -1,0 +1,29 @@
+import type { Knex } from 'knex'
+import * as catalogue from './0001_catalogue.ts'
+import * as rules from './0002_rules.ts'
+import * as tokens from './0003_tokens.ts'
+import * as transfers from './0004_transfers.ts'
+
+interface Migration {
+  name: string
+  up(knex: Knex): Promise<void>
+}
+
+/** Append only: what was released is never edited. There is no way down but a backup. */
+const MIGRATIONS: readonly Migration[] = [
+  { name: '0001_catalogue', ...catalogue },
+  { name: '0002_rules', ...rules },
+  { name: '0003_tokens', ...tokens },
+  { name: '0004_transfers', ...transfers },
+]
+
+export const migrationSource: Knex.MigrationSource<Migration> = {
+  getMigrations: async () => [...MIGRATIONS],
+  getMigrationName: migration => migration.name,
+  getMigration: async migration => ({
+    up: migration.up,
+    down: async () => {
+      throw new Error('migrations only go up: restore a backup instead')
+    },
+  }),
+}

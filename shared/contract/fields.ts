@@ -1,0 +1,116 @@
+import { z } from 'zod'
+import { checkName, type NameKind, parseDid } from '../domain/names.ts'
+
+/** Fields that several rooms share. Every one is checked here, so that a handler only sees good values. */
+
+function named(kind: NameKind, example: string) {
+  return z
+    .string()
+    .max(300)
+    .superRefine((value, context) => {
+      const reason = checkName(kind, value)
+      if (reason !== undefined) context.addIssue({ code: 'custom', message: reason })
+    })
+    .meta({ example })
+}
+
+export const voName = named('vo', 'exp')
+export const scopeName = named('scope', 'exp')
+export const didName = named('did', 'run1/raw')
+export const accountName = named('account', 'alice')
+export const rseName = named('rse', 'SITE-A')
+export const attributeKey = named('attribute', 'country')
+export const activity = named('activity', 'Production')
+
+/** `scope:name`, kept as text on the wire. */
+export const did = z
+  .string()
+  .max(300)
+  .superRefine((value, context) => {
+    try {
+      parseDid(value)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) })
+    }
+  })
+  .meta({ example: 'exp:run1' })
+
+export const id = z.coerce.number().int().positive().max(Number.MAX_SAFE_INTEGER).meta({ example: 17 })
+/** Epoch milliseconds. */
+export const time = z.number().int().nonnegative().meta({ example: 1_795_000_000_000 })
+export const bytes = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
+
+export const adler32 = z
+  .string()
+  .regex(/^[0-9a-fA-F]{1,8}$/, 'adler32 is 8 hexadecimal digits')
+  .transform(value => value.toLowerCase().padStart(8, '0'))
+  .meta({ example: '03da0195' })
+export const md5 = z
+  .string()
+  .regex(/^[0-9a-fA-F]{32}$/, 'md5 is 32 hexadecimal digits')
+  .transform(value => value.toLowerCase())
+
+/** An absolute path at a storage: no empty or dot segments, no trailing slash, only characters that need no thought. */
+export const storagePath = z
+  .string()
+  .max(1000)
+  .regex(
+    /^(\/[A-Za-z0-9._~+=@,-]+)+$/,
+    'a path is absolute, e.g. /data/run1, without empty segments or a trailing slash',
+  )
+  .refine(value => !value.split('/').some(segment => segment === '.' || segment === '..'), 'dot segments are refused')
+  .meta({ example: '/data/run1' })
+
+export const didType = z.enum(['FILE', 'DATASET', 'CONTAINER'])
+export const transferState = z.enum([
+  'WAITING',
+  'QUEUED',
+  'CLAIMED',
+  'STAGING',
+  'COPYING',
+  'SETTLING',
+  'ARCHIVING',
+  'DONE',
+  'FAILED',
+  'CANCELLED',
+])
+export const ruleState = z.enum(['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'])
+export const replicaState = z.enum([
+  'AVAILABLE',
+  'UNAVAILABLE',
+  'COPYING',
+  'BEING_DELETED',
+  'BAD',
+  'TEMPORARY_UNAVAILABLE',
+])
+
+/** A public key that tokens are sealed to: they never stand in clear in an answer. P-256 only. */
+export const publicKey = z.strictObject({
+  kty: z.literal('EC'),
+  crv: z.literal('P-256'),
+  x: z.string().max(64),
+  y: z.string().max(64),
+})
+
+/** Lists are read a page at a time: `next` is the `cursor` of the following page, absent on the last. */
+export const pageQuery = {
+  cursor: z.string().max(400).optional(),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+}
+export function page<T extends z.ZodType>(item: T) {
+  return z.object({ items: z.array(item), next: z.string().optional() })
+}
+
+export const empty = z.object({})
+
+/** RFC 9457. `code` is stable; `field` is what is at fault; `id` stands in the server's log. */
+export const problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  code: z.string(),
+  detail: z.string(),
+  field: z.string().optional(),
+  errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
+  id: z.string(),
+})

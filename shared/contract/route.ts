@@ -1,0 +1,58 @@
+import type { z } from 'zod'
+
+/**
+ * Who may call: `public` without a token; `anyone` with any known identity; `manager` with an account; `admin` and `worker`
+ * as configured at the server.
+ */
+export type Role = 'public' | 'anyone' | 'manager' | 'admin' | 'worker'
+
+/** One row of the route table. Validation, OpenAPI, documentation, client and command line all come from it. */
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  /** Path parameters in braces: `/v1/rules/{id}`. */
+  readonly path: string
+  readonly role: Role
+  readonly tag: string
+  readonly summary: string
+  readonly description?: string
+  readonly params?: z.ZodObject
+  readonly query?: z.ZodObject
+  readonly body?: z.ZodType
+  readonly answer: z.ZodType
+  readonly status: 200 | 201 | 202
+  /** Takes an `Idempotency-Key`: the same key and body again get the same answer, and nothing is done twice. */
+  readonly idempotent?: boolean
+}
+
+/** Keeps the literal types of a row. */
+export function route<const R extends Route>(definition: R): R {
+  return definition
+}
+
+type Input<T> = T extends z.ZodType ? z.input<T> : undefined
+type Output<T> = T extends z.ZodType ? z.output<T> : undefined
+type Part<R extends Route, Key extends 'params' | 'query' | 'body'> = R extends { readonly [k in Key]: infer T }
+  ? T
+  : undefined
+
+/** What a handler gets: parsed. */
+export type Received<R extends Route> = {
+  readonly params: Output<Part<R, 'params'>>
+  readonly query: Output<Part<R, 'query'>>
+  readonly body: Output<Part<R, 'body'>>
+}
+
+type Given<Key extends string, T> = T extends z.ZodType
+  ? Record<string, never> extends z.input<T>
+    ? { readonly [k in Key]?: Input<T> }
+    : { readonly [k in Key]: Input<T> }
+  : unknown
+
+/** What a caller gives: before defaults are filled in. */
+export type Call<R extends Route> = Given<'params', Part<R, 'params'>> &
+  Given<'query', Part<R, 'query'>> &
+  Given<'body', Part<R, 'body'>>
+
+export type Answer<R extends Route> = z.output<R['answer']>
+/** What a handler returns. */
+export type Reply<R extends Route> = z.input<R['answer']>

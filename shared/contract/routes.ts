@@ -1,0 +1,18 @@
+import type { Route } from './route.ts'
+import { catalogueRoutes } from './routes/catalogue.ts'
+import { peopleRoutes } from './routes/people.ts'
+import { ruleRoutes } from './routes/rules.ts'
+import { storageRoutes } from './routes/storages.ts'
+import { workerRoutes } from './routes/worker.ts'
+
+/** THE route table. A new row needs a handler (`server/api.ts` does not compile without) and nothing else. */
+export const ROUTES = {
+  ...storageRoutes,
+  ...catalogueRoutes,
+  ...ruleRoutes,
+  ...peopleRoutes,
+  ...workerRoutes,
+} as const satisfies Record<string, Route>
+
+export type Routes = typeof ROUTES
+export type RouteName = keyof Routes

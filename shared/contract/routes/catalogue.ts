@@ -1,0 +1,154 @@
+import { z } from 'zod'
+import {
+  adler32,
+  bytes,
+  did,
+  didName,
+  didType,
+  md5,
+  page,
+  pageQuery,
+  replicaState,
+  rseName,
+  scopeName,
+  storagePath,
+  time,
+} from '../fields.ts'
+import { route } from '../route.ts'
+
+const tag = 'Catalogue'
+const didParams = z.object({ scope: scopeName, name: didName })
+
+export const didAnswer = z.object({
+  did,
+  type: didType,
+  bytes: z.number(),
+  files: z.number(),
+  adler32: z.string().optional(),
+  md5: z.string().optional(),
+  open: z.boolean(),
+  account: z.string(),
+  createdAt: time,
+})
+
+const checksums = { adler32: adler32.optional(), md5: md5.optional() }
+const registered = z.object({ files: z.number(), created: z.number(), attached: z.number() })
+
+export const replicaAnswer = z.object({
+  did,
+  rse: rseName,
+  state: replicaState,
+  bytes: z.number(),
+  adler32: z.string().optional(),
+  md5: z.string().optional(),
+  url: z.string(),
+  locks: z.number(),
+})
+
+export const catalogueRoutes = {
+  addDids: route({
+    method: 'POST',
+    path: '/v1/dids',
+    role: 'manager',
+    tag,
+    summary: 'Make datasets and containers',
+    description: 'A scope is made with its first DID and belongs to the VO of the account.',
+    body: z.strictObject({
+      dids: z
+        .array(z.strictObject({ did, type: z.enum(['DATASET', 'CONTAINER']) }))
+        .min(1)
+        .max(10_000),
+    }),
+    answer: z.object({ created: z.number() }),
+    status: 201,
+    idempotent: true,
+  }),
+  listDids: route({
+    method: 'GET',
+    path: '/v1/dids',
+    role: 'anyone',
+    tag,
+    summary: 'List DIDs of a scope',
+    query: z.strictObject({
+      scope: scopeName,
+      prefix: z.string().max(250).optional().describe('only names that begin so'),
+      type: didType.optional(),
+      ...pageQuery,
+    }),
+    answer: page(didAnswer),
+    status: 200,
+  }),
+  getDid: route({
+    method: 'GET',
+    path: '/v1/dids/{scope}/{name}',
+    role: 'anyone',
+    tag,
+    summary: 'Show a DID',
+    params: didParams,
+    answer: didAnswer,
+    status: 200,
+  }),
+  setOpen: route({
+    method: 'PATCH',
+    path: '/v1/dids/{scope}/{name}',
+    role: 'manager',
+    tag,
+    summary: 'Open or close a dataset or container',
+    params: didParams,
+    body: z.strictObject({ open: z.boolean() }),
+    answer: didAnswer,
+    status: 200,
+  }),
+  attach: route({
+    method: 'POST',
+    path: '/v1/dids/{scope}/{name}/contents',
+    role: 'manager',
+    tag,
+    summary: 'Attach files to a dataset, or datasets and containers to a container',
+    params: didParams,
+    body: z.strictObject({ dids: z.array(did).min(1).max(10_000) }),
+    answer: z.object({ attached: z.number() }),
+    status: 200,
+  }),
+  listContents: route({
+    method: 'GET',
+    path: '/v1/dids/{scope}/{name}/contents',
+    role: 'anyone',
+    tag,
+    summary: 'List what a dataset or container holds',
+    params: didParams,
+    query: z.strictObject(pageQuery),
+    answer: page(didAnswer),
+    status: 200,
+  }),
+  registerReplicas: route({
+    method: 'POST',
+    path: '/v1/replicas',
+    role: 'manager',
+    tag,
+    summary: 'Register files that lie at a storage, and attach them to a dataset',
+    description:
+      'Files that are not known yet are made; known ones must agree in size and checksums. Without `path` the layout of the storage says where a file lies.',
+    body: z.strictObject({
+      rse: rseName,
+      dataset: did.optional().describe('made if it is not there'),
+      files: z
+        .array(z.strictObject({ did, bytes, ...checksums, path: storagePath.optional() }))
+        .min(1)
+        .max(10_000),
+    }),
+    answer: registered,
+    status: 201,
+    idempotent: true,
+  }),
+  listReplicas: route({
+    method: 'GET',
+    path: '/v1/replicas',
+    role: 'anyone',
+    tag,
+    summary: 'List the replicas of a file, or of the files of a dataset',
+    query: z.strictObject({ did, rse: rseName.optional(), state: replicaState.optional(), ...pageQuery }),
+    answer: page(replicaAnswer),
+    status: 200,
+  }),
+}

@@ -1,0 +1,184 @@
+import { z } from 'zod'
+import { attributeKey, empty, rseName, storagePath, voName } from '../fields.ts'
+import { route } from '../route.ts'
+
+const tag = 'Storages'
+const url = z
+  .url({ protocol: /^https$/, error: 'a storage is reached by https://host[:port]' })
+  .max(300)
+  .refine(value => new URL(value).pathname === '/' && !/[?#@]/.test(value), 'only https://host[:port], without a path')
+  .transform(value => value.replace(/\/$/, ''))
+  .meta({ example: 'https://xrootd.site-a.example.org:1094' })
+
+export const protocol = z.strictObject({
+  url,
+  priority: z.number().int().min(0).max(100).default(0),
+  canPull: z.boolean().default(true).describe('takes COPY with Source'),
+  canPush: z.boolean().default(true).describe('takes COPY with Destination'),
+  freshConnections: z.boolean().default(false).describe('a new connection for each COPY (needed by some XRootD 5)'),
+  redirectHosts: z
+    .array(z.string().max(255))
+    .max(50)
+    .default([])
+    .describe("hosts that redirects may go to; empty: the storage host's parent domain"),
+})
+
+const attributeValue = z.union([z.string().max(255), z.number(), z.boolean()])
+const limits = {
+  maxInbound: z.number().int().min(0).max(100_000),
+  maxOutbound: z.number().int().min(0).max(100_000),
+}
+const availability = {
+  availabilityRead: z.boolean(),
+  availabilityWrite: z.boolean(),
+  availabilityDelete: z.boolean(),
+}
+
+export const rse = z.object({
+  name: rseName,
+  vo: voName,
+  prefix: z.string(),
+  basePath: z.string(),
+  audience: z.string(),
+  layout: z.enum(['dataset', 'identity', 'hash']),
+  checksum: z.enum(['adler32', 'md5']),
+  ...availability,
+  ...limits,
+  attributes: z.record(z.string(), attributeValue),
+  protocols: z.array(protocol),
+})
+
+const rseParams = z.object({ rse: rseName })
+const attributeParams = z.object({ rse: rseName, key: attributeKey })
+const linkParams = z.object({ source: rseName, destination: rseName })
+
+const distance = z.object({
+  source: rseName,
+  destination: rseName,
+  distance: z.number().int(),
+  maxActive: z.number().int(),
+})
+
+export const storageRoutes = {
+  addRse: route({
+    method: 'POST',
+    path: '/v1/rses',
+    role: 'admin',
+    tag,
+    summary: 'Add a storage (RSE)',
+    description:
+      'The audience must be of the storage’s own host: a token for another host is never asked for. `basePath` is what the storage puts before the scope paths of the issuer.',
+    body: z.strictObject({
+      name: rseName,
+      vo: voName.optional(),
+      prefix: storagePath.describe('where replicas of this VO live'),
+      basePath: z.union([storagePath, z.literal('/')]).default('/'),
+      audience: z.string().min(1).max(300).optional().describe('default: the URL of the first protocol'),
+      layout: z.enum(['dataset', 'identity', 'hash']).default('dataset'),
+      checksum: z.enum(['adler32', 'md5']).default('adler32'),
+      maxInbound: limits.maxInbound.default(100),
+      maxOutbound: limits.maxOutbound.default(100),
+      attributes: z.record(attributeKey, attributeValue).default({}),
+      protocols: z.array(protocol).min(1).max(10),
+    }),
+    answer: rse,
+    status: 201,
+    idempotent: true,
+  }),
+  listRses: route({
+    method: 'GET',
+    path: '/v1/rses',
+    role: 'anyone',
+    tag,
+    summary: 'List storages, or those that an RSE expression names',
+    query: z.strictObject({ expression: z.string().min(1).max(3000).optional() }),
+    answer: z.object({ items: z.array(rse) }),
+    status: 200,
+  }),
+  getRse: route({
+    method: 'GET',
+    path: '/v1/rses/{rse}',
+    role: 'anyone',
+    tag,
+    summary: 'Show a storage',
+    params: rseParams,
+    answer: rse,
+    status: 200,
+  }),
+  updateRse: route({
+    method: 'PATCH',
+    path: '/v1/rses/{rse}',
+    role: 'admin',
+    tag,
+    summary: 'Change limits or availability of a storage',
+    params: rseParams,
+    body: z.strictObject({ ...limits, ...availability }).partial(),
+    answer: rse,
+    status: 200,
+  }),
+  setAttribute: route({
+    method: 'PUT',
+    path: '/v1/rses/{rse}/attributes/{key}',
+    role: 'admin',
+    tag,
+    summary: 'Set an attribute of a storage',
+    params: attributeParams,
+    body: z.strictObject({ value: attributeValue }),
+    answer: rse,
+    status: 200,
+  }),
+  removeAttribute: route({
+    method: 'DELETE',
+    path: '/v1/rses/{rse}/attributes/{key}',
+    role: 'admin',
+    tag,
+    summary: 'Remove an attribute of a storage',
+    params: attributeParams,
+    answer: rse,
+    status: 200,
+  }),
+  addProtocol: route({
+    method: 'POST',
+    path: '/v1/rses/{rse}/protocols',
+    role: 'admin',
+    tag,
+    summary: 'Add a protocol to a storage, or change the one of the same URL',
+    params: rseParams,
+    body: protocol,
+    answer: rse,
+    status: 201,
+  }),
+  setDistance: route({
+    method: 'PUT',
+    path: '/v1/distances/{source}/{destination}',
+    role: 'admin',
+    tag,
+    summary: 'Make a link between two storages: without a distance there is none',
+    params: linkParams,
+    body: z.strictObject({
+      distance: z.number().int().min(1).max(1000).default(1),
+      maxActive: z.number().int().min(0).max(100_000).default(60),
+    }),
+    answer: distance,
+    status: 200,
+  }),
+  removeDistance: route({
+    method: 'DELETE',
+    path: '/v1/distances/{source}/{destination}',
+    role: 'admin',
+    tag,
+    summary: 'Close a link: queued transfers look for another source',
+    params: linkParams,
+    answer: empty,
+    status: 200,
+  }),
+  listDistances: route({
+    method: 'GET',
+    path: '/v1/distances',
+    role: 'anyone',
+    tag,
+    summary: 'List the links',
+    answer: z.object({ items: z.array(distance) }),
+    status: 200,
+  }),
+}

@@ -1,0 +1,232 @@
+import { z } from 'zod'
+import { adler32, bytes, did, empty, id, md5, publicKey, rseName } from '../fields.ts'
+import { route } from '../route.ts'
+
+const tag = 'Worker'
+const session = id.describe('the session that POST /v1/worker/sessions gave')
+const fence = z.number().int().nonnegative()
+const held = { transfer: id, fence }
+
+/** What a worker must know of a storage to drive it. */
+export const workerStorage = z.object({
+  rse: rseName,
+  canPull: z.boolean(),
+  canPush: z.boolean(),
+  checksum: z.enum(['adler32', 'md5']),
+  freshConnections: z.boolean(),
+  redirectHosts: z.array(z.string()),
+})
+
+export const claimedTransfer = z.object({
+  ...held,
+  kind: z.enum(['copy', 'settle']).describe('settle: an earlier attempt ended unseen; look at the destination first'),
+  did,
+  bytes,
+  adler32: adler32.optional(),
+  md5: md5.optional(),
+  source: z.object({ rse: rseName, url: z.string(), grant: id }),
+  destination: z.object({ rse: rseName, url: z.string(), grant: id }),
+})
+export type ClaimedTransfer = z.output<typeof claimedTransfer>
+export type WorkerStorage = z.output<typeof workerStorage>
+
+export const transferError = z.strictObject({
+  scope: z.enum(['SOURCE', 'DESTINATION', 'TRANSFER', 'TOKEN', 'GENERAL']),
+  phase: z.enum(['PREPARATION', 'TRANSFER', 'FINALIZATION']),
+  code: z.string().regex(/^[A-Z][A-Z_]{2,60}$/),
+  message: z.string().max(1000),
+  retryable: z.boolean(),
+  retryAfterSeconds: z.number().nonnegative().max(86_400).optional(),
+})
+
+export const outcome = z.strictObject({
+  ...held,
+  result: z
+    .enum(['done', 'failed', 'unknown', 'handed-back', 'absent', 'growing'])
+    .describe(
+      'done: size and checksum were verified at the destination. failed: nothing copies any more and nothing of it is left. unknown: nobody saw the end. handed-back: the storages were not touched. absent, growing: what settling found.',
+    ),
+  mode: z.enum(['pull', 'push', 'stream']).optional(),
+  /** How long the attempt took, and how long ago it ended: servers know no worker's clock. */
+  durationMs: z.number().nonnegative().max(1e12),
+  endedMsAgo: z.number().nonnegative().max(1e12),
+  bytes,
+  cleaned: z.boolean().default(false).describe('the DELETE under the permit was answered'),
+  sourceGrant: id.optional(),
+  destinationGrant: id.optional(),
+  error: transferError.optional(),
+})
+export type Outcome = z.input<typeof outcome>
+
+export const importJob = z.object({ import: id, fence, url: z.string(), grant: id, storage: workerStorage })
+export type ImportJob = z.output<typeof importJob>
+
+const sealed = { context: z.string(), token: z.string().describe('JWE to the key of the session') }
+
+export const workerRoutes = {
+  openSession: route({
+    method: 'POST',
+    path: '/v1/worker/sessions',
+    role: 'worker',
+    tag,
+    summary: 'Begin a session: its lease covers all that it will claim',
+    body: z.strictObject({
+      worker: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a worker’s name has letters, digits, ".", "_", "-"'),
+      key: publicKey,
+    }),
+    answer: z.object({ session, leaseSeconds: z.number(), heartbeatSeconds: z.number() }),
+    status: 201,
+  }),
+  heartbeat: route({
+    method: 'POST',
+    path: '/v1/worker/sessions/{id}/heartbeat',
+    role: 'worker',
+    tag,
+    summary: 'Extend the lease, tell progress, hear of cancellations',
+    params: z.object({ id }),
+    body: z.strictObject({
+      progress: z
+        .array(z.strictObject({ ...held, state: z.enum(['STAGING', 'COPYING']), bytes }))
+        .max(20_000)
+        .default([]),
+    }),
+    answer: z.object({ leaseSeconds: z.number(), cancel: z.array(id) }),
+    status: 200,
+  }),
+  closeSession: route({
+    method: 'DELETE',
+    path: '/v1/worker/sessions/{id}',
+    role: 'worker',
+    tag,
+    summary: 'End a session: what it still held is settled by others',
+    params: z.object({ id }),
+    answer: empty,
+    status: 200,
+  }),
+  claim: route({
+    method: 'POST',
+    path: '/v1/worker/claims',
+    role: 'worker',
+    tag,
+    summary: 'Claim transfers of one link; waits a little when there is no work',
+    body: z.strictObject({
+      session,
+      limit: z.number().int().min(0).max(1000),
+      waitSeconds: z.number().min(0).max(30).default(0),
+    }),
+    answer: z.object({
+      transfers: z.array(claimedTransfer),
+      storages: z.array(workerStorage),
+      renewals: z.array(id).describe('grants that want an exchange or a refresh: acquire them'),
+      imports: z.array(importJob),
+    }),
+    status: 200,
+  }),
+  reportOutcomes: route({
+    method: 'POST',
+    path: '/v1/worker/outcomes',
+    role: 'worker',
+    tag,
+    summary: 'Report how attempts ended; may be repeated',
+    body: z.strictObject({ session, outcomes: z.array(outcome).min(1).max(1000) }),
+    answer: z.object({
+      results: z.array(z.object({ ...held, answer: z.enum(['applied', 'already-applied', 'refused']) })),
+    }),
+    status: 200,
+  }),
+  askPermit: route({
+    method: 'POST',
+    path: '/v1/worker/permits',
+    role: 'worker',
+    tag,
+    summary: 'Ask to remove what a failed attempt left at its destination',
+    body: z.strictObject({ session, ...held }),
+    answer: z.object({
+      seconds: z.number().describe('the DELETE may be sent only while this has surely not passed'),
+      grant: id,
+    }),
+    status: 200,
+  }),
+  acquireToken: route({
+    method: 'POST',
+    path: '/v1/worker/grants/{id}/acquire',
+    role: 'worker',
+    tag,
+    summary: 'Get the access token of a grant, or the lease to renew it',
+    description:
+      '`exchange` and `refresh`: the caller holds the renewal lease and does it at the issuer, after `delayMs`, then reports. Only it gets the refresh token.',
+    params: z.object({ id }),
+    body: z.strictObject({ session, lifeSeconds: z.number().min(0).max(86_400) }),
+    answer: z.discriminatedUnion('kind', [
+      z.object({ kind: z.literal('token'), generation: z.number(), expiresInSeconds: z.number(), ...sealed }),
+      z.object({
+        kind: z.enum(['exchange', 'refresh']),
+        generation: z.number(),
+        leaseSeconds: z.number(),
+        delayMs: z.number(),
+        issuer: z.string(),
+        audience: z.string(),
+        scopes: z.array(z.string()),
+        ...sealed,
+      }),
+      z.object({ kind: z.literal('wait'), delayMs: z.number() }),
+      z.object({ kind: z.literal('refused'), code: z.string(), message: z.string() }),
+    ]),
+    status: 200,
+  }),
+  reportRenewal: route({
+    method: 'POST',
+    path: '/v1/worker/grants/{id}/renewals',
+    role: 'worker',
+    tag,
+    summary: 'Hand in the tokens of an exchange or refresh: they are durable before anybody uses them',
+    params: z.object({ id }),
+    body: z.strictObject({
+      session,
+      generation: z.number().int().nonnegative(),
+      step: z.enum(['exchange', 'refresh']),
+      result: z.discriminatedUnion('kind', [
+        z.strictObject({
+          kind: z.literal('renewed'),
+          accessToken: z.string().max(16_384),
+          refreshToken: z.string().max(16_384).optional(),
+          expiresInSeconds: z.number().positive().max(34_560_000),
+        }),
+        z.strictObject({
+          kind: z.literal('failed'),
+          code: z.string().regex(/^[A-Z][A-Z_]{2,60}$/),
+          message: z.string().max(1000),
+          retryAfterSeconds: z.number().nonnegative().max(86_400).optional(),
+        }),
+      ]),
+    }),
+    answer: z.object({ generation: z.number() }),
+    status: 200,
+  }),
+  reportImport: route({
+    method: 'POST',
+    path: '/v1/worker/imports/{id}/files',
+    role: 'worker',
+    tag,
+    summary: 'Hand in files that were found while listing',
+    params: z.object({ id }),
+    body: z.strictObject({
+      session,
+      fence,
+      files: z
+        .array(
+          z.strictObject({
+            path: z.string().min(1).max(1000).describe('below the imported directory'),
+            bytes,
+            adler32: adler32.optional(),
+            md5: md5.optional(),
+          }),
+        )
+        .max(1000),
+      done: z.boolean(),
+      error: z.string().max(1000).optional(),
+    }),
+    answer: empty,
+    status: 200,
+  }),
+}
