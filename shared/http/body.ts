@@ -1,0 +1,54 @@
+import { Readable } from 'node:stream'
+import type { HttpResponse } from './client.ts'
+
+/**
+ * The answer's body: `source` with its errors told in our own words. What fits the buffer is read without a reader, so a
+ * short answer nobody looks at still frees its connection.
+ */
+export function answerBody(source: Readable, inWords: (error: unknown) => Error, onClose: () => void): Readable {
+  const body = new Readable({
+    read() {
+      source.resume()
+    },
+    destroy(error, done) {
+      source.destroy()
+      onClose()
+      done(error)
+    },
+  })
+  source.on('data', (chunk: Buffer) => {
+    if (!body.push(chunk)) source.pause()
+  })
+  source.once('end', () => body.push(null))
+  source.once('error', error => body.destroy(inWords(error)))
+  source.once('close', () => {
+    if (!source.readableEnded) body.destroy(inWords(undefined))
+  })
+  // An error after the caller has turned away must not end the process; whoever reads still gets it.
+  body.on('error', () => undefined)
+  return body
+}
+
+export async function readText(body: Readable, limitBytes: number): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    // Leaving the loop destroys the body: the rest is not wanted.
+    if (bytes >= limitBytes) break
+  }
+  return Buffer.concat(chunks).subarray(0, limitBytes).toString('utf8')
+}
+
+export function answer(
+  status: number,
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+  body: Readable,
+): HttpResponse {
+  const joined: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) joined[name] = Array.isArray(value) ? value.join(', ') : value
+  }
+  return { status, headers: joined, body, text: limitBytes => readText(body, limitBytes) }
+}

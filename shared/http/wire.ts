@@ -1,0 +1,49 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http'
+import { WaybillError } from '../domain/errors.ts'
+import type { HttpRequest } from './client.ts'
+
+/** Names whose documented capitals are not those of their words. */
+const IRREGULAR: Readonly<Record<string, string>> = {
+  etag: 'ETag',
+  te: 'TE',
+  dpop: 'DPoP',
+  'content-md5': 'Content-MD5',
+  'www-authenticate': 'WWW-Authenticate',
+  scitag: 'SciTag',
+  clientinfo: 'ClientInfo',
+  transferheaderauthorization: 'TransferHeaderAuthorization',
+  requirechecksumverification: 'RequireChecksumVerification',
+}
+
+/**
+ * A header's name as it goes out. XRootD before 5.7 takes `authorization` for another header than `Authorization` and
+ * stores 0 bytes for `content-length` (facts/http-tpc.md section 1), so lower-case names get their documented capitals.
+ */
+export function wireName(name: string): string {
+  if (/[A-Z]/.test(name)) return name
+  return IRREGULAR[name] ?? name.replace(/(^|-)[a-z]/g, letter => letter.toUpperCase())
+}
+
+/** The headers as they go out. Throws `HTTP_HEADER` for what HTTP cannot carry; Node's own error could quote a token. */
+export function wireHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
+  const wire: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      validateHeaderName(name)
+      validateHeaderValue(name, value)
+    } catch {
+      throw new WaybillError('HTTP_HEADER', `the header ${JSON.stringify(name)} has characters that HTTP cannot carry`)
+    }
+    wire[wireName(name)] = value
+  }
+  return wire
+}
+
+/** The request's address. Throws `HTTP_ADDRESS`; the address is not quoted, its query may hold a token. */
+export function requestAddress({ method, url }: HttpRequest): URL {
+  const address = URL.canParse(String(url)) ? new URL(url) : undefined
+  if (address === undefined || (address.protocol !== 'https:' && address.protocol !== 'http:')) {
+    throw new WaybillError('HTTP_ADDRESS', `${method}: the address is not an absolute http or https URL`)
+  }
+  return address
+}
