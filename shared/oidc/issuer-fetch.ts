@@ -2,7 +2,7 @@ import type { CustomFetch } from 'openid-client'
 import type { Secret } from '../domain/secret.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { IssuerError } from './issuer-error.ts'
-import { printable } from './printable.ts'
+import { withoutTokens } from './printable.ts'
 
 /** The part of the platform's `fetch` that is needed here, so that the one HTTP client and tests can stand behind it. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
@@ -128,8 +128,8 @@ function failureOf(response: Response, where: string): IssuerError | undefined {
 function refusalOf(status: number, text: string, where: string, secrets: readonly string[]): IssuerError {
   const refusal = oauthError(text)
   if (refusal) {
-    const reason = printable(refusal.error, secrets)
-    const words = refusal.description === undefined ? '' : `: ${printable(refusal.description, secrets)}`
+    const reason = withoutTokens(refusal.error, secrets)
+    const words = refusal.description === undefined ? '' : `: ${withoutTokens(refusal.description, secrets)}`
     return new IssuerError('TOKEN_REFUSED', `${where} refused with ${reason}${words}`, { reason })
   }
   if (status === 401) {
