@@ -59,17 +59,17 @@ export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
   const audience = `https://localhost:${port}`
   const paths = pathsIn(options.directory)
   await prepare(options, paths, port, audience)
-  const child = launch(paths)
+  const server = launch(paths)
   const log = (): Promise<string> => readFile(paths.log, 'utf8')
   try {
-    await initialized(child)
+    await initialized(server.process)
   } catch (error) {
-    await stop(child)
+    await stop(server)
     throw new Error(`XRootD did not start in ${options.directory}; its log ends:\n${(await log()).slice(-4000)}`, {
       cause: error,
     })
   }
-  return { url: audience + BASE_PATH, audience, dataDirectory: paths.exported, log, stop: () => stop(child) }
+  return { url: audience + BASE_PATH, audience, dataDirectory: paths.exported, log, stop: () => stop(server) }
 }
 
 function pathsIn(directory: string) {
@@ -140,8 +140,14 @@ function scitokensConfiguration(issuer: string, audiences: readonly string[]): s
   ].join('\n')
 }
 
+interface Launched {
+  process: ChildProcess
+  /** Aborts when the process has ended and its log is written. */
+  ended: AbortSignal
+}
+
 /** The process is its own group's leader, and dies with this one even if this one is killed. */
-function launch(paths: Paths): ChildProcess {
+function launch(paths: Paths): Launched {
   const run = [
     `mount --bind ${quoted(paths.bundle)} ${SYSTEM_BUNDLE}`,
     `exec setpriv --reuid=${USER} --regid=${USER} --clear-groups --pdeathsig=KILL xrootd -c ${quoted(paths.configuration)}`,
@@ -154,21 +160,25 @@ function launch(paths: Paths): ChildProcess {
   })
   const log = createWriteStream(paths.log)
   for (const stream of [child.stdout, child.stderr]) stream?.pipe(log, { end: false })
-  child.once('close', () => log.end())
-  return child
+  const ended = new AbortController()
+  child.once('close', () => log.end(() => ended.abort()))
+  return { process: child, ended: ended.signal }
 }
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 
-/** XRootD's own word that it listens now. */
+/** The last of the many initializations it tells of (storage, TLS, file system, ...): from here on it listens. */
+const INITIALIZED = /^------ xrootd \S+:\d+ initialization (completed|failed)\.$/m
+
 async function initialized(child: ChildProcess): Promise<void> {
   const deadline = new AbortController()
   const started = new Promise<void>((resolve, reject) => {
     let seen = ''
     const look = (chunk: Buffer): void => {
       seen = (seen + chunk.toString()).slice(-4000)
-      if (/initialization completed/.test(seen)) resolve()
-      if (/initialization failed/.test(seen)) reject(new Error('its initialization failed'))
+      const outcome = INITIALIZED.exec(seen)?.[1]
+      if (outcome === 'completed') resolve()
+      if (outcome === 'failed') reject(new Error('its initialization failed'))
     }
     child.stdout?.on('data', look)
     child.stderr?.on('data', look)
@@ -176,7 +186,7 @@ async function initialized(child: ChildProcess): Promise<void> {
     child.once('exit', code => reject(new Error(`it ended with status ${code}`)))
   })
   const late = systemClock.sleep(START_DEADLINE_MS, deadline.signal).then(() => {
-    if (!deadline.signal.aborted) throw new Error(`it said nothing for ${START_DEADLINE_MS} ms`)
+    if (!deadline.signal.aborted) throw new Error(`it was not ready after ${START_DEADLINE_MS} ms`)
   })
   try {
     await Promise.race([started, late])
@@ -185,15 +195,12 @@ async function initialized(child: ChildProcess): Promise<void> {
   }
 }
 
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
-  const exited = new AbortController()
-  child.once('exit', () => exited.abort())
-  process.kill(-child.pid, 'SIGTERM')
-  await systemClock.sleep(STOP_DEADLINE_MS, exited.signal)
-  if (exited.signal.aborted) return
-  process.kill(-child.pid, 'SIGKILL')
-  await systemClock.sleep(STOP_DEADLINE_MS, exited.signal)
+async function stop({ process: { pid }, ended }: Launched): Promise<void> {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    if (ended.aborted || pid === undefined) return
+    process.kill(-pid, signal)
+    await systemClock.sleep(STOP_DEADLINE_MS, ended)
+  }
 }
 
 async function freePort(): Promise<number> {
