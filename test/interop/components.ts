@@ -3,6 +3,7 @@ import { geteuid } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import type { Context } from 'mocha'
 import { environment } from '../../shared/runtime/environment.ts'
+import { systemTerminal } from '../../shared/runtime/terminal.ts'
 
 /** The real components that `npm run setup` installs: the first column of setup.sh. */
 export type Component = 'xrootd' | 'davix' | 'gfal2' | 'rclone' | 'curl' | 'openssl'
@@ -19,17 +20,17 @@ export function requireComponents(context: Context, wanted: readonly Component[]
   if (missing.length === 0) return
   const hint = `missing: ${missing.join(', ')}`
   if (environment.CI === 'true') throw new Error(hint)
-  const runnable = context.test
-  if (runnable !== undefined) runnable.title += ` (${hint})`
+  systemTerminal.err(`skipped, ${hint}\n`)
   context.skip()
 }
 
 function missingOf(wanted: readonly Component[]): string[] {
   const absent = absentComponents()
-  const missing: string[] = wanted.filter(component => absent.has(component))
-  if (missing.length > 0) missing.push('`npm run setup` as root on Debian installs them')
+  const missing = wanted
+    .filter(component => absent.has(component))
+    .map(component => `${component} (\`npm run setup\` as root on Debian installs it)`)
   // XRootD runs as a user of its own, in a mount namespace of its own: both take root.
-  if (wanted.includes('xrootd') && geteuid?.() !== 0) missing.push('root (for a mount namespace)')
+  if (wanted.includes('xrootd') && geteuid?.() !== 0) missing.push('root (XRootD runs as a user of its own)')
   return missing
 }
 
