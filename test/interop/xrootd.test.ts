@@ -7,6 +7,8 @@ import { expect } from 'chai'
 import { type Authority, ensureAuthority } from '../../sandbox/authority.ts'
 import { registerClient } from '../../sandbox/issuer/clients.ts'
 import { type RunningIssuer, startIssuer } from '../../sandbox/issuer/issuer.ts'
+import { replicaPath, replicaUrl } from '../../server/storages/paths.ts'
+import { parseDid } from '../../shared/domain/names.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
@@ -137,6 +139,18 @@ describe('XRootD with tokens of the embedded issuer', () => {
       expect(await readFile(join(b.dataDirectory, 's/ds', mode), 'utf8')).to.equal(CONTENT)
     })
   }
+
+  it("takes the dataset layout's directories, in tokens and in paths", async () => {
+    const path = replicaPath('dataset', parseDid('raw:/store/x..y_-.root'), parseDid('cms:/A/B-2026/RAW'))
+    expect(path.top).to.equal('/cms/~A~B-2026~RAW')
+    const read = await token(a, `storage.read:${path.top}`)
+    const write = await token(a, `storage.create:${path.top}`)
+    const url = replicaUrl(a.url, path.directory, path.name)
+    expect(await curl(...bearer(write), '-T', file(), url)).to.include({ status: 200 })
+    expect(await curl(...bearer(read), url)).to.deep.equal({ status: 200, body: CONTENT })
+    const elsewhere = await token(a, 'storage.read:/cms/~A~B-2027~RAW')
+    expect(await curl(...bearer(elsewhere), url)).to.include({ status: 403 })
+  })
 
   it('says 201 to a pull whose source refuses: the last line is the outcome, and an empty file stays', async () => {
     const active = await token(b, 'storage.create:/s/ds storage.read:/s/ds')
