@@ -49,10 +49,7 @@ export function scopesFor({ purpose, directories, basePath, prefix }: ScopeReque
       throw refusal('SCOPE_OUTSIDE_PREFIX', `${format(path)} is not below the RSE's prefix ${format(top)}`)
     }
     if (!isWithin(base, path)) {
-      throw new WaybillError(
-        'SCOPE_OUTSIDE_BASE',
-        `${format(path)} is not below the issuer's base path ${format(base)}`,
-      )
+      throw refusal('SCOPE_OUTSIDE_BASE', `${format(path)} is not below the issuer's base path ${format(base)}`)
     }
     return format(path.slice(base.length).map(encode))
   })
