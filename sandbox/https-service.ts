@@ -1,0 +1,61 @@
+import { readFile } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer, type Server } from 'node:https'
+import type { Authority } from './authority.ts'
+
+export type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>
+
+export interface RunningService {
+  readonly name: string
+  /** `https://localhost:PORT`, without a trailing slash. */
+  readonly url: string
+  /** Ends at once, with whatever is under way: to its clients the service has died. */
+  stop(): Promise<void>
+}
+
+/** XRootD and StoRM close idle connections after 30 s, and so does the sandbox (facts/http-tpc.md section 8). */
+const KEEP_ALIVE_MS = 30_000
+const HEADERS_MS = 15_000
+/** RS256 tokens in `Authorization` and `TransferHeaderAuthorization` at once. */
+const MAX_HEADER_BYTES = 64 * 1024
+
+/** Serves `handler` over TLS on loopback. Throws when the port is taken. */
+export async function serveHttps(
+  name: string,
+  port: number,
+  authority: Authority,
+  handler: Handler,
+): Promise<RunningService> {
+  const server = createServer({
+    cert: await readFile(authority.certificateFile),
+    key: await readFile(authority.keyFile),
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    headersTimeout: HEADERS_MS,
+    requestTimeout: 0, // an upload may take hours
+    maxHeaderSize: MAX_HEADER_BYTES,
+    noDelay: true,
+  })
+  const serve = (request: IncomingMessage, response: ServerResponse): void => void handler(request, response)
+  server.on('request', serve)
+  // With `Expect: 100-continue` the handler decides whether the body may come.
+  server.on('checkContinue', serve)
+  await listen(server, port)
+  return { name, url: `https://localhost:${port}`, stop: () => close(server) }
+}
+
+function listen(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, '127.0.0.1', () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+function close(server: Server): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.close(error => (error === undefined ? resolve() : reject(error)))
+    server.closeAllConnections()
+  })
+}

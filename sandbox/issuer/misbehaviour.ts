@@ -1,0 +1,62 @@
+import type { ServerResponse } from 'node:http'
+import type { TokenRequest } from './access-tokens.ts'
+import { answerError, type GrantType, OAuthError } from './oauth.ts'
+
+/**
+ * What a test may ask the issuer to do wrong, in process only. Tokens that come out wrong are still validly signed: a
+ * client must find the fault by itself.
+ */
+export type Misbehaviour = {
+  /** Only for this grant; without it for every request to the token endpoint. */
+  readonly grantType?: GrantType
+  /** How many times; without it until told otherwise. */
+  readonly times?: number
+} & (
+  | { readonly kind: 'wider' | 'narrower' | 'opaque' | 'wrong-audience' }
+  | { readonly kind: 'status'; readonly status: number; readonly retryAfterSeconds?: number }
+)
+
+/** Holds the misbehaviour that is set, and counts it down. */
+export class Conduct {
+  #misbehaviour: Misbehaviour | undefined
+  #left = 0
+
+  set(misbehaviour: Misbehaviour | undefined): void {
+    this.#misbehaviour = misbehaviour
+    this.#left = misbehaviour?.times ?? Number.POSITIVE_INFINITY
+  }
+
+  /** The misbehaviour that this request meets. */
+  next(grantType: string | undefined): Misbehaviour | undefined {
+    const current = this.#misbehaviour
+    if (current === undefined || this.#left <= 0) return undefined
+    if (current.grantType !== undefined && current.grantType !== grantType) return undefined
+    this.#left -= 1
+    return current
+  }
+}
+
+export function spoil(request: TokenRequest, misbehaviour: Misbehaviour | undefined): TokenRequest {
+  switch (misbehaviour?.kind) {
+    case 'wider':
+      return { ...request, scopes: [...request.scopes, 'storage.modify:/'] }
+    case 'narrower':
+      return { ...request, scopes: request.scopes.slice(1) }
+    case 'wrong-audience':
+      return { ...request, audience: ['https://elsewhere.example.org'] }
+    default:
+      return request
+  }
+}
+
+export function answerStatus(
+  response: ServerResponse,
+  { status, retryAfterSeconds }: { status: number; retryAfterSeconds?: number },
+): void {
+  const error = new OAuthError(
+    status < 500 ? 'temporarily_unavailable' : 'server_error',
+    'the issuer was told to misbehave',
+    status,
+  )
+  answerError(response, error, retryAfterSeconds === undefined ? {} : { 'Retry-After': String(retryAfterSeconds) })
+}

@@ -1,0 +1,72 @@
+import type { ServerResponse } from 'node:http'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import type { Behaviour } from './behaviour.ts'
+import type { Exchange, Storage } from './exchange.ts'
+
+export interface Progress {
+  /** Bytes that have come or gone so far. */
+  bytes: number
+}
+
+/**
+ * Runs a third-party copy and tells its client how it goes: a marker at once and then every period, and the outcome in the
+ * last line. When the client goes, `work` is aborted. Never throws: what `work` throws becomes the last line.
+ */
+export async function reportCopy(
+  storage: Storage,
+  exchange: Exchange,
+  remote: URL,
+  work: (progress: Progress, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const { response } = exchange
+  const { behaviour, clock } = storage
+  const progress: Progress = { bytes: 0 }
+  const disconnected = new AbortController()
+  const ended = new AbortController()
+  response.once('close', () => {
+    ended.abort()
+    if (behaviour.afterDisconnect === 'abort') disconnected.abort()
+  })
+  const mark = (): void => void response.write(marker(behaviour, progress.bytes, remote, clock.now()))
+  response.statusCode = behaviour.copyStatus
+  response.setHeader('Content-Type', 'text/perf-marker-stream')
+  if (!behaviour.lateHeaders) mark()
+  void markEvery(behaviour.markerSeconds * 1000, mark, clock, ended.signal)
+  let outcome = 'success: Created'
+  try {
+    await work(progress, disconnected.signal)
+  } catch (error) {
+    outcome = `failure: ${oneLine(error)}`
+    storage.log.info({ storage: storage.name, path: exchange.path.join('/'), why: oneLine(error) }, 'COPY failed')
+  }
+  ended.abort()
+  if (!response.destroyed) conclude(response, behaviour, outcome)
+}
+
+async function markEvery(periodMs: number, mark: () => void, clock: Clock, ended: AbortSignal): Promise<void> {
+  while (!ended.aborted) {
+    await clock.sleep(periodMs, ended)
+    if (!ended.aborted) mark()
+  }
+}
+
+function conclude(response: ServerResponse, behaviour: Behaviour, outcome: string): void {
+  if (behaviour.withholdOutcome) response.end()
+  else response.end(behaviour.finalNewline ? `${outcome}\n` : outcome)
+}
+
+function oneLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ')
+}
+
+/** One stripe. The dialects: facts/http-tpc.md section 2. */
+function marker(behaviour: Behaviour, bytes: number, remote: URL, nowMs: number): string {
+  const timestamp = Math.floor(nowMs / 1000)
+  const connection = `RemoteConnections: tcp:${remote.hostname}:${remote.port || '443'}`
+  const fields = [`Stripe Index: 0`, `Stripe Bytes Transferred: ${bytes}`, 'Total Stripe Count: 1', connection]
+  if (behaviour.markers === 'plain') {
+    return ['Perf Marker', `Timestamp: ${timestamp}`, ...fields, 'End', ''].join('\n')
+  }
+  const detailed = [`Timestamp: ${timestamp}`, 'State: 3', 'State description: Mover running', ...fields]
+  return ['Perf Marker', ...detailed.map(field => `    ${field}`), 'End', ''].join('\n')
+}

@@ -1,0 +1,169 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createAgentClient } from '../../shared/http/agent-client.ts'
+import { createTrust } from '../../shared/http/trust.ts'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import type { Logger } from '../../shared/runtime/logger.ts'
+import type { Random } from '../../shared/runtime/random.ts'
+import type { Authority } from '../authority.ts'
+import { type RunningService, serveHttps } from '../https-service.ts'
+import { parsePath } from '../wlcg.ts'
+import { type Behaviour, Refusals, type RefuseOrder, WELL_BEHAVED } from './behaviour.ts'
+import { copy } from './copy.ts'
+import { Exchange, pathOf, type Storage } from './exchange.ts'
+import { FileTree } from './file-tree.ts'
+import { IssuerKeys } from './issuer-keys.ts'
+import { mkcol, move, remove } from './namespace.ts'
+import { propfind } from './propfind.ts'
+import { get, head } from './read.ts'
+import { Refusal, refusalOf } from './refusal.ts'
+import { TokenVerifier } from './verify.ts'
+import { put } from './write.ts'
+
+export interface StorageOptions {
+  readonly name: string
+  readonly port: number
+  readonly url: string
+  /** The names that tokens may call this storage by. */
+  readonly audiences: readonly string[]
+  /** Scope paths are relative to it: `/data`. */
+  readonly basePath: string
+  /** What the URL's `/` is on disk. */
+  readonly directory: string
+  /** For unfinished uploads: on the same file system, not inside `directory`. Emptied at the start. */
+  readonly incoming: string
+  readonly issuer: string
+  readonly authority: Authority
+  /** CA certificates (a file or a directory) that the other side of a copy may have; default: the sandbox's own CA. */
+  readonly trust: string | undefined
+  readonly quotaBytes: number | undefined
+  readonly behaviour: Partial<Behaviour>
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+}
+
+export interface RunningStorage extends RunningService {
+  /** May be changed while the storage runs. */
+  readonly behaviour: Behaviour
+  /** Requests so far, by verb. */
+  readonly requests: ReadonlyMap<string, number>
+  refuse(order: RefuseOrder): void
+}
+
+type Verb = (storage: Storage, exchange: Exchange) => Promise<void>
+
+const VERBS: Readonly<Record<string, Verb>> = {
+  HEAD: head,
+  GET: get,
+  PUT: put,
+  MKCOL: mkcol,
+  DELETE: remove,
+  MOVE: move,
+  PROPFIND: propfind,
+  COPY: copy,
+}
+const ALLOW = ['OPTIONS', ...Object.keys(VERBS)].join(', ')
+
+/** Starts a WebDAV and HTTP third-party copy storage on a directory. */
+export async function serveStorage(options: StorageOptions): Promise<RunningStorage> {
+  const { clock, random, log, name, url } = options
+  const trust = createTrust({ path: options.trust ?? options.authority.caFile, defaultRoots: false, clock, log })
+  const http = createAgentClient({ trust, clock })
+  const files = await FileTree.open({ ...options, random })
+  const basePath = parsePath(options.basePath)
+  if (!basePath.ok) throw new Error(`base path of ${name}: ${basePath.reason}`)
+  await files.makeParents([...basePath.value, ''])
+  const verifier = new TokenVerifier(
+    { issuer: options.issuer, audiences: options.audiences, basePath: basePath.value },
+    new IssuerKeys(options.issuer, http, clock),
+    clock,
+  )
+  const storage = { name, url, files, behaviour: { ...WELL_BEHAVED, ...options.behaviour }, http, clock, log }
+  const endpoint = new Endpoint(storage, verifier)
+  const service = await serveHttps(name, options.port, options.authority, (request, response) =>
+    endpoint.handle(request, response),
+  )
+  return {
+    ...service,
+    behaviour: storage.behaviour,
+    requests: endpoint.requests,
+    refuse: order => endpoint.refusals.add(order),
+    stop: async () => {
+      await service.stop()
+      http.close()
+    },
+  }
+}
+
+class Endpoint {
+  readonly requests = new Map<string, number>()
+  readonly refusals = new Refusals()
+  readonly #storage: Storage
+  readonly #verifier: TokenVerifier
+
+  constructor(storage: Storage, verifier: TokenVerifier) {
+    this.#storage = storage
+    this.#verifier = verifier
+  }
+
+  /** Answers every request. What goes wrong after the headers are out can only end the connection. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const verb = request.method ?? ''
+    this.requests.set(verb, (this.requests.get(verb) ?? 0) + 1)
+    try {
+      await this.#answer(verb, request, response)
+    } catch (error) {
+      if (response.headersSent || request.destroyed) response.destroy()
+      else this.#refuse(request, response, refusalOf(error) ?? this.#ownFault(error))
+    }
+  }
+
+  /** The profile's order: 401 for the token, 403 for what it doesn't grant, then 404 (facts/tokens.md section 1). */
+  async #answer(verb: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#misbehave(verb, request)
+    if (verb === 'OPTIONS') return this.#options(request, response)
+    const bearer = /^bearer +([^\s]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
+    if (bearer === undefined) throw unauthorized('a bearer token is needed')
+    const token = await this.#verifier.verify(bearer)
+    if (!token.ok) throw unauthorized(`the token is not valid here: ${token.reason}`)
+    const act = VERBS[verb]
+    if (act === undefined) throw new Refusal(405, `${verb} is not supported`, { Allow: ALLOW })
+    await act(this.#storage, new Exchange(request, response, pathOf(request.url ?? '/'), token.value))
+  }
+
+  #misbehave(verb: string, request: IncomingMessage): void {
+    const order = this.refusals.next(verb)
+    if (order !== undefined) {
+      const retryAfter = order.retryAfterSeconds
+      throw new Refusal(
+        order.status,
+        'the storage was told to refuse',
+        retryAfter === undefined ? {} : { 'Retry-After': String(retryAfter) },
+      )
+    }
+    const { redirect } = this.#storage.behaviour
+    if (redirect?.verbs.includes(verb)) {
+      throw new Refusal(307, 'elsewhere', { Location: `${redirect.origin}${request.url ?? '/'}` })
+    }
+  }
+
+  #options(request: IncomingMessage, response: ServerResponse): void {
+    new Exchange(request, response, [], []).answer(200, '', { DAV: '1', Allow: ALLOW, 'MS-Author-Via': 'DAV' })
+  }
+
+  #refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {
+    const exchange = new Exchange(request, response, [], [])
+    // A client that was told no instead of "100 Continue" may send its body or not: only closing keeps the two apart.
+    const close = exchange.expectsContinue ? { Connection: 'close' } : {}
+    exchange.answer(refusal.status, refusal.message, { ...refusal.headers, ...close })
+  }
+
+  #ownFault(error: unknown): Refusal {
+    this.#storage.log.error({ err: error, storage: this.#storage.name }, 'a request failed')
+    return new Refusal(500, 'the storage failed; its log says why')
+  }
+}
+
+function unauthorized(reason: string): Refusal {
+  return new Refusal(401, reason, { 'WWW-Authenticate': 'Bearer realm="waybill sandbox"' })
+}

@@ -1,0 +1,73 @@
+import { hasCode } from '../private-file.ts'
+import { type Exchange, placement, type Storage } from './exchange.ts'
+import type { Placement, Upload } from './file-tree.ts'
+import { Refusal } from './refusal.ts'
+import { throttled } from './throttle.ts'
+
+export async function put(storage: Storage, exchange: Exchange): Promise<void> {
+  // RFC 9110 section 14.5: a server that can't store parts must refuse them, or a part would replace the whole.
+  if (exchange.header('content-range') !== undefined) throw new Refusal(400, 'Content-Range is not supported in PUT')
+  const mayOverwrite = exchange.mayOverwrite && exchange.header('if-none-match')?.trim() !== '*'
+  const mode = await placement(storage, exchange, mayOverwrite)
+  const expected = contentLength(exchange)
+  storage.files.demandRoom(expected ?? 0)
+  await prepareParents(storage, exchange)
+  const replaces = (await storage.files.stat(exchange.path)) !== undefined
+  if (exchange.expectsContinue) exchange.response.writeContinue()
+  const upload = await storage.files.beginUpload()
+  await receive(storage, exchange, upload, exchange.request, expected)
+  await commit(exchange, upload, mode)
+  exchange.answer(replaces ? 204 : 201, '')
+}
+
+/** Makes missing parents, which every create and modify includes; a storage that wants them made first answers 409. */
+export async function prepareParents(storage: Storage, exchange: Exchange): Promise<void> {
+  if (storage.behaviour.makeParents) return storage.files.makeParents(exchange.path)
+  if ((await storage.files.stat(exchange.path.slice(0, -1))) === undefined) {
+    throw new Refusal(409, 'the parent directory is missing')
+  }
+}
+
+/** Reads `body` to its end. When that fails the upload is abandoned and the error passed on. */
+export async function receive(
+  storage: Storage,
+  exchange: Exchange,
+  upload: Upload,
+  body: AsyncIterable<Uint8Array>,
+  expectedBytes: number | undefined,
+): Promise<void> {
+  const { bytesPerSecond } = storage.behaviour
+  try {
+    const chunks = bytesPerSecond === undefined ? body : throttled(body, bytesPerSecond, storage.clock)
+    for await (const chunk of chunks) await upload.write(chunk)
+    if (expectedBytes !== undefined && upload.bytes !== expectedBytes) {
+      throw new Refusal(400, `${upload.bytes} bytes came, ${expectedBytes} were announced`)
+    }
+  } catch (error) {
+    await abandon(storage, exchange, upload)
+    throw error
+  }
+}
+
+export async function abandon(storage: Storage, exchange: Exchange, upload: Upload): Promise<void> {
+  if (storage.behaviour.debris) await upload.commit(exchange.path, 'replace')
+  else await upload.discard()
+}
+
+/** Another writer may have come first since `placement` looked: then the answer is what it would be now. */
+export async function commit(exchange: Exchange, upload: Upload, mode: Placement): Promise<void> {
+  try {
+    await upload.commit(exchange.path, mode)
+  } catch (error) {
+    if (mode === 'exclusive' && hasCode(error, 'EEXIST')) {
+      if (exchange.mayOverwrite) exchange.demand('replace')
+      throw new Refusal(412, 'a file is there already')
+    }
+    throw error
+  }
+}
+
+function contentLength(exchange: Exchange): number | undefined {
+  const length = exchange.header('content-length')
+  return length === undefined ? undefined : Number(length)
+}
