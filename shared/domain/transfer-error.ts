@@ -69,5 +69,7 @@ export function mayExistAlready(failure: TransferFailure): boolean {
 /** True when making the parent directories and repeating the COPY once is worth it (sections 4 and 8). */
 export function mayLackParent(failure: TransferFailure): boolean {
   if (failure.code === 'PARENT_MISSING' || failure.code === 'DESTINATION_CONFLICT') return true
+  // A 404 to a COPY that names neither side.
+  if (failure.code === 'NOT_FOUND' && failure.scope === 'GENERAL') return true
   return failure.code === 'REQUEST_REFUSED' && failure.httpStatus === 400 && failure.scope !== 'SOURCE'
 }

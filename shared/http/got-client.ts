@@ -36,7 +36,9 @@ function exchange(request: HttpRequest, timeouts: HttpTimeouts, pool: Connection
     }
     return failure
   }
-  if (signal?.aborted) return Promise.reject(new HttpFailure('aborted', method, url))
+  if (signal?.aborted || (body instanceof Readable && body.destroyed)) {
+    return Promise.reject(new HttpFailure('aborted', method, url))
+  }
 
   return new Promise<HttpResponse>((resolve, reject) => {
     const stream = got.stream(url, {

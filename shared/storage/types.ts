@@ -53,7 +53,8 @@ export interface CopyRequest {
 }
 
 /**
- * `done`: the storage says success; size and checksum are still to be compared. `failed`: nothing is copying any more, but
+ * `done`: the storage says success; size and checksum are still to be compared (`bytes` is what markers reported, often
+ * less than the file; `checksums` are those of a streamed copy). `failed`: nothing is copying any more, but
  * debris may lie there. `unknown`: the storage may still be copying: look at the destination before anything else.
  */
 export type CopyOutcome =
@@ -90,22 +91,25 @@ export interface StorageClient {
     token: Secret | undefined,
     options?: Options & { wantDigest?: ChecksumAlgorithm; expectedSize?: number },
   ): Promise<FileStatus>
-  /** Stores `size` bytes of `body`, which is destroyed on failure. Without `overwrite` it looks first. */
+  /**
+   * Stores `body`, which must have `size` bytes and is destroyed on failure; answers the checksums of what was sent.
+   * Without `overwrite` it looks first: `PUT` has no condition that storages agree on.
+   */
   put(
     url: string,
     token: Secret | undefined,
     body: Readable,
     size: number,
     options: Options & { overwrite: boolean },
-  ): Promise<void>
+  ): Promise<Checksums>
   /** The file, or bytes `first` to `last` (both included) of it. Read the body to its end or destroy it. */
   get(
     url: string,
     token: Secret | undefined,
     options?: Options & { range?: { first: number; last: number } },
   ): Promise<{ body: Readable; size: number | undefined }>
-  /** Makes a directory, and its parents where they are missing. Remembers for a minute what exists. */
-  mkcol(url: string, token: Secret | undefined, options?: Options): Promise<void>
+  /** Makes a directory, and its parents where they are missing. Remembers for a minute what exists; callers share it. */
+  mkcol(url: string, token: Secret | undefined, options?: Pick<Options, 'scope'>): Promise<void>
   /** Removes a file. `existed` is false when there was none. */
   remove(url: string, token: Secret | undefined, options?: Options): Promise<{ existed: boolean }>
   /** The entries of a directory (PROPFIND depth 1), without the directory itself. */

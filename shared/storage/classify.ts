@@ -1,0 +1,231 @@
+import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../domain/transfer-error.ts'
+import type { HttpFailureKind } from '../http/failure.ts'
+
+export type Side = 'SOURCE' | 'DESTINATION'
+
+/** What was tried: a COPY in one of its modes, or a single request to one storage. */
+export type Attempted =
+  | { readonly verb: 'COPY'; readonly mode: 'pull' | 'push' }
+  | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
+
+/** Codes after which the same attempt may succeed without anybody's doing. */
+const RETRYABLE: ReadonlySet<TransferCode> = new Set<TransferCode>([
+  'SOURCE_CUT_OFF',
+  'DESTINATION_CONFLICT',
+  'DESTINATION_FULL',
+  'PARENT_MISSING',
+  'TOKEN_REFUSED',
+  'TOO_MANY_REQUESTS',
+  'STORAGE_BUSY',
+  'STORAGE_ERROR',
+  'TRANSFER_FAILED',
+  'TIMEOUT_CONNECT',
+  'TIMEOUT_HEADERS',
+  'TIMEOUT_NO_MARKER',
+  'TIMEOUT_NO_PROGRESS',
+  'TIMEOUT_TOTAL',
+  'CHECKSUM_MISMATCH',
+  'CHECKSUM_UNAVAILABLE',
+  'SIZE_MISMATCH',
+  'OUTCOME_UNKNOWN',
+  'RESOLVE_FAILED',
+  'CONNECT_FAILED',
+  'TLS_FAILED',
+  'CONNECTION_LOST',
+  'PROTOCOL_VIOLATION',
+  'CANCELLED',
+])
+
+/** A failure whose code, scope and phase are known already. `message` must be fit to show (`storageWords`). */
+export function transferFailure(
+  code: TransferCode,
+  scope: TransferScope,
+  phase: TransferPhase,
+  message: string,
+  more: { side?: Side | undefined; httpStatus?: number; retryAfterSeconds?: number | undefined } = {},
+): TransferFailure {
+  const { side, httpStatus, retryAfterSeconds } = more
+  return {
+    scope,
+    phase,
+    code,
+    message,
+    retryable: RETRYABLE.has(code),
+    ...(side === undefined ? {} : { side }),
+    ...(httpStatus === undefined ? {} : { httpStatus }),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+  }
+}
+
+/**
+ * An answer that is no success, by status and text (facts/http-tpc.md section 5). XRootD tells which of two files is
+ * missing only by its verb: `Unable to create` (the destination) or `Unable to open` (the source) [seen, 5.5.3].
+ */
+export function classifyAnswer(
+  attempted: Attempted,
+  status: number,
+  words: string,
+  retryAfter?: string,
+): TransferFailure {
+  // XRootD 6 relays the passive side's refusal as a status of its own, with the same text as in a failure line.
+  const remote = attempted.verb === 'COPY' ? quotedStatus(words) : undefined
+  if (attempted.verb === 'COPY' && remote !== undefined)
+    return passiveStatus(attempted.mode, remote, words, 'PREPARATION')
+  const side = answeringSide(attempted)
+  const scope = side ?? (attempted.verb === 'COPY' ? 'GENERAL' : attempted.scope)
+  const make = (code: TransferCode, where: TransferScope = scope) =>
+    transferFailure(code, where, 'PREPARATION', describe(attempted.verb, status, words), {
+      side,
+      httpStatus: status,
+      retryAfterSeconds: parseRetryAfter(retryAfter),
+    })
+
+  if (isFull(words) || status === 507) return make('DESTINATION_FULL', side === 'SOURCE' ? 'GENERAL' : scope)
+  switch (status) {
+    case 400:
+    case 404:
+      return missing(attempted, status, words, make)
+    case 401:
+      return make('TOKEN_REFUSED', 'TOKEN')
+    case 403:
+      return make('PERMISSION_DENIED')
+    case 405:
+    case 501:
+      return make('NOT_SUPPORTED')
+    case 409:
+      if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
+      return isMissing(words) ? make('PARENT_MISSING', 'DESTINATION') : make('DESTINATION_CONFLICT', 'DESTINATION')
+    case 412:
+      return make('DESTINATION_EXISTS', 'DESTINATION')
+    case 429:
+      return make('TOO_MANY_REQUESTS')
+    case 503:
+      return make('STORAGE_BUSY')
+    default:
+      if (status >= 500) return make('STORAGE_ERROR')
+      return make(status >= 400 ? 'REQUEST_REFUSED' : 'PROTOCOL_VIOLATION')
+  }
+}
+
+function missing(
+  attempted: Attempted,
+  status: 400 | 404,
+  words: string,
+  make: (code: TransferCode, scope?: TransferScope) => TransferFailure,
+): TransferFailure {
+  const gone = status === 404 || isMissing(words)
+  if (attempted.verb !== 'COPY') {
+    if (!gone) return make('REQUEST_REFUSED')
+    if (attempted.verb === 'PUT' || attempted.verb === 'MKCOL') return make('PARENT_MISSING')
+    return make(attempted.scope === 'SOURCE' ? 'SOURCE_MISSING' : 'NOT_FOUND')
+  }
+  if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
+  if (!gone) return make('REQUEST_REFUSED')
+  if (attempted.mode === 'push') return make('SOURCE_MISSING', 'SOURCE')
+  if (/\bparent\b|unable to create/i.test(words)) return make('PARENT_MISSING', 'DESTINATION')
+  if (/unable to open|\bsource\b/i.test(words)) return make('SOURCE_MISSING', 'SOURCE')
+  return make('NOT_FOUND', 'GENERAL')
+}
+
+/** The last line of a COPY that did not begin `success`. */
+export function classifyLastLine(mode: 'pull' | 'push', words: string): TransferFailure {
+  const remote = quotedStatus(words)
+  if (remote !== undefined) return passiveStatus(mode, remote, words, 'TRANSFER')
+  const passive: Side = mode === 'pull' ? 'SOURCE' : 'DESTINATION'
+  const make = (code: TransferCode, scope: TransferScope, side?: Side) =>
+    transferFailure(code, scope, 'TRANSFER', words, { side })
+  if (isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
+  if (/partial file|premature end/i.test(words)) return make('SOURCE_CUT_OFF', 'SOURCE')
+  if (/no bytes have been received|no activity|stalled?\b|timed? ?out/i.test(words)) {
+    return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
+  }
+  if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
+  if (/resolve host|unknown ?host|name or service not known/i.test(words)) return make('RESOLVE_FAILED', passive)
+  if (/\bssl\b|\btls\b|certificate|handshake/i.test(words)) return make('TLS_FAILED', passive)
+  if (/connect to server|connection refused|no route to host|connect to /i.test(words))
+    return make('CONNECT_FAILED', passive)
+  if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
+  if (/permission denied/i.test(words)) return make('PERMISSION_DENIED', 'TRANSFER')
+  return make('TRANSFER_FAILED', 'TRANSFER')
+}
+
+/** What the active side quotes of the passive side's refusal. */
+function passiveStatus(mode: 'pull' | 'push', status: number, words: string, phase: TransferPhase): TransferFailure {
+  const side: Side = mode === 'pull' ? 'SOURCE' : 'DESTINATION'
+  const make = (code: TransferCode, scope: TransferScope = side) =>
+    transferFailure(code, scope, phase, words, { side, httpStatus: status })
+  if (status === 507 || isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
+  if (status === 401) return make('TOKEN_REFUSED', 'TOKEN')
+  if (status === 403) return make('PERMISSION_DENIED')
+  if (status === 404 || status === 410) return make(mode === 'pull' ? 'SOURCE_MISSING' : 'PARENT_MISSING')
+  if (status === 405 || status === 501) return make('NOT_SUPPORTED')
+  if (status === 409 && mode === 'push') return make('DESTINATION_CONFLICT')
+  if (status === 412 && mode === 'push') return make('DESTINATION_EXISTS')
+  if (status === 429) return make('TOO_MANY_REQUESTS')
+  if (status === 503) return make('STORAGE_BUSY')
+  return make(status >= 500 ? 'STORAGE_ERROR' : 'REQUEST_REFUSED')
+}
+
+const HTTP_CODES: Readonly<Record<HttpFailureKind, TransferCode>> = {
+  resolve: 'RESOLVE_FAILED',
+  connect: 'CONNECT_FAILED',
+  tls: 'TLS_FAILED',
+  'timeout-connect': 'TIMEOUT_CONNECT',
+  'timeout-headers': 'TIMEOUT_HEADERS',
+  'timeout-idle': 'TIMEOUT_NO_PROGRESS',
+  'timeout-total': 'TIMEOUT_TOTAL',
+  reset: 'CONNECTION_LOST',
+  parse: 'PROTOCOL_VIOLATION',
+  aborted: 'CANCELLED',
+}
+
+/** An exchange that brought no complete answer. */
+export function classifyHttpFailure(
+  attempted: Attempted,
+  kind: HttpFailureKind,
+  message: string,
+  phase: TransferPhase = 'PREPARATION',
+): TransferFailure {
+  const side = answeringSide(attempted)
+  const scope = kind === 'aborted' ? 'GENERAL' : (side ?? (attempted.verb === 'COPY' ? 'GENERAL' : attempted.scope))
+  return transferFailure(HTTP_CODES[kind], scope, phase, message, { side })
+}
+
+/** The storage that a request is sent to, where that is known. */
+function answeringSide(attempted: Attempted): Side | undefined {
+  if (attempted.verb === 'COPY') return attempted.mode === 'pull' ? 'DESTINATION' : 'SOURCE'
+  return attempted.scope === 'SOURCE' || attempted.scope === 'DESTINATION' ? attempted.scope : undefined
+}
+
+/** XRootD: `Remote side failed with status code 404`; dCache: `rejected GET: 404`; StoRM: `Error fetching ..: 404`. */
+function quotedStatus(words: string): number | undefined {
+  const quoted =
+    /status code:? ?(\d{3})\b/i.exec(words) ??
+    /\brejected [A-Z]+: ?(\d{3})\b/i.exec(words) ??
+    /\berror (?:fetching|pushing) .*: ?(\d{3})\b/i.exec(words)
+  const status = Number(quoted?.[1])
+  return status >= 400 && status <= 599 ? status : undefined
+}
+
+function isFull(words: string): boolean {
+  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space/i.test(
+    words,
+  )
+}
+
+function isExisting(words: string): boolean {
+  return /file exists|already exists/i.test(words)
+}
+
+function isMissing(words: string): boolean {
+  return /no such file|not found|does not exist|\bparent\b/i.test(words)
+}
+
+function describe(verb: string, status: number, words: string): string {
+  return words === '' ? `${verb} answered ${status}` : `${verb} answered ${status}: ${words}`.slice(0, 1000)
+}
+
+/** `Retry-After` in seconds. The date form is left out: it needs the storage's clock to agree with ours. */
+export function parseRetryAfter(value: string | undefined): number | undefined {
+  return value !== undefined && /^\d{1,9}$/.test(value.trim()) ? Math.min(Number(value), 86_400) : undefined
+}
