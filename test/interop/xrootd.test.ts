@@ -4,15 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
-import { type Authority, ensureAuthority } from '../../sandbox/authority.ts'
-import { registerClient } from '../../sandbox/issuer/clients.ts'
-import { type RunningIssuer, startIssuer } from '../../sandbox/issuer/issuer.ts'
+import { prepareSandbox, type RunningIssuer, type Sandbox, startIssuer } from '../../sandbox/main.ts'
 import { replicaPath, replicaUrl } from '../../server/storages/paths.ts'
 import { parseDid } from '../../shared/domain/names.ts'
-import { Secret } from '../../shared/domain/secret.ts'
-import { systemClock } from '../../shared/runtime/clock.ts'
-import { silentLogger } from '../../shared/runtime/logger.ts'
-import { systemRandom } from '../../shared/runtime/random.ts'
 import { requireComponents } from './components.ts'
 import { startXrootd, type Xrootd } from './xrootd.ts'
 
@@ -25,7 +19,7 @@ const ADLER32 = '070e0dc3'
  */
 describe('XRootD with tokens of the embedded issuer', () => {
   let directory: string
-  let authority: Authority
+  let sandbox: Sandbox
   let issuer: RunningIssuer
   let a: Xrootd
   let b: Xrootd
@@ -35,22 +29,8 @@ describe('XRootD with tokens of the embedded issuer', () => {
     directory = await mkdtemp(join(tmpdir(), 'waybill-xrootd-'))
     await chmod(directory, 0o755) // open to the user xrootd
     await writeFile(join(directory, 'file'), CONTENT)
-    const tools = { clock: systemClock, random: systemRandom }
-    authority = await ensureAuthority(join(directory, 'ca'), tools)
-    const port = 18443
-    issuer = await startIssuer({
-      ...tools,
-      url: `https://localhost:${port}`,
-      port,
-      directory: join(directory, 'issuer'),
-      authority,
-      clients: [registerClient('server', 'server', new Secret('secret'), 3600)],
-      algorithm: 'ES256',
-      exchangeShape: 'access_token',
-      refreshTokenSeconds: 3600,
-      rotationGraceSeconds: 10,
-      log: silentLogger,
-    })
+    sandbox = await prepareSandbox({ dir: join(directory, 'sandbox'), portBase: 0 })
+    issuer = await startIssuer(sandbox)
     a = await start('a')
     b = await start('b')
     const uploaded = await curl(...bearer(await token(a, 'storage.create:/s/ds')), '-T', file(), `${a.url}/s/ds/f`)
@@ -67,21 +47,15 @@ describe('XRootD with tokens of the embedded issuer', () => {
   const file = (): string => join(directory, 'file')
 
   async function start(name: string): Promise<Xrootd> {
-    await mkdir(join(directory, name))
-    const { caFile, certificateFile, keyFile } = authority
-    return startXrootd({
-      directory: join(directory, name),
-      ca: caFile,
-      certificate: certificateFile,
-      key: keyFile,
-      issuer: issuer.url,
-    })
+    await mkdir(join(directory, name), { recursive: true })
+    return startXrootd({ directory: join(directory, name), authority: sandbox.authority, issuer: sandbox.issuer })
   }
 
   async function token(storage: Xrootd, scope: string): Promise<string> {
     const form = { grant_type: 'client_credentials', audience: storage.audience, scope }
     const fields = Object.entries(form).flatMap(([name, value]) => ['--data-urlencode', `${name}=${value}`])
-    const answer = await curl('-u', 'server:secret', ...fields, `${issuer.url}/token`)
+    const { id, secret } = sandbox.clients.server
+    const answer = await curl('-u', `${id}:${secret.reveal()}`, ...fields, `${sandbox.issuer}/token`)
     expect(answer.status, answer.body).to.equal(200)
     return JSON.parse(answer.body).access_token
   }
@@ -90,17 +64,10 @@ describe('XRootD with tokens of the embedded issuer', () => {
 
   /** `body` holds the headers too when `-I` is among `options`. */
   async function curl(...options: string[]): Promise<{ status: number; body: string }> {
-    const always = [
-      '--silent',
-      '--show-error',
-      '--max-time',
-      '10',
-      '--cacert',
-      authority.caFile,
-      '-w',
-      '\n%{http_code}',
-    ]
-    const { stdout } = await promisify(execFile)('curl', [...always, ...options])
+    const always = ['-sS', '-m', '10', '-w', '\n%{http_code}', '--cacert', sandbox.authority.caFile]
+    const { stdout } = await promisify(execFile)('curl', [...always, ...options]).catch(error => {
+      throw new Error(error.stderr) // its message would hold the command, and so the token
+    })
     const end = stdout.lastIndexOf('\n')
     return { status: Number(stdout.slice(end + 1)), body: stdout.slice(0, end) }
   }
@@ -191,13 +158,7 @@ describe('XRootD with tokens of the embedded issuer', () => {
 
   it('keeps its data, and trusts the same issuer, over a restart', async () => {
     await b.stop()
-    b = await startXrootd({
-      directory: join(directory, 'b'),
-      ca: authority.caFile,
-      certificate: authority.certificateFile,
-      key: authority.keyFile,
-      issuer: issuer.url,
-    })
+    b = await start('b')
     await writeFile(join(b.dataDirectory, 'left'), CONTENT)
     const answer = await curl(...bearer(await token(b, 'storage.read:/left')), `${b.url}/left`)
     expect(answer).to.deep.equal({ status: 200, body: CONTENT })

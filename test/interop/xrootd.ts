@@ -3,7 +3,9 @@ import { createWriteStream } from 'node:fs'
 import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import type { Authority } from '../../sandbox/authority.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
+import { systemRandom } from '../../shared/runtime/random.ts'
 
 /** A real XRootD with HTTP, third-party copies and SciTokens authorization, for tests: facts/http-tpc.md section 9. */
 export interface XrootdOptions {
@@ -11,10 +13,8 @@ export interface XrootdOptions {
   readonly directory: string
   /** Default: one that is free. */
   readonly port?: number
-  /** PEM files: the CA that all test servers' certificates come from, and this server's certificate and key (for `localhost`). */
-  readonly ca: string
-  readonly certificate: string
-  readonly key: string
+  /** The CA that all test servers' certificates come from, and the certificate for `localhost`. */
+  readonly authority: Authority
   /** The issuer whose tokens it takes, exactly as in their `iss`. https only. */
   readonly issuer: string
   /** Besides `https://localhost:PORT` and the `any` audience of the WLCG profile. */
@@ -94,11 +94,11 @@ type Paths = ReturnType<typeof pathsIn>
 async function prepare(options: XrootdOptions, paths: Paths, port: number, audience: string): Promise<void> {
   for (const transient of [paths.admin, paths.cache]) await rm(transient, { recursive: true, force: true })
   for (const directory of [paths.exported, paths.admin, paths.cache]) await mkdir(directory, { recursive: true })
-  const ca = await readFile(options.ca, 'utf8')
+  const ca = await readFile(options.authority.caFile, 'utf8')
   await writeFile(paths.ca, ca)
   await writeFile(paths.bundle, `${await readFile(SYSTEM_BUNDLE, 'utf8')}\n${ca}`)
-  await writeFile(paths.certificate, await readFile(options.certificate))
-  await writeFile(paths.key, await readFile(options.key), { mode: 0o600 })
+  await writeFile(paths.certificate, await readFile(options.authority.certificateFile))
+  await writeFile(paths.key, await readFile(options.authority.keyFile), { mode: 0o600 })
   const audiences = [audience, 'https://wlcg.cern.ch/jwt/v1/any', ...(options.audiences ?? [])]
   await writeFile(paths.scitokens, scitokensConfiguration(options.issuer, audiences))
   await writeFile(paths.configuration, configuration(options, paths, port))
@@ -203,11 +203,21 @@ async function stop({ process: { pid }, ended }: Launched): Promise<void> {
   }
 }
 
+/** Below the ports that Linux gives to outgoing connections, so that none of those takes it before XRootD listens. */
+const PORTS = { from: 10_000, to: 20_000 }
+
 async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no free port')
-  return address.port
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = PORTS.from + Math.floor(systemRandom.fraction() * (PORTS.to - PORTS.from))
+    if (await isFree(port)) return port
+  }
+  throw new Error(`no free port from ${PORTS.from} to ${PORTS.to}`)
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const probe = createServer()
+    probe.once('error', () => resolve(false))
+    probe.listen(port, () => probe.close(() => resolve(true)))
+  })
 }
