@@ -54,7 +54,7 @@ export async function loadVault(path: string, random: Random): Promise<Vault> {
   return {
     seal(secret, context) {
       const dataKey = random.bytes(KEY_BYTES)
-      const bound = boundTo(current, context)
+      const bound = boundTo(context)
       const wrapped = encrypt(keyFor(current), dataKey, bound, random)
       const sealed = encrypt(dataKey, Buffer.from(secret.reveal(), 'utf8'), bound, random)
       return [FORMAT, current, wrapped.toString('base64url'), sealed.toString('base64url')].join('.')
@@ -65,7 +65,7 @@ export async function loadVault(path: string, random: Random): Promise<Vault> {
         throw tampered(context)
       }
       const key = keyFor(name)
-      const bound = boundTo(name, context)
+      const bound = boundTo(context)
       try {
         const dataKey = decrypt(key, Buffer.from(wrapped, 'base64url'), bound)
         return new Secret(decrypt(dataKey, Buffer.from(sealed, 'base64url'), bound).toString('utf8'))
@@ -77,8 +77,8 @@ export async function loadVault(path: string, random: Random): Promise<Vault> {
 }
 
 /** The additional data of both layers. */
-function boundTo(keyVersion: string, { grantId, generation, kind }: SealContext): Buffer {
-  return Buffer.from(JSON.stringify([FORMAT, keyVersion, grantId, generation, kind]), 'utf8')
+function boundTo({ grantId, generation, kind }: SealContext): Buffer {
+  return Buffer.from(JSON.stringify([FORMAT, grantId, generation, kind]), 'utf8')
 }
 
 /** Initialisation vector, ciphertext and tag in one. */

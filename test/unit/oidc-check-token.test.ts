@@ -42,6 +42,12 @@ describe('check of a token that an issuer gave', () => {
     it(`takes ${what}`, () => expect(checkToken(token({ ...GOOD, ...claims }), EXPECTED)).to.include({ jti: '3f0e' }))
   }
 
+  it('compares encoded paths in one spelling', () => {
+    const given = token({ ...GOOD, scope: 'storage.read:/%c3%a9/%7Ea' })
+    expect(checkToken(given, { ...EXPECTED, scopes: ['storage.read:/%C3%A9/~a'] })).to.include({ jti: '3f0e' })
+    expect(checkToken(given, { ...EXPECTED, scopes: ['storage.read:/%c3%a9/%7ea'] })).to.include({ jti: '3f0e' })
+  })
+
   it('returns what may be kept of it', () => {
     expect(checkToken(token(GOOD), EXPECTED)).to.deep.equal({
       jti: '3f0e',

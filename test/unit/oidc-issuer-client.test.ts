@@ -139,10 +139,19 @@ describe('issuer client', () => {
       })
     }
 
-    it('wants the name that the tokens will bear, to the last slash', async () => {
-      const error = await rejection(client({ url: `${ORIGIN}/vo` }).mint({ audience: STORAGE, scopes: SCOPES }))
-      expect(error.code).to.equal('ISSUER_NONSENSE')
-    })
+    for (const [name, url] of [
+      ['', `${ORIGIN}/`],
+      ['/', ORIGIN],
+      ['/vo/', `${ORIGIN}/vo`],
+    ] as const) {
+      it(`wants the name that the tokens will bear: https://issuer.example${name} is not ${url}`, async () => {
+        await issuer.stop()
+        issuer = await startLocalIssuer(name)
+        const error = await rejection(client({ url }).mint({ audience: STORAGE, scopes: SCOPES }))
+        expect(error.code).to.equal('ISSUER_NONSENSE')
+        expect(tokenRequests()).to.deep.equal([])
+      })
+    }
 
     it('is tried again after a failure', async () => {
       let down = true
@@ -237,7 +246,7 @@ describe('issuer client', () => {
     })
 
     it('refuses a token that is no bearer token', async () => {
-      tokenAnswers({ ...inside, issued_token_type: `${TYPE}access_token` })
+      tokenAnswers({ ...inside, expires_in: 60, issued_token_type: `${TYPE}access_token` })
       expect((await rejection(client().exchange({ ...request, offline: true }))).code).to.equal('ISSUER_NONSENSE')
     })
   })
@@ -311,8 +320,20 @@ describe('issuer client', () => {
       ['half an answer', 200, jsonType, '{"access_token": "a.b.', 'ISSUER_NONSENSE'],
       ['a list', 200, jsonType, '[]', 'ISSUER_NONSENSE'],
       ['no token', 200, jsonType, '{"token_type": "Bearer"}', 'ISSUER_NONSENSE'],
-      ['another kind of token', 200, jsonType, '{"access_token": "x", "token_type": "mac"}', 'ISSUER_NONSENSE'],
-      ['a DPoP token', 200, jsonType, '{"access_token": "x", "token_type": "DPoP"}', 'ISSUER_NONSENSE'],
+      [
+        'another kind of token',
+        200,
+        jsonType,
+        '{"access_token": "x", "token_type": "mac", "expires_in": 60}',
+        'ISSUER_NONSENSE',
+      ],
+      [
+        'a DPoP token',
+        200,
+        jsonType,
+        '{"access_token": "x", "token_type": "DPoP", "expires_in": 60}',
+        'ISSUER_NONSENSE',
+      ],
       ['a token without end', 200, jsonType, '{"access_token": "x", "token_type": "Bearer"}', 'ISSUER_NONSENSE'],
       [
         'a token for ever',
@@ -328,7 +349,7 @@ describe('issuer client', () => {
         '{"access_token": "x\\r\\ny", "token_type": "Bearer", "expires_in": 60}',
         'ISSUER_NONSENSE',
       ],
-      ['too much', 200, jsonType, ' '.repeat(2_000_000), 'ISSUER_NONSENSE'],
+      ['too much', 200, jsonType, JSON.stringify(bearer('x', { more: ' '.repeat(1_048_576) })), 'ISSUER_NONSENSE'],
     ]
     for (const [what, status, headers, body, code, more = {}] of cases) {
       it(`${what}: ${code}`, async () => {

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { expect } from 'chai'
-import { exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from 'jose'
+import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from 'jose'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Fetch } from '../../shared/oidc/issuer-client.ts'
 
@@ -12,6 +12,8 @@ export interface SeenRequest {
   authorization: string | undefined
   form: Record<string, string>
 }
+
+export type Algorithm = 'ES256' | 'RS256'
 
 export type Handler = (request: SeenRequest, response: ServerResponse) => void | Promise<void>
 
@@ -25,9 +27,9 @@ export interface LocalIssuer {
   seen: SeenRequest[]
   /** The answer to one path, from now on. */
   on(path: string, handler: Handler): void
-  sign(claims: JWTPayload, header?: { alg?: string; kid?: string }): Promise<string>
+  sign(claims: JWTPayload, header?: { kid?: string }): Promise<string>
   /** A new signing key; the old one is published no more. */
-  rotate(kid: string): Promise<void>
+  rotate(kid: string, alg?: Algorithm): Promise<void>
   stop(): Promise<void>
 }
 
@@ -41,7 +43,7 @@ export function json(response: ServerResponse, body: unknown, status = 200): voi
 export async function startLocalIssuer(name = ''): Promise<LocalIssuer> {
   const seen: SeenRequest[] = []
   const handlers = new Map<string, Handler>()
-  let key = { kid: 'key-1', ...(await generateKeyPair('ES256', { extractable: true })) }
+  let key = await newKey('key-1', 'ES256')
 
   const server = createServer(async (request, response) => {
     const body = await text(request)
@@ -82,10 +84,10 @@ export async function startLocalIssuer(name = ''): Promise<LocalIssuer> {
       return fetch(url.replace(ORIGIN, `http://127.0.0.1:${port}`), init)
     },
     on: (path, handler) => void handlers.set(path, handler),
-    sign: (claims, { alg = 'ES256', kid = key.kid } = {}) =>
-      new SignJWT(claims).setProtectedHeader({ alg, kid }).sign(key.privateKey),
-    async rotate(kid) {
-      key = { kid, ...(await generateKeyPair('ES256', { extractable: true })) }
+    sign: (claims, { kid = key.kid } = {}) =>
+      new SignJWT(claims).setProtectedHeader({ alg: key.alg, kid }).sign(key.privateKey),
+    async rotate(kid, alg = 'ES256') {
+      key = await newKey(kid, alg)
     },
     async stop() {
       server.close()
@@ -93,6 +95,17 @@ export async function startLocalIssuer(name = ''): Promise<LocalIssuer> {
       await once(server, 'close')
     },
   }
+}
+
+interface SigningKey {
+  kid: string
+  alg: Algorithm
+  privateKey: CryptoKey
+  publicKey: CryptoKey
+}
+
+async function newKey(kid: string, alg: Algorithm): Promise<SigningKey> {
+  return { kid, alg, ...(await generateKeyPair(alg)) }
 }
 
 async function text(request: IncomingMessage): Promise<string> {

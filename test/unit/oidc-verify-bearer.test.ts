@@ -61,6 +61,11 @@ describe('bearer verification', () => {
     })
   })
 
+  it('takes RS256 as well as ES256', async () => {
+    await issuer.rotate('rsa', 'RS256')
+    expect(await verifier.verify(`Bearer ${await issuer.sign(good)}`)).to.include({ subject: 'jdoe' })
+  })
+
   it('takes this server among several audiences', async () => {
     const token = await issuer.sign({ ...good, aud: ['https://other.example', AUDIENCE] })
     expect(await verifier.verify(`Bearer ${token}`)).to.include({ subject: 'jdoe' })
