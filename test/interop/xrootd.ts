@@ -51,7 +51,8 @@ const STOP_DEADLINE_MS = 5_000
  * - It refuses to run as root, and a key that others may read: it gets copies that belong to its user.
  * - Its token library asks the issuer by curl, with the system's CA bundle and no way to name another: it sees a bundle with
  *   the test CA, bound over the system's in a mount namespace of its own. The host's stays as it is.
- * - `xrd.tlsca` is for the remote side of COPY; without it every https peer fails.
+ * - `xrd.tlsca` is not optional: without it TLS does not start, and without TLS there is no COPY.
+ * - Only the last of its lines `initialization completed` means that it listens.
  * - The token library keeps the issuer's keys in XDG_CACHE_HOME: a fresh one, since a test's next issuer has other keys.
  */
 export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
