@@ -1,0 +1,23 @@
+/** Who calls, once the token was verified and mapped. Made by `authenticate`, checked against the route's role by the app. */
+export interface Caller {
+  readonly issuer: string
+  readonly subject: string
+  readonly clientId?: string
+  readonly admin: boolean
+  /** A configured worker pool; absent lists mean all. */
+  readonly worker?: WorkerRights
+  /** The account that the identity is mapped to. */
+  readonly account?: CallerAccount
+}
+
+export interface WorkerRights {
+  readonly vos?: readonly string[]
+  readonly rses?: readonly string[]
+}
+
+export interface CallerAccount {
+  readonly id: number
+  readonly name: string
+  readonly voId: number
+  readonly vo: string
+}

@@ -1,0 +1,245 @@
+import type { Did } from '../../shared/domain/names.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+
+export type DidType = 'FILE' | 'DATASET' | 'CONTAINER'
+
+export interface DidRow {
+  id: number
+  scope_id: number
+  scope: string
+  vo_id: number
+  name: string
+  type: DidType
+  bytes: number
+  files: number
+  adler32: string | null
+  md5: string | null
+  is_open: number | boolean
+  account: string
+  created_at: number
+}
+
+const DID_COLUMNS = `dids.id, dids.scope_id, scopes.name AS scope, scopes.vo_id, dids.name, dids.type, dids.bytes, dids.files,
+  dids.adler32, dids.md5, dids.is_open, accounts.name AS account, dids.created_at`
+const DID_TABLES = 'dids JOIN scopes ON scopes.id = dids.scope_id JOIN accounts ON accounts.id = dids.account_id'
+
+/** Makes the scopes that are missing, for this VO, and answers the keys of all. A scope of another VO has none in the answer. */
+export async function ensureScopes(
+  executor: Executor,
+  voId: number,
+  names: readonly string[],
+): Promise<Map<string, number>> {
+  const bindings = { names: encodeRows([...new Set(names)]), voId }
+  await query(
+    executor,
+    `INSERT INTO scopes (vo_id, name) SELECT :voId, value FROM ${keyset(executor, 'names', 'text')} AS given
+      WHERE true ON CONFLICT (name) DO NOTHING`,
+    bindings,
+  )
+  const rows = await query<{ id: number; name: string }>(
+    executor,
+    `SELECT id, name FROM scopes WHERE vo_id = :voId AND name IN ${keyset(executor, 'names', 'text')}`,
+    bindings,
+  )
+  return new Map(rows.map(row => [row.name, row.id]))
+}
+
+export interface NewDid {
+  scope_id: number
+  name: string
+  type: DidType
+  bytes: number
+  files: number
+  adler32: string | null
+  md5: string | null
+}
+
+/** How many of them are new; the others stay as they are. */
+export async function insertDids(
+  executor: Executor,
+  dids: readonly NewDid[],
+  accountId: number,
+  now: number,
+): Promise<number> {
+  const set = recordset(executor, 'rows', {
+    scope_id: 'bigint',
+    name: 'text',
+    type: 'text',
+    bytes: 'bigint',
+    files: 'bigint',
+    adler32: 'text',
+    md5: 'text',
+  })
+  const rows = await query(
+    executor,
+    `INSERT INTO dids (scope_id, name, type, bytes, files, adler32, md5, is_open, account_id, created_at)
+     SELECT scope_id, name, type, bytes, files, adler32, md5, type <> 'FILE', :accountId, :now FROM ${set} AS given
+      WHERE true ON CONFLICT (scope_id, name) DO NOTHING RETURNING id`,
+    { rows: encodeRows(dids), accountId, now },
+  )
+  return rows.length
+}
+
+export async function findDid(executor: Executor, did: Did): Promise<DidRow | undefined> {
+  return queryOne<DidRow>(
+    executor,
+    `SELECT ${DID_COLUMNS} FROM ${DID_TABLES} WHERE scopes.name = :scope AND dids.name = :name`,
+    { scope: did.scope, name: did.name },
+  )
+}
+
+export interface FoundDid {
+  position: number
+  id: number
+  type: DidType
+  bytes: number
+  adler32: string | null
+  md5: string | null
+}
+
+/** Those of the given names that exist, with their position in the list. */
+export async function findDids(
+  executor: Executor,
+  names: readonly { scope_id: number; name: string }[],
+): Promise<FoundDid[]> {
+  const set = recordset(executor, 'rows', { position: 'bigint', scope_id: 'bigint', name: 'text' })
+  return query<FoundDid>(
+    executor,
+    `SELECT given.position, dids.id, dids.type, dids.bytes, dids.adler32, dids.md5
+       FROM ${set} AS given JOIN dids ON dids.scope_id = given.scope_id AND dids.name = given.name`,
+    { rows: encodeRows(names.map((name, position) => ({ position, ...name }))) },
+  )
+}
+
+/** Attaches, and keeps the dataset's totals. The keys that were not attached before. */
+export async function insertContents(
+  executor: Executor,
+  parentId: number,
+  childIds: readonly number[],
+): Promise<number[]> {
+  const inserted = await query<{ child_id: number }>(
+    executor,
+    `INSERT INTO contents (parent_id, child_id) SELECT :parentId, value FROM ${keyset(executor, 'children')} AS given
+      WHERE true ON CONFLICT (parent_id, child_id) DO NOTHING RETURNING child_id`,
+    { parentId, children: encodeRows(childIds) },
+  )
+  const ids = inserted.map(row => row.child_id)
+  if (ids.length > 0) {
+    await query(
+      executor,
+      `UPDATE dids SET files = files + added.files, bytes = dids.bytes + added.bytes
+         FROM (SELECT count(*) AS files, sum(bytes) AS bytes FROM dids
+                WHERE type = 'FILE' AND id IN ${keyset(executor, 'ids')}) AS added
+        WHERE dids.id = :parentId AND dids.type = 'DATASET' AND added.files > 0`,
+      { parentId, ids: encodeRows(ids) },
+    )
+  }
+  return ids
+}
+
+/** The DID itself and all collections above it. */
+export async function ancestors(executor: Executor, didId: number): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    executor,
+    `WITH RECURSIVE above(id) AS (
+       SELECT :didId AS id UNION SELECT contents.parent_id FROM contents JOIN above ON contents.child_id = above.id
+     ) SELECT id FROM above`,
+    { didId },
+  )
+  return rows.map(row => row.id)
+}
+
+/** The datasets at or below a DID, after the given key, in order of their keys. */
+export async function datasetsBelow(
+  executor: Executor,
+  didId: number,
+  after: number,
+  limit: number,
+): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    executor,
+    `WITH RECURSIVE below(id) AS (
+       SELECT :didId AS id UNION SELECT contents.child_id FROM contents
+         JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
+     ) SELECT dids.id FROM below JOIN dids ON dids.id = below.id
+        WHERE dids.type = 'DATASET' AND dids.id > :after ORDER BY dids.id LIMIT :limit`,
+    { didId, after, limit },
+  )
+  return rows.map(row => row.id)
+}
+
+/** A file itself, or the files of a dataset after the given key, in order of their keys. */
+export async function filesOf(
+  executor: Executor,
+  did: Pick<DidRow, 'id' | 'type'>,
+  after: number,
+  limit: number,
+): Promise<number[]> {
+  if (did.type === 'FILE') return did.id > after ? [did.id] : []
+  const rows = await query<{ child_id: number }>(
+    executor,
+    'SELECT child_id FROM contents WHERE parent_id = :didId AND child_id > :after ORDER BY child_id LIMIT :limit',
+    { didId: did.id, after, limit },
+  )
+  return rows.map(row => row.child_id)
+}
+
+/** Files and bytes below a container. */
+export async function totalsBelow(executor: Executor, didId: number): Promise<{ files: number; bytes: number }> {
+  const row = await queryOne<{ files: number | null; bytes: number | null }>(
+    executor,
+    `WITH RECURSIVE below(id) AS (
+       SELECT :didId AS id UNION SELECT contents.child_id FROM contents
+         JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
+     ) SELECT sum(dids.files) AS files, sum(dids.bytes) AS bytes FROM below
+         JOIN dids ON dids.id = below.id AND dids.type = 'DATASET'`,
+    { didId },
+  )
+  return { files: row?.files ?? 0, bytes: row?.bytes ?? 0 }
+}
+
+export async function listDidsOfScope(
+  executor: Executor,
+  filter: { scope: string; prefix: string; type: DidType | undefined; after: string; limit: number },
+): Promise<DidRow[]> {
+  const type = filter.type === undefined ? '' : 'AND dids.type = :type'
+  return query<DidRow>(
+    executor,
+    `SELECT ${DID_COLUMNS} FROM ${DID_TABLES}
+      WHERE scopes.name = :scope AND dids.name > :after AND dids.name >= :prefix AND dids.name < :beyond ${type}
+      ORDER BY dids.name LIMIT :limit`,
+    {
+      scope: filter.scope,
+      prefix: filter.prefix,
+      // Names are ASCII: nothing of the prefix comes after it.
+      beyond: `${filter.prefix}\u007f`,
+      after: filter.after,
+      limit: filter.limit,
+      ...(filter.type === undefined ? {} : { type: filter.type }),
+    },
+  )
+}
+
+export async function listContentsOf(
+  executor: Executor,
+  didId: number,
+  after: number,
+  limit: number,
+): Promise<DidRow[]> {
+  return query<DidRow>(
+    executor,
+    `SELECT ${DID_COLUMNS} FROM contents JOIN dids ON dids.id = contents.child_id
+       JOIN scopes ON scopes.id = dids.scope_id JOIN accounts ON accounts.id = dids.account_id
+      WHERE contents.parent_id = :didId AND contents.child_id > :after ORDER BY contents.child_id LIMIT :limit`,
+    { didId, after, limit },
+  )
+}
+
+export async function setDidOpen(executor: Executor, didId: number, open: boolean): Promise<void> {
+  await query(executor, 'UPDATE dids SET is_open = :open WHERE id = :didId', { didId, open })
+}
+
+/** True when `childId` is at or above `parentId`: attaching it would make a circle. */
+export async function isAncestor(executor: Executor, childId: number, parentId: number): Promise<boolean> {
+  return (await ancestors(executor, parentId)).includes(childId)
+}

@@ -1,0 +1,175 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
+import type { ReplicaState } from '../../shared/domain/rule-state.ts'
+import type { Executor } from '../database/sql.ts'
+import { reevaluateRules } from '../rules/reevaluate.ts'
+import type { Rse } from '../storages/directory.ts'
+import { replicaPath } from '../storages/paths.ts'
+import { ensureScopes, type FoundDid, findDids, insertContents, insertDids } from './did-store.ts'
+import { ensureDirectories, findReplicas, insertReplicas } from './replica-store.ts'
+
+export interface GivenFile {
+  readonly did: string
+  readonly bytes: number
+  readonly adler32?: string | undefined
+  readonly md5?: string | undefined
+  /** Absolute at the storage; without it the layout decides. */
+  readonly path?: string | undefined
+}
+
+export interface Registration {
+  readonly rse: Rse
+  readonly accountId: number
+  readonly dataset: string | undefined
+  readonly files: readonly GivenFile[]
+  readonly state: ReplicaState
+  /** The directory that tokens are asked for; without it the layout, or each file's own directory. */
+  readonly top?: string
+  readonly now: number
+}
+
+export interface Registered {
+  readonly fileIds: number[]
+  readonly created: number
+  readonly attached: number
+}
+
+/**
+ * Files, their replicas at one storage, and the dataset they belong to, in one transaction. Repeating it changes nothing.
+ * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DATASET_CLOSED; `field` names the file.
+ */
+export async function registerFiles(executor: Executor, registration: Registration): Promise<Registered> {
+  const { rse, files, accountId, now } = registration
+  const dids = files.map((file, i) => parseDid(file.did, `files.${i}.did`))
+  const dataset = registration.dataset === undefined ? undefined : parseDid(registration.dataset, 'dataset')
+  const scopes = await ensureScopes(
+    executor,
+    rse.voId,
+    [...dids, ...(dataset === undefined ? [] : [dataset])].map(did => did.scope),
+  )
+  const rows = dids.map((did, i) => {
+    const file = files[i] as GivenFile
+    return {
+      scope_id: scopeId(scopes, did, `files.${i}.did`),
+      name: did.name,
+      type: 'FILE' as const,
+      bytes: file.bytes,
+      files: 1,
+      adler32: file.adler32 ?? null,
+      md5: file.md5 ?? null,
+    }
+  })
+  const created = await insertDids(executor, rows, accountId, now)
+  const found = await findDids(executor, rows)
+  for (const row of found) checkSameFile(row, files[row.position] as GivenFile)
+  const idOf = new Map(found.map(row => [row.position, row.id]))
+  const fileIds = files.map((_, position) => idOf.get(position) ?? 0)
+
+  await placeReplicas(executor, registration, dids, dataset, fileIds)
+  const attached = dataset === undefined ? 0 : await attachTo(executor, dataset, scopes, fileIds, accountId, now)
+  return { fileIds, created, attached }
+}
+
+async function placeReplicas(
+  executor: Executor,
+  { rse, files, state, top, now }: Registration,
+  dids: readonly Did[],
+  dataset: Did | undefined,
+  fileIds: readonly number[],
+): Promise<void> {
+  const paths = files.map((file, i) => placeOf(rse, file, dids[i] as Did, dataset, top))
+  const directories = await ensureDirectories(
+    executor,
+    rse.id,
+    paths.map(path => ({ path: path.directory, top: path.top })),
+  )
+  const replicas = paths.map((path, i) => ({
+    file_id: fileIds[i] as number,
+    directory_id: directories.get(path.directory)?.id ?? 0,
+    name: path.name,
+  }))
+  await insertReplicas(executor, rse.id, state, replicas, now)
+  const placed = new Map((await findReplicas(executor, rse.id, fileIds)).map(row => [row.file_id, row]))
+  for (const [i, replica] of replicas.entries()) {
+    const row = placed.get(replica.file_id)
+    const where = `${paths[i]?.directory}/${replica.name}`
+    const field = `files.${i}`
+    if (row === undefined) {
+      const message = `the path ${where} at ${rse.name} belongs to another file: ${formatDid(dids[i] as Did)} cannot be there`
+      throw new WaybillError('PATH_TAKEN', message, { status: 409, field })
+    }
+    const same = row.directory_id === replica.directory_id && row.name === replica.name
+    if (!same && files[i]?.path !== undefined) {
+      const message = `${formatDid(dids[i] as Did)} has a replica at ${rse.name} already, at another path than ${where}`
+      throw new WaybillError('REPLICA_EXISTS', message, { status: 409, field })
+    }
+  }
+}
+
+function placeOf(rse: Rse, file: GivenFile, did: Did, dataset: Did | undefined, top: string | undefined) {
+  if (file.path === undefined) {
+    const path = replicaPath(rse.layout, did, dataset)
+    return { top: `${rse.prefix}${path.top}`, directory: `${rse.prefix}${path.directory}`, name: path.name }
+  }
+  const slash = file.path.lastIndexOf('/')
+  const directory = file.path.slice(0, slash)
+  if (directory === '' || !`${directory}/`.startsWith(`${rse.prefix}/`)) {
+    const message = `the path ${file.path} is not below ${rse.prefix}, where ${rse.vo} may be at ${rse.name}`
+    throw new WaybillError('PATH_OUTSIDE_PREFIX', message, { status: 400, field: 'path' })
+  }
+  return { top: top ?? directory, directory, name: file.path.slice(slash + 1) }
+}
+
+async function attachTo(
+  executor: Executor,
+  dataset: Did,
+  scopes: ReadonlyMap<string, number>,
+  fileIds: readonly number[],
+  accountId: number,
+  now: number,
+): Promise<number> {
+  const row = {
+    scope_id: scopeId(scopes, dataset, 'dataset'),
+    name: dataset.name,
+    type: 'DATASET' as const,
+    bytes: 0,
+    files: 0,
+    adler32: null,
+    md5: null,
+  }
+  await insertDids(executor, [row], accountId, now)
+  const [found] = await findDids(executor, [row])
+  if (found === undefined || found.type !== 'DATASET') {
+    throw new WaybillError('DID_TYPE', `${formatDid(dataset)} is not a dataset`, { status: 409, field: 'dataset' })
+  }
+  const attached = await insertContents(executor, found.id, fileIds)
+  if (attached.length > 0) await reevaluateRules(executor, found.id, now)
+  return attached.length
+}
+
+function scopeId(scopes: ReadonlyMap<string, number>, did: Did, field: string): number {
+  const id = scopes.get(did.scope)
+  if (id !== undefined) return id
+  throw new WaybillError('SCOPE_OF_OTHER_VO', `the scope ${did.scope} belongs to another VO`, { status: 403, field })
+}
+
+function checkSameFile(known: FoundDid, given: GivenFile): void {
+  const field = `files.${known.position}`
+  if (known.type !== 'FILE') {
+    throw new WaybillError('DID_TYPE', `${given.did} is a ${known.type.toLowerCase()}, not a file`, {
+      status: 409,
+      field,
+    })
+  }
+  const differs = (name: string, old: string | number, now: string | number): WaybillError =>
+    new WaybillError('FILE_MISMATCH', `${given.did} is known with ${name} ${old}, but was given with ${now}`, {
+      status: 409,
+      field,
+    })
+  if (known.bytes !== given.bytes) throw differs('bytes', known.bytes, given.bytes)
+  if (known.adler32 !== null && given.adler32 !== undefined && known.adler32 !== given.adler32) {
+    throw differs('adler32', known.adler32, given.adler32)
+  }
+  if (known.md5 !== null && given.md5 !== undefined && known.md5 !== given.md5)
+    throw differs('md5', known.md5, given.md5)
+}

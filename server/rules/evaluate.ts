@@ -1,0 +1,232 @@
+import { parseDid } from '../../shared/domain/names.ts'
+import type { Service } from '../../shared/runtime/services.ts'
+import { datasetsBelow, filesOf } from '../catalogue/did-store.ts'
+import { ensureDirectories, findReplicas, insertReplicas } from '../catalogue/replica-store.ts'
+import type { Context } from '../context.ts'
+import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
+import type { Rse } from '../storages/directory.ts'
+import { resolveExpression } from '../storages/expression.ts'
+import { replicaPath } from '../storages/paths.ts'
+import { cancelTransfers } from '../transfers/cancel.ts'
+import { openTransfers } from '../transfers/plan.ts'
+import { selectRses } from './select.ts'
+import {
+  addToRules,
+  choicesOf,
+  deleteRule,
+  holdings,
+  insertChoices,
+  insertLocks,
+  insertProblems,
+  moveCursor,
+  nextChoice,
+  nextRuleInWork,
+  type RuleRow,
+  removeLocks,
+  takeStep,
+} from './store.ts'
+
+const DATASETS_PER_STEP = 100
+/** Files per step adapt so that a write transaction takes about this long. */
+const STEP_MS = 25
+const FILES_PER_STEP = { least: 100, most: 5_000 }
+
+/**
+ * Works off rules: choose storages for each dataset, then make replicas, locks and transfers, a step at a time. A step is one
+ * transaction guarded by the rule's cursor, and leaves alone what exists: a crash between any two does nothing twice.
+ */
+export function ruleEvaluator(context: Context): Service {
+  let filesPerStep = 500
+  return periodic({
+    ...context,
+    name: 'evaluate rules',
+    interval: 1_000,
+    topic: 'rules',
+    async round() {
+      const rule = await nextRuleInWork(context.db.read)
+      if (rule === undefined) return false
+      const started = context.clock.monotonic()
+      const rses = await context.storages.ofVo(rule.vo_id)
+      const files = await context.db.write(async executor => {
+        const now = context.clock.now()
+        if (!(await takeStep(executor, rule, now))) return 0
+        switch (rule.stage) {
+          case 'CHOOSING':
+            return chooseStep(executor, rule, rses)
+          case 'EXPANDING':
+            return expandStep(executor, rule, rses, filesPerStep, now)
+          case 'REMOVING':
+            return removeStep(executor, rule, filesPerStep, now)
+          case 'EXPANDED':
+            return 0
+        }
+      })
+      if (files === filesPerStep) {
+        const fit = Math.round((filesPerStep * STEP_MS) / Math.max(1, context.clock.monotonic() - started))
+        filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
+      }
+      if (rule.stage === 'EXPANDING') {
+        context.wake.notify('grants')
+        context.wake.notify('queue')
+      }
+      return true
+    },
+  })
+}
+
+/** Storages for the next datasets below the rule's DID; `cursor_file` is the last dataset that was looked at. */
+async function chooseStep(executor: Executor, rule: RuleRow, rses: readonly Rse[]): Promise<number> {
+  const did = await queryOne<{ type: string }>(executor, 'SELECT type FROM dids WHERE id = :id', { id: rule.did_id })
+  const single = did?.type === 'FILE' && rule.cursor_file === 0
+  const datasets = single
+    ? [rule.did_id]
+    : await datasetsBelow(executor, rule.did_id, rule.cursor_file, DATASETS_PER_STEP)
+  const names = new Set(resolveExpression(rule.expression, [...rses]))
+  const candidates = rses.filter(rse => names.has(rse.name))
+  const held = await holdings(executor, datasets)
+  const chosen = await choicesOf(executor, rule.id, datasets)
+  const choices = datasets.flatMap(datasetId => {
+    const before = new Set(chosen.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
+    const options = candidates.map(rse => ({
+      rse,
+      rseId: rse.id,
+      bytesHeld: held.find(h => h.dataset_id === datasetId && h.rse_id === rse.id)?.bytes ?? 0,
+    }))
+    // A storage that cannot be written to may still keep what it holds.
+    const possible = options.filter(option => option.rse.availabilityWrite || option.bytesHeld > 0)
+    const seed = { ruleId: rule.id, datasetId }
+    return selectRses(possible, before, rule.copies, seed).map(rseId => ({ dataset_id: datasetId, rse_id: rseId }))
+  })
+  await insertChoices(executor, rule.id, choices)
+  const more = !single && datasets.length === DATASETS_PER_STEP
+  const last = datasets.at(-1) ?? rule.cursor_file
+  await moveCursor(
+    executor,
+    rule.id,
+    more ? { stage: 'CHOOSING', choice: 0, file: last } : { stage: 'EXPANDING', choice: 0, file: 0 },
+  )
+  return datasets.length
+}
+
+/** Replicas, locks and transfers for the next files of the next choice. How many files it took. */
+async function expandStep(
+  executor: Executor,
+  rule: RuleRow,
+  rses: readonly Rse[],
+  limit: number,
+  now: number,
+): Promise<number> {
+  const choice = await nextChoice(executor, rule.id, rule.cursor_choice)
+  if (choice === undefined) {
+    await moveCursor(executor, rule.id, { stage: 'EXPANDED', choice: rule.cursor_choice, file: 0 })
+    await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
+    return 0
+  }
+  const dataset = await collectionOf(executor, choice.dataset_id)
+  const files = await filesOf(executor, dataset, rule.cursor_file, limit)
+  const rse = rses.find(candidate => candidate.id === choice.rse_id)
+  if (rse !== undefined && files.length > 0) await lockFiles(executor, rule, dataset, rse, files, now)
+  const done = dataset.type === 'FILE' || files.length < limit
+  await moveCursor(executor, rule.id, {
+    stage: 'EXPANDING',
+    choice: done ? choice.id : rule.cursor_choice,
+    file: done ? 0 : (files.at(-1) ?? 0),
+  })
+  return files.length
+}
+
+interface Collection {
+  id: number
+  type: 'FILE' | 'DATASET' | 'CONTAINER'
+  did: string
+}
+
+async function collectionOf(executor: Executor, id: number): Promise<Collection> {
+  const row = await queryOne<Collection>(
+    executor,
+    `SELECT dids.id, dids.type, scopes.name || ':' || dids.name AS did FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.id = :id`,
+    { id },
+  )
+  if (row === undefined) throw new Error(`DID ${id} of a choice is gone`)
+  return row
+}
+
+async function lockFiles(
+  executor: Executor,
+  rule: RuleRow,
+  dataset: Collection,
+  rse: Rse,
+  fileIds: readonly number[],
+  now: number,
+): Promise<void> {
+  await placeMissing(executor, dataset, rse, fileIds, now)
+  const replicas = await findReplicas(executor, rse.id, fileIds)
+  const placed = new Set(replicas.map(replica => replica.file_id))
+  const problems = await insertProblems(
+    executor,
+    rule.id,
+    fileIds
+      .filter(file => !placed.has(file))
+      .map(file_id => ({
+        file_id,
+        rse_id: rse.id,
+        code: 'PATH_TAKEN',
+        message: `its path at ${rse.name} belongs to another file`,
+      })),
+  )
+  const locks = await insertLocks(
+    executor,
+    rule.id,
+    replicas.map(replica => replica.id),
+  )
+  const waiting = locks.filter(lock => lock.state === 'REPLICATING').map(lock => lock.replica_id)
+  await openTransfers(executor, waiting, rule, now)
+  const delta = { ok: locks.length - waiting.length, replicating: waiting.length, stuck: 0, problems }
+  await addToRules(executor, [{ rule_id: rule.id, ...delta }], now)
+}
+
+/** A path is decided once, with the replica's row: files that have one at this storage keep it. */
+async function placeMissing(
+  executor: Executor,
+  dataset: Collection,
+  rse: Rse,
+  fileIds: readonly number[],
+  now: number,
+): Promise<void> {
+  const missing = await query<{ id: number; scope: string; name: string }>(
+    executor,
+    `SELECT dids.id, scopes.name AS scope, dids.name FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.id IN ${keyset(executor, 'files')}
+        AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.file_id = dids.id AND replicas.rse_id = :rseId)`,
+    { files: encodeRows(fileIds), rseId: rse.id },
+  )
+  if (missing.length === 0) return
+  const parent = dataset.type === 'FILE' ? undefined : parseDid(dataset.did)
+  const paths = missing.map(file => replicaPath(rse.layout, file, parent))
+  const directories = await ensureDirectories(
+    executor,
+    rse.id,
+    paths.map(path => ({ path: rse.prefix + path.directory, top: rse.prefix + path.top })),
+  )
+  await insertReplicas(
+    executor,
+    rse.id,
+    'COPYING',
+    missing.map((file, i) => ({
+      file_id: file.id,
+      directory_id: directories.get(`${rse.prefix}${paths[i]?.directory}`)?.id ?? 0,
+      name: paths[i]?.name ?? '',
+    })),
+    now,
+  )
+}
+
+/** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
+async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
+  const { removed, unlocked } = await removeLocks(executor, rule.id, limit, now)
+  await cancelTransfers(executor, unlocked, now)
+  if (removed < limit) await deleteRule(executor, rule.id)
+  return removed
+}

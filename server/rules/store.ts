@@ -1,0 +1,281 @@
+import type { LockState } from '../../shared/domain/rule-state.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+
+export type RuleStage = 'CHOOSING' | 'EXPANDING' | 'EXPANDED' | 'REMOVING'
+
+export interface RuleRow {
+  id: number
+  vo_id: number
+  did_id: number
+  account_id: number
+  copies: number
+  expression: string
+  activity: string
+  priority: number
+  comment: string | null
+  expires_at: number | null
+  state: 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
+  stage: RuleStage
+  cursor_choice: number
+  cursor_file: number
+  locks_ok: number
+  locks_replicating: number
+  locks_stuck: number
+  problems: number
+  error: string | null
+  created_at: number
+  updated_at: number
+}
+
+export interface NewRule {
+  voId: number
+  didId: number
+  accountId: number
+  copies: number
+  expression: string
+  activity: string
+  priority: number
+  comment: string | null
+  expiresAt: number | null
+  now: number
+}
+
+/** The new key, or `undefined` when the account has such a rule already. */
+export async function insertRule(executor: Executor, rule: NewRule): Promise<number | undefined> {
+  const row = await queryOne<{ id: number }>(
+    executor,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, expires_at, state, stage,
+                        cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
+                        created_at, updated_at)
+     VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :expiresAt, 'REPLICATING',
+             'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
+     ON CONFLICT (did_id, account_id, expression, copies) DO NOTHING RETURNING id`,
+    { ...rule },
+  )
+  return row?.id
+}
+
+/** The rule whose turn it is: the one not worked on for the longest. */
+export async function nextRuleInWork(executor: Executor): Promise<RuleRow | undefined> {
+  return queryOne<RuleRow>(
+    executor,
+    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND state NOT IN ('SUSPENDED', 'WAITING_APPROVAL')
+      ORDER BY updated_at, id LIMIT 1`,
+  )
+}
+
+/** The guard of one step: false when somebody else has taken it. It is the first write of the step's transaction. */
+export async function takeStep(executor: Executor, rule: RuleRow, now: number): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `UPDATE rules SET updated_at = :now WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file
+      RETURNING id`,
+    { now, id: rule.id, stage: rule.stage, choice: rule.cursor_choice, file: rule.cursor_file },
+  )
+  return rows.length > 0
+}
+
+export async function moveCursor(
+  executor: Executor,
+  ruleId: number,
+  to: { stage: RuleStage; choice: number; file: number },
+): Promise<void> {
+  await query(
+    executor,
+    'UPDATE rules SET stage = :stage, cursor_choice = :choice, cursor_file = :file WHERE id = :ruleId',
+    { ruleId, ...to },
+  )
+}
+
+export interface RuleDelta {
+  readonly rule_id: number
+  readonly ok: number
+  readonly replicating: number
+  readonly stuck: number
+  readonly problems: number
+}
+
+/** The rule's state follows from its counters: the same decision as `ruleState`, proved equal by a test. */
+const STATE_OF_COUNTERS = `CASE
+  WHEN rules.state IN ('SUSPENDED', 'WAITING_APPROVAL', 'INJECT') THEN rules.state
+  WHEN rules.locks_stuck + given.stuck > 0 OR rules.problems + given.problems > 0 THEN 'STUCK'
+  WHEN rules.stage = 'EXPANDED' AND rules.locks_replicating + given.replicating = 0 THEN 'OK'
+  ELSE 'REPLICATING' END`
+
+/** Adds to the counters of rules, and derives their states. */
+export async function addToRules(executor: Executor, deltas: readonly RuleDelta[], now: number): Promise<void> {
+  if (deltas.length === 0) return
+  const set = recordset(executor, 'rows', {
+    rule_id: 'bigint',
+    ok: 'bigint',
+    replicating: 'bigint',
+    stuck: 'bigint',
+    problems: 'bigint',
+  })
+  await query(
+    executor,
+    `UPDATE rules SET locks_ok = rules.locks_ok + given.ok,
+            locks_replicating = rules.locks_replicating + given.replicating,
+            locks_stuck = rules.locks_stuck + given.stuck,
+            problems = rules.problems + given.problems,
+            state = ${STATE_OF_COUNTERS}, updated_at = :now
+       FROM ${set} AS given WHERE rules.id = given.rule_id`,
+    { rows: encodeRows(deltas), now },
+  )
+}
+
+/** Moves the locks on these replicas from one state to another, and counts for their rules. */
+export async function moveLocks(
+  executor: Executor,
+  replicaIds: readonly number[],
+  from: LockState,
+  to: LockState,
+): Promise<RuleDelta[]> {
+  if (replicaIds.length === 0) return []
+  const rows = await query<{ rule_id: number }>(
+    executor,
+    `UPDATE locks SET state = :to WHERE state = :from AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id`,
+    { from, to, replicas: encodeRows(replicaIds) },
+  )
+  const counts = new Map<number, number>()
+  for (const row of rows) counts.set(row.rule_id, (counts.get(row.rule_id) ?? 0) + 1)
+  const change = (state: LockState, count: number): number => (state === to ? count : 0) - (state === from ? count : 0)
+  return [...counts].map(([rule_id, count]) => ({
+    rule_id,
+    ok: change('OK', count),
+    replicating: change('REPLICATING', count),
+    stuck: change('STUCK', count),
+    problems: 0,
+  }))
+}
+
+/** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */
+export async function insertLocks(
+  executor: Executor,
+  ruleId: number,
+  replicaIds: readonly number[],
+): Promise<{ replica_id: number; state: LockState }[]> {
+  const inserted = await query<{ replica_id: number; state: LockState }>(
+    executor,
+    `INSERT INTO locks (rule_id, replica_id, state)
+     SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
+      WHERE id IN ${keyset(executor, 'replicas')} ON CONFLICT (rule_id, replica_id) DO NOTHING
+     RETURNING replica_id, state`,
+    { ruleId, replicas: encodeRows(replicaIds) },
+  )
+  await query(
+    executor,
+    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL WHERE id IN ${keyset(executor, 'locked')}`,
+    { locked: encodeRows(inserted.map(row => row.replica_id)) },
+  )
+  return inserted
+}
+
+/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went. */
+export async function removeLocks(
+  executor: Executor,
+  ruleId: number,
+  limit: number,
+  now: number,
+): Promise<{ removed: number; unlocked: number[] }> {
+  const gone = await query<{ replica_id: number }>(
+    executor,
+    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id IN
+       (SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit) RETURNING replica_id`,
+    { ruleId, limit },
+  )
+  const unlocked = await query<{ id: number; lock_count: number }>(
+    executor,
+    `UPDATE replicas SET lock_count = lock_count - 1,
+            tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
+      WHERE id IN ${keyset(executor, 'replicas')} RETURNING id, lock_count`,
+    { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
+  )
+  return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }
+}
+
+export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {
+  await query(executor, 'DELETE FROM rule_problems WHERE rule_id = :ruleId', { ruleId })
+  await query(executor, 'DELETE FROM rule_choices WHERE rule_id = :ruleId', { ruleId })
+  await query(executor, 'DELETE FROM rules WHERE id = :ruleId', { ruleId })
+}
+
+export interface ChoiceRow {
+  id: number
+  dataset_id: number
+  rse_id: number
+}
+
+export async function nextChoice(executor: Executor, ruleId: number, after: number): Promise<ChoiceRow | undefined> {
+  return queryOne<ChoiceRow>(
+    executor,
+    'SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND id > :after ORDER BY id LIMIT 1',
+    { ruleId, after },
+  )
+}
+
+export async function choicesOf(
+  executor: Executor,
+  ruleId: number,
+  datasetIds: readonly number[],
+): Promise<ChoiceRow[]> {
+  return query<ChoiceRow>(
+    executor,
+    `SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND dataset_id IN ${keyset(executor, 'datasets')}`,
+    { ruleId, datasets: encodeRows(datasetIds) },
+  )
+}
+
+export async function insertChoices(
+  executor: Executor,
+  ruleId: number,
+  choices: readonly { dataset_id: number; rse_id: number }[],
+): Promise<void> {
+  const set = recordset(executor, 'rows', { dataset_id: 'bigint', rse_id: 'bigint' })
+  await query(
+    executor,
+    `INSERT INTO rule_choices (rule_id, dataset_id, rse_id) SELECT :ruleId, dataset_id, rse_id FROM ${set} AS given
+      WHERE true ON CONFLICT (rule_id, dataset_id, rse_id) DO NOTHING`,
+    { ruleId, rows: encodeRows(choices) },
+  )
+}
+
+export interface Holding {
+  dataset_id: number
+  rse_id: number
+  bytes: number
+}
+
+/** Bytes of each dataset (or single file) that storages hold already. */
+export async function holdings(executor: Executor, datasetIds: readonly number[]): Promise<Holding[]> {
+  const datasets = encodeRows(datasetIds)
+  return query<Holding>(
+    executor,
+    `SELECT contents.parent_id AS dataset_id, replicas.rse_id, sum(dids.bytes) AS bytes
+       FROM contents JOIN replicas ON replicas.file_id = contents.child_id AND replicas.state = 'AVAILABLE'
+       JOIN dids ON dids.id = replicas.file_id
+      WHERE contents.parent_id IN ${keyset(executor, 'datasets')} GROUP BY contents.parent_id, replicas.rse_id
+     UNION ALL
+     SELECT replicas.file_id, replicas.rse_id, dids.bytes FROM replicas JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state = 'AVAILABLE' AND replicas.file_id IN ${keyset(executor, 'datasets')}`,
+    { datasets },
+  )
+}
+
+/** Files that could get no lock. How many of them are new. */
+export async function insertProblems(
+  executor: Executor,
+  ruleId: number,
+  problems: readonly { file_id: number; rse_id: number; code: string; message: string }[],
+): Promise<number> {
+  if (problems.length === 0) return 0
+  const set = recordset(executor, 'rows', { file_id: 'bigint', rse_id: 'bigint', code: 'text', message: 'text' })
+  const rows = await query(
+    executor,
+    `INSERT INTO rule_problems (rule_id, file_id, rse_id, code, message)
+     SELECT :ruleId, file_id, rse_id, code, message FROM ${set} AS given
+      WHERE true ON CONFLICT (rule_id, file_id, rse_id) DO NOTHING RETURNING file_id`,
+    { ruleId, rows: encodeRows(problems) },
+  )
+  return rows.length
+}

@@ -1,0 +1,164 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import { type Executor, query } from '../database/sql.ts'
+import type { Layout } from './paths.ts'
+
+export type AttributeValue = string | number | boolean
+
+export interface Protocol {
+  readonly url: string
+  readonly priority: number
+  readonly canPull: boolean
+  readonly canPush: boolean
+  readonly freshConnections: boolean
+  readonly redirectHosts: readonly string[]
+}
+
+/** A storage (RSE), as one VO sees it. */
+export interface Rse {
+  readonly id: number
+  readonly name: string
+  readonly voId: number
+  readonly vo: string
+  /** Where the VO's replicas live: an absolute path at the storage. */
+  readonly prefix: string
+  /** What the storage puts before the issuer's scope paths. */
+  readonly basePath: string
+  readonly audience: string
+  readonly layout: Layout
+  readonly checksum: 'adler32' | 'md5'
+  readonly availabilityRead: boolean
+  readonly availabilityWrite: boolean
+  readonly availabilityDelete: boolean
+  readonly maxInbound: number
+  readonly maxOutbound: number
+  readonly attributes: Readonly<Record<string, AttributeValue>>
+  /** By priority: the first is used. */
+  readonly protocols: readonly Protocol[]
+}
+
+/**
+ * The storages and what is said of them: few rows that everything reads and that rarely change. They are read whole and
+ * kept for a moment, so that other servers' changes show within `FRESH_MS`.
+ */
+export class StorageDirectory {
+  readonly #read: Executor
+  readonly #clock: Clock
+  #known: { at: number; rses: Promise<Rse[]> } | undefined
+
+  constructor(read: Executor, clock: Clock) {
+    this.#read = read
+    this.#clock = clock
+  }
+
+  async all(): Promise<Rse[]> {
+    const now = this.#clock.monotonic()
+    if (this.#known === undefined || now - this.#known.at > FRESH_MS) {
+      const known = { at: now, rses: loadRses(this.#read) }
+      this.#known = known
+      known.rses.catch(() => {
+        if (this.#known === known) this.#known = undefined
+      })
+    }
+    return this.#known.rses
+  }
+
+  /** After a change of this server's own. */
+  forget(): void {
+    this.#known = undefined
+  }
+
+  async ofVo(voId: number): Promise<Rse[]> {
+    return (await this.all()).filter(rse => rse.voId === voId)
+  }
+
+  /** Throws 404 RSE_UNKNOWN. */
+  async byName(name: string, field = 'rse'): Promise<Rse> {
+    const rse = (await this.all()).find(candidate => candidate.name === name)
+    if (rse === undefined) {
+      throw new WaybillError('RSE_UNKNOWN', `there is no storage ${name}: \`waybill rse list\` shows all`, {
+        status: 404,
+        field,
+      })
+    }
+    return rse
+  }
+
+  async byId(id: number): Promise<Rse> {
+    const rse = (await this.all()).find(candidate => candidate.id === id)
+    if (rse === undefined) throw new WaybillError('RSE_UNKNOWN', `there is no storage with the key ${id}`)
+    return rse
+  }
+}
+
+const FRESH_MS = 2_000
+
+/** The URL that absolute paths are appended to. */
+export function protocolOf(rse: Rse): Protocol {
+  const [first] = rse.protocols
+  if (first === undefined)
+    throw new WaybillError('RSE_NO_PROTOCOL', `the storage ${rse.name} has no protocol`, { status: 409 })
+  return first
+}
+
+async function loadRses(read: Executor): Promise<Rse[]> {
+  const rses = await query<{
+    id: number
+    name: string
+    vo_id: number
+    vo: string
+    prefix: string
+    base_path: string
+    audience: string
+    layout: Layout
+    checksum: 'adler32' | 'md5'
+    availability_read: number | boolean
+    availability_write: number | boolean
+    availability_delete: number | boolean
+    max_inbound: number
+    max_outbound: number
+  }>(
+    read,
+    `SELECT rses.*, vo_rses.vo_id, vo_rses.prefix, vo_rses.base_path, vo_rses.audience, vos.name AS vo
+       FROM rses JOIN vo_rses ON vo_rses.rse_id = rses.id JOIN vos ON vos.id = vo_rses.vo_id ORDER BY rses.name`,
+  )
+  const attributes = await query<{ rse_id: number; key: string; value: string }>(read, 'SELECT * FROM rse_attributes')
+  const protocols = await query<{
+    rse_id: number
+    url: string
+    priority: number
+    can_pull: number | boolean
+    can_push: number | boolean
+    fresh_connections: number | boolean
+    redirect_hosts: string
+  }>(read, 'SELECT * FROM rse_protocols ORDER BY priority, id')
+  return rses.map(row => ({
+    id: row.id,
+    name: row.name,
+    voId: row.vo_id,
+    vo: row.vo,
+    prefix: row.prefix,
+    basePath: row.base_path,
+    audience: row.audience,
+    layout: row.layout,
+    checksum: row.checksum,
+    availabilityRead: Boolean(row.availability_read),
+    availabilityWrite: Boolean(row.availability_write),
+    availabilityDelete: Boolean(row.availability_delete),
+    maxInbound: row.max_inbound,
+    maxOutbound: row.max_outbound,
+    attributes: Object.fromEntries(
+      attributes.filter(a => a.rse_id === row.id).map(a => [a.key, JSON.parse(a.value) as AttributeValue]),
+    ),
+    protocols: protocols
+      .filter(p => p.rse_id === row.id)
+      .map(p => ({
+        url: p.url,
+        priority: p.priority,
+        canPull: Boolean(p.can_pull),
+        canPush: Boolean(p.can_push),
+        freshConnections: Boolean(p.fresh_connections),
+        redirectHosts: JSON.parse(p.redirect_hosts) as string[],
+      })),
+  }))
+}

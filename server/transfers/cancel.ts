@@ -1,0 +1,21 @@
+import { statesAccepting } from '../../shared/domain/state-machine.ts'
+import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
+import { type Executor, encodeRows, keyset, query, stateList } from '../database/sql.ts'
+
+/**
+ * Ends the open transfers to these replicas, which nobody asks for any more: at once where no worker has them, else they
+ * are marked, and their worker hears of it with its next heartbeat.
+ */
+export async function cancelTransfers(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
+  if (replicaIds.length === 0) return
+  const atOnce = stateList(statesAccepting(TRANSFER_MACHINE, 'cancel', 'CANCELLED'))
+  await query(
+    executor,
+    `UPDATE transfers SET cancel_requested = true, updated_at = :now,
+            state = CASE WHEN state IN (${atOnce}) THEN 'CANCELLED' ELSE state END
+      WHERE state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'cancel'))})
+        AND replica_id IN ${keyset(executor, 'replicas')}
+        AND (SELECT lock_count FROM replicas WHERE replicas.id = transfers.replica_id) = 0`,
+    { replicas: encodeRows(replicaIds), now },
+  )
+}

@@ -1,0 +1,211 @@
+import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
+import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
+
+/** What a worker may serve; `undefined` is everything. Enforced in the claiming statement itself. */
+export interface WorkerReach {
+  readonly voIds?: readonly number[]
+  readonly rseIds?: readonly number[]
+}
+
+export interface Claimant extends WorkerReach {
+  readonly sessionId: number
+  /** The first fence of this epoch: a restored backup never gives out an old one again. */
+  readonly fenceBase: number
+}
+
+export interface ClaimedRow {
+  id: number
+  fence: number
+  state: string
+}
+
+const ACTIVE = stateList(ACTIVE_STATES)
+/** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
+const BUNDLES_PER_CLAIM = 20
+
+const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END + 1'
+
+/** Links with work in the order they should be served, from a look without locks: the claim counts again. */
+export async function linksToServe(read: Executor, reach: WorkerReach): Promise<LinkLoad[]> {
+  const rows = await query<{
+    id: number
+    source_rse_id: number
+    destination_rse_id: number
+    weight: number
+    max_active: number
+    served_at: number
+    active: number
+  }>(
+    read,
+    `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, links.max_active, links.served_at,
+            (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active
+       FROM links WHERE has_work AND distance > 0`,
+  )
+  const links = rows
+    .filter(
+      row =>
+        reach.rseIds === undefined ||
+        (reach.rseIds.includes(row.source_rse_id) && reach.rseIds.includes(row.destination_rse_id)),
+    )
+    .map(row => ({
+      id: row.id,
+      sourceId: row.source_rse_id,
+      destinationId: row.destination_rse_id,
+      weight: row.weight,
+      maxActive: row.max_active,
+      active: row.active,
+      servedAt: row.served_at,
+    }))
+  if (links.length === 0) return []
+  return schedule(
+    links,
+    await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))]),
+  )
+}
+
+async function storageLoads(executor: Executor, rseIds: readonly number[]): Promise<Map<number, StorageLoad>> {
+  const rows = await query<{
+    id: number
+    max_outbound: number
+    max_inbound: number
+    outbound: number
+    inbound: number
+  }>(
+    executor,
+    `SELECT rses.id, rses.max_outbound, rses.max_inbound,
+            (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound,
+            (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) AS inbound
+       FROM rses WHERE rses.id IN ${keyset(executor, 'rses')}`,
+    { rses: encodeRows(rseIds) },
+  )
+  return new Map(
+    rows.map(row => [
+      row.id,
+      { outbound: row.outbound, maxOutbound: row.max_outbound, inbound: row.inbound, maxInbound: row.max_inbound },
+    ]),
+  )
+}
+
+/**
+ * Claims up to `limit` transfers of one link: lock the two storages, count, claim what is free. With counters, or with the
+ * count inside the claiming statement, 30 claimers against a limit of 7 reached 39 and 58; lock, then count, held 7.
+ */
+export async function claimOnLink(
+  executor: Executor,
+  link: LinkLoad,
+  claimant: Claimant,
+  limit: number,
+  now: number,
+): Promise<ClaimedRow[]> {
+  await query(executor, 'UPDATE links SET served_at = :now WHERE id = :id', { now, id: link.id })
+  const ends = [link.sourceId, link.destinationId]
+  if (!isSqlite(executor)) {
+    await query(executor, `SELECT id FROM rses WHERE id IN ${keyset(executor, 'rses')} ORDER BY id FOR UPDATE`, {
+      rses: encodeRows(ends),
+    })
+  }
+  const loads = await storageLoads(executor, ends)
+  const active = await queryOne<{ count: number }>(
+    executor,
+    `SELECT count(*) AS count FROM transfers WHERE link_id = :id AND state IN (${ACTIVE})`,
+    { id: link.id },
+  )
+  const source = loads.get(link.sourceId)
+  const destination = loads.get(link.destinationId)
+  if (source === undefined || destination === undefined) return []
+  let room = Math.min(limit, roomOf({ ...link, active: active?.count ?? 0 }, source, destination))
+  const claimed: ClaimedRow[] = []
+  for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant) : []) {
+    const rows = await claimInBundle(executor, bundle.id, claimant, room, now)
+    claimed.push(...rows)
+    room -= rows.length
+    if (room <= 0) break
+  }
+  return claimed
+}
+
+/** In the order of their rank; both grants can be used now, whatever the hint says. */
+async function readyBundles(executor: Executor, linkId: number, reach: WorkerReach): Promise<{ id: number }[]> {
+  return query<{ id: number }>(
+    executor,
+    `SELECT bundles.id FROM bundles
+       JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
+       JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
+      WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
+        AND source_grant.state IN ('LIVE', 'RENEWING') AND destination_grant.state IN ('LIVE', 'RENEWING')
+        ${reach.voIds === undefined ? '' : `AND bundles.vo_id IN ${keyset(executor, 'vos')}`}
+      ORDER BY bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
+    { linkId, ...(reach.voIds === undefined ? {} : { vos: encodeRows(reach.voIds) }) },
+  )
+}
+
+async function claimInBundle(
+  executor: Executor,
+  bundleId: number,
+  claimant: Claimant,
+  limit: number,
+  now: number,
+): Promise<ClaimedRow[]> {
+  // The bundle's row is locked before the queue is looked at: who adds work meanwhile sets the hint after us.
+  await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :bundleId', { now, bundleId })
+  const rows = await query<ClaimedRow>(
+    executor,
+    `UPDATE transfers SET state = 'CLAIMED', session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now,
+            bytes_done = 0, updated_at = :now
+      WHERE state = 'QUEUED' AND id IN (
+        SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+         WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
+           AND NOT EXISTS (SELECT 1 FROM permits WHERE permits.directory_id = replicas.directory_id
+                             AND permits.name = replicas.name AND permits.until > :now)
+         ORDER BY transfers.id LIMIT :limit)
+      RETURNING id, fence, state`,
+    { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase },
+  )
+  if (rows.length < limit) {
+    await query(
+      executor,
+      `UPDATE bundles SET has_work = false WHERE id = :bundleId
+          AND NOT EXISTS (SELECT 1 FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED')`,
+      { bundleId },
+    )
+  }
+  return rows
+}
+
+/** A link whose bundles all ran dry is not looked at again until something is queued on it. */
+export async function settleLinkHint(executor: Executor, linkId: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE links SET has_work = false WHERE id = :linkId
+        AND NOT EXISTS (SELECT 1 FROM bundles WHERE link_id = :linkId AND has_work)`,
+    { linkId },
+  )
+}
+
+/** Attempts whose end nobody saw: they hold their slots already, so no limit is asked. */
+export async function claimToSettle(
+  executor: Executor,
+  claimant: Claimant,
+  limit: number,
+  now: number,
+): Promise<ClaimedRow[]> {
+  const vos = claimant.voIds === undefined ? '' : `AND vo_id IN ${keyset(executor, 'vos')}`
+  const rses = claimant.rseIds === undefined ? '' : `AND destination_rse_id IN ${keyset(executor, 'rses')}`
+  return query<ClaimedRow>(
+    executor,
+    `UPDATE transfers SET session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
+      WHERE state = 'SETTLING' AND session_id IS NULL AND id IN (
+        SELECT id FROM transfers WHERE state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${vos} ${rses}
+         ORDER BY not_before LIMIT :limit)
+      RETURNING id, fence, state`,
+    {
+      now,
+      limit,
+      sessionId: claimant.sessionId,
+      fenceBase: claimant.fenceBase,
+      ...(claimant.voIds === undefined ? {} : { vos: encodeRows(claimant.voIds) }),
+      ...(claimant.rseIds === undefined ? {} : { rses: encodeRows(claimant.rseIds) }),
+    },
+  )
+}

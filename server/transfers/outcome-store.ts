@@ -1,0 +1,239 @@
+import { statesAccepting } from '../../shared/domain/state-machine.ts'
+import { ENDED_STATES, TRANSFER_MACHINE, type TransferState } from '../../shared/domain/transfer-state.ts'
+import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+
+export interface HeldTransfer {
+  id: number
+  fence: number
+  state: TransferState
+  attempts: number
+  cancel_requested: number | boolean
+  session_id: number | null
+  replica_id: number
+  bundle_id: number | null
+  link_id: number | null
+  source_rse_id: number | null
+}
+
+export async function findTransfers(executor: Executor, ids: readonly number[]): Promise<HeldTransfer[]> {
+  return query<HeldTransfer>(
+    executor,
+    `SELECT id, fence, state, attempts, cancel_requested, session_id, replica_id, bundle_id, link_id, source_rse_id
+       FROM transfers WHERE id IN ${keyset(executor, 'ids')}`,
+    { ids: encodeRows(ids) },
+  )
+}
+
+/** Which of these (transfer, fence) have their outcome already. */
+export async function findAttempts(
+  executor: Executor,
+  held: readonly { transfer: number; fence: number }[],
+): Promise<{ transfer_id: number; fence: number }[]> {
+  const set = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint' })
+  return query(
+    executor,
+    `SELECT attempts.transfer_id, attempts.fence FROM ${set} AS given
+       JOIN attempts ON attempts.transfer_id = given.transfer AND attempts.fence = given.fence`,
+    { rows: encodeRows(held.map(({ transfer, fence }) => ({ transfer, fence }))) },
+  )
+}
+
+export interface Application {
+  readonly id: number
+  readonly fence: number
+  /** The state the decision was made on, and where it led. */
+  readonly from: TransferState
+  readonly to: TransferState
+  readonly attempts: number
+  readonly notBefore: number
+}
+
+/**
+ * Applies decisions in one statement: a row only moves if (id, fence, state) are still what the decision was made on, and its
+ * session still holds it. Answers who won; a lost race is no error.
+ */
+export async function applyTransitions(
+  executor: Executor,
+  sessionId: number,
+  rows: readonly Application[],
+  now: number,
+): Promise<Set<number>> {
+  const set = recordset(executor, 'rows', {
+    id: 'bigint',
+    fence: 'bigint',
+    from_state: 'text',
+    to_state: 'text',
+    attempts: 'bigint',
+    not_before: 'bigint',
+  })
+  const won = await query<{ id: number }>(
+    executor,
+    `UPDATE transfers SET state = given.to_state, attempts = given.attempts, not_before = given.not_before, session_id = NULL,
+            reason = CASE WHEN given.to_state = 'WAITING' THEN 'BACKOFF' ELSE NULL END, updated_at = :now
+       FROM ${set} AS given
+      WHERE transfers.id = given.id AND transfers.fence = given.fence AND transfers.state = given.from_state
+        AND transfers.session_id = :sessionId
+     RETURNING transfers.id`,
+    {
+      sessionId,
+      now,
+      rows: encodeRows(
+        rows.map(row => ({
+          id: row.id,
+          fence: row.fence,
+          from_state: row.from,
+          to_state: row.to,
+          attempts: row.attempts,
+          not_before: row.notBefore,
+        })),
+      ),
+    },
+  )
+  return new Set(won.map(row => row.id))
+}
+
+export interface NewAttempt {
+  transfer_id: number
+  fence: number
+  source_rse_id: number | null
+  source_grant_id: number | null
+  destination_grant_id: number | null
+  mode: string | null
+  outcome: string
+  started_at: number
+  ended_at: number
+  bytes: number
+  scope: string | null
+  phase: string | null
+  code: string | null
+  message: string | null
+}
+
+export async function insertAttempts(
+  executor: Executor,
+  sessionId: number,
+  attempts: readonly NewAttempt[],
+): Promise<void> {
+  const columns = {
+    transfer_id: 'bigint',
+    fence: 'bigint',
+    source_rse_id: 'bigint',
+    source_grant_id: 'bigint',
+    destination_grant_id: 'bigint',
+    mode: 'text',
+    outcome: 'text',
+    started_at: 'bigint',
+    ended_at: 'bigint',
+    bytes: 'bigint',
+    scope: 'text',
+    phase: 'text',
+    code: 'text',
+    message: 'text',
+  } as const
+  const names = Object.keys(columns).join(', ')
+  await query(
+    executor,
+    `INSERT INTO attempts (session_id, ${names}) SELECT :sessionId, ${names}
+       FROM ${recordset(executor, 'rows', columns)} AS given WHERE true ON CONFLICT (transfer_id, fence) DO NOTHING`,
+    { sessionId, rows: encodeRows(attempts) },
+  )
+}
+
+/** The replicas at the ends of these transfers, moved where their transfer went. */
+export async function setReplicaStates(
+  executor: Executor,
+  replicaIds: readonly number[],
+  state: 'AVAILABLE' | 'UNAVAILABLE',
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  await query(
+    executor,
+    `UPDATE replicas SET state = :state, updated_at = :now WHERE state IN ('COPYING', 'UNAVAILABLE')
+        AND id IN ${keyset(executor, 'replicas')}`,
+    { state, now, replicas: encodeRows(replicaIds) },
+  )
+}
+
+/** Work came back to these bundles' queues. */
+export async function hintWork(
+  executor: Executor,
+  bundleIds: readonly number[],
+  linkIds: readonly number[],
+): Promise<void> {
+  if (bundleIds.length > 0) {
+    await query(
+      executor,
+      `UPDATE bundles SET has_work = true WHERE NOT has_work AND id IN ${keyset(executor, 'bundles')}`,
+      {
+        bundles: encodeRows(bundleIds),
+      },
+    )
+  }
+  if (linkIds.length > 0) {
+    await query(
+      executor,
+      `UPDATE links SET has_work = true WHERE NOT has_work AND id IN ${keyset(executor, 'links')}`,
+      {
+        links: encodeRows(linkIds),
+      },
+    )
+  }
+}
+
+/** The DELETE under these permits was answered: the paths are free at once. */
+export async function dropPermits(executor: Executor, transferIds: readonly number[]): Promise<void> {
+  if (transferIds.length === 0) return
+  await query(executor, `DELETE FROM permits WHERE transfer_id IN ${keyset(executor, 'transfers')}`, {
+    transfers: encodeRows(transferIds),
+  })
+}
+
+/** Progress of what a session holds; a transfer that it does not hold any more is left alone. */
+export async function recordProgress(
+  executor: Executor,
+  sessionId: number,
+  progress: readonly { transfer: number; fence: number; state: 'STAGING' | 'COPYING'; bytes: number }[],
+  now: number,
+): Promise<void> {
+  if (progress.length === 0) return
+  const set = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint', state: 'text', bytes: 'bigint' })
+  const toCopying = stateList([...statesAccepting(TRANSFER_MACHINE, 'copy'), 'COPYING'])
+  const toStaging = stateList([...statesAccepting(TRANSFER_MACHINE, 'stage'), 'STAGING'])
+  await query(
+    executor,
+    `UPDATE transfers SET state = given.state, bytes_done = given.bytes, updated_at = :now FROM ${set} AS given
+      WHERE transfers.id = given.transfer AND transfers.fence = given.fence AND transfers.session_id = :sessionId
+        AND ((given.state = 'COPYING' AND transfers.state IN (${toCopying}))
+          OR (given.state = 'STAGING' AND transfers.state IN (${toStaging})))`,
+    { sessionId, now, rows: encodeRows(progress) },
+  )
+}
+
+/** Transfers of a session that nobody asks for any more. */
+export async function cancelledOf(executor: Executor, sessionId: number): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    executor,
+    'SELECT id FROM transfers WHERE session_id = :sessionId AND cancel_requested',
+    { sessionId },
+  )
+  return rows.map(row => row.id)
+}
+
+/** A session is over: what it held is settled by others. How many transfers that were. */
+export async function loseTransfers(
+  executor: Executor,
+  sessionId: number,
+  notBefore: number,
+  now: number,
+): Promise<number> {
+  const rows = await query(
+    executor,
+    `UPDATE transfers SET state = 'SETTLING', session_id = NULL, not_before = :notBefore, updated_at = :now
+      WHERE session_id = :sessionId AND state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'lose'))}) RETURNING id`,
+    { sessionId, notBefore, now },
+  )
+  return rows.length
+}
+
+export const ENDED = stateList(ENDED_STATES)

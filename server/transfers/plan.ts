@@ -1,0 +1,201 @@
+import { statesAccepting } from '../../shared/domain/state-machine.ts'
+import { TRANSFER_MACHINE, type TransferEventType } from '../../shared/domain/transfer-state.ts'
+import type { Service } from '../../shared/runtime/services.ts'
+import type { Context } from '../context.ts'
+import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
+
+const RELEASED_PER_ROUND = 1_000
+/** A transfer without a source is looked at again after this; a new replica shows by then. Milliseconds. */
+const NO_SOURCE_DELAY = 60_000
+
+/** The states that accept an event, as SQL: every guard here comes from the one table. */
+function accepting(event: TransferEventType): string {
+  return stateList(statesAccepting(TRANSFER_MACHINE, event))
+}
+
+/**
+ * A transfer for each of these replicas that has none open. A second rule's lock joins the open one, and may raise its
+ * priority as long as it waits.
+ */
+export async function openTransfers(
+  executor: Executor,
+  replicaIds: readonly number[],
+  rule: { vo_id: number; account_id: number; activity: string; priority: number },
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  const bindings = {
+    replicas: encodeRows(replicaIds),
+    voId: rule.vo_id,
+    accountId: rule.account_id,
+    activity: rule.activity,
+    priority: rule.priority,
+    now,
+  }
+  await query(
+    executor,
+    `UPDATE replicas SET state = 'COPYING', updated_at = :now
+      WHERE state IN ('UNAVAILABLE', 'BAD') AND id IN ${keyset(executor, 'replicas')}`,
+    { replicas: bindings.replicas, now },
+  )
+  const opened = await query<{ id: number }>(
+    executor,
+    `INSERT INTO transfers (replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, state, attempts,
+                            not_before, fence, bytes_done, cancel_requested, created_at, updated_at)
+     SELECT replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 'WAITING', 0, 0, 0, 0, false, :now, :now
+       FROM replicas JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state = 'COPYING' AND replicas.id IN ${keyset(executor, 'replicas')}
+     ON CONFLICT DO NOTHING RETURNING id`,
+    bindings,
+  )
+  const raised = await query<{ id: number }>(
+    executor,
+    `UPDATE transfers SET priority = :priority, state = 'WAITING', not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
+      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id IN ${keyset(executor, 'replicas')}
+      RETURNING id`,
+    { priority: rule.priority, replicas: bindings.replicas },
+  )
+  // A cancellation that was asked for, and a lock that came after it: the copy is wanted again.
+  await query(
+    executor,
+    `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND session_id IS NOT NULL
+       AND replica_id IN ${keyset(executor, 'replicas')}`,
+    { replicas: bindings.replicas },
+  )
+  await planTransfers(
+    executor,
+    [...opened, ...raised].map(row => row.id),
+    now,
+  )
+}
+
+interface Candidate {
+  transfer_id: number
+  source_replica_id: number
+  source_rse_id: number
+  link_id: number
+  source_directory_id: number
+  destination_directory_id: number
+  vo_id: number
+  account_id: number
+  activity: string
+  priority: number
+}
+
+/**
+ * Gives WAITING transfers whose time has come a source and a place in the queue: fewest past failures of the source for this
+ * transfer, then the shortest distance (facts/rules.md, "Sources, hops"). Without a source they wait on, and say so.
+ */
+export async function planTransfers(executor: Executor, transferIds: readonly number[], now: number): Promise<number> {
+  if (transferIds.length === 0) return 0
+  const ids = encodeRows(transferIds)
+  const candidates = await query<Candidate>(
+    executor,
+    `SELECT * FROM (
+       SELECT transfers.id AS transfer_id, source.id AS source_replica_id, source.rse_id AS source_rse_id, links.id AS link_id,
+              coalesce(source_directory.top_id, source_directory.id) AS source_directory_id,
+              coalesce(own_directory.top_id, own_directory.id) AS destination_directory_id,
+              transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
+              row_number() OVER (PARTITION BY transfers.id ORDER BY
+                (SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id
+                    AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE'),
+                links.distance, source.rse_id) AS place
+         FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
+         JOIN directories AS own_directory ON own_directory.id = own.directory_id
+         JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
+         JOIN rses ON rses.id = source.rse_id AND rses.availability_read
+         JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
+         JOIN directories AS source_directory ON source_directory.id = source.directory_id
+        WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
+          AND transfers.id IN ${keyset(executor, 'ids')}
+     ) AS ranked WHERE place = 1`,
+    { ids, now },
+  )
+  const bundles = await ensureBundles(executor, candidates, now)
+  const queued = candidates.map(candidate => ({ ...candidate, bundle_id: bundles.get(bundleKey(candidate)) ?? 0 }))
+  const set = recordset(executor, 'rows', {
+    transfer_id: 'bigint',
+    source_replica_id: 'bigint',
+    source_rse_id: 'bigint',
+    link_id: 'bigint',
+    bundle_id: 'bigint',
+  })
+  const moved = await query(
+    executor,
+    `UPDATE transfers SET state = 'QUEUED', reason = NULL, source_replica_id = given.source_replica_id,
+            source_rse_id = given.source_rse_id, link_id = given.link_id, bundle_id = given.bundle_id, updated_at = :now
+       FROM ${set} AS given WHERE transfers.id = given.transfer_id AND transfers.state IN (${accepting('release')})
+     RETURNING transfers.id`,
+    { rows: encodeRows(queued), now },
+  )
+  await query(
+    executor,
+    `UPDATE transfers SET reason = 'NO_SOURCE', not_before = :later, updated_at = :now
+      WHERE state IN (${accepting('release')}) AND not_before <= :now AND id IN ${keyset(executor, 'ids')}`,
+    { ids, now, later: now + NO_SOURCE_DELAY },
+  )
+  return moved.length
+}
+
+const bundleKey = (row: Candidate): string =>
+  `${row.link_id} ${row.source_directory_id} ${row.destination_directory_id} ${row.priority} ${row.account_id} ${row.activity}`
+
+/** Work that shares link, directories and rank is one bundle; it has work now, and so has its link. */
+async function ensureBundles(
+  executor: Executor,
+  rows: readonly Candidate[],
+  now: number,
+): Promise<Map<string, number>> {
+  const distinct = [...new Map(rows.map(row => [bundleKey(row), row])).values()]
+  if (distinct.length === 0) return new Map()
+  const set = recordset(executor, 'rows', {
+    link_id: 'bigint',
+    vo_id: 'bigint',
+    source_directory_id: 'bigint',
+    destination_directory_id: 'bigint',
+    priority: 'bigint',
+    activity: 'text',
+    account_id: 'bigint',
+  })
+  const bundles = await query<Candidate & { id: number }>(
+    executor,
+    `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
+                          has_work, ready, served_at)
+     SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id, true, false, :now
+       FROM ${set} AS given WHERE true
+     ON CONFLICT (link_id, source_directory_id, destination_directory_id, priority, activity, account_id)
+     DO UPDATE SET has_work = true
+     RETURNING id, link_id, source_directory_id, destination_directory_id, priority, activity, account_id`,
+    { rows: encodeRows(distinct), now },
+  )
+  await query(executor, `UPDATE links SET has_work = true WHERE NOT has_work AND id IN ${keyset(executor, 'links')}`, {
+    links: encodeRows([...new Set(distinct.map(row => row.link_id))]),
+  })
+  return new Map(bundles.map(row => [bundleKey(row), row.id]))
+}
+
+/** Moves transfers whose waiting is over into the queue. */
+export function transferReleaser(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'release transfers',
+    interval: 1_000,
+    async round() {
+      const now = context.clock.now()
+      const due = await query<{ id: number }>(
+        context.db.read,
+        `SELECT id FROM transfers WHERE state = 'WAITING' AND not_before <= :now ORDER BY not_before LIMIT :limit`,
+        { now, limit: RELEASED_PER_ROUND },
+      )
+      if (due.length === 0) return false
+      const ids = due.map(row => row.id)
+      const moved = await context.db.write(executor => planTransfers(executor, ids, now))
+      if (moved > 0) {
+        context.wake.notify('grants')
+        context.wake.notify('queue')
+      }
+      return due.length === RELEASED_PER_ROUND
+    },
+  })
+}

@@ -1,0 +1,124 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { Service } from '../../shared/runtime/services.ts'
+import type { Context } from '../context.ts'
+import { type Executor, query, queryOne } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
+import { loseTransfers } from './outcome-store.ts'
+import { prunePermits } from './permits.ts'
+
+export interface SessionRow {
+  id: number
+  issuer: string
+  client: string
+  worker: string
+  public_jwk: string
+  started_at: number
+}
+
+export interface WorkerIdentity {
+  readonly issuer: string
+  readonly client: string
+}
+
+export async function insertSession(
+  executor: Executor,
+  identity: WorkerIdentity,
+  session: { worker: string; publicJwk: string; expiresAt: number },
+  now: number,
+): Promise<number> {
+  const row = await queryOne<{ id: number }>(
+    executor,
+    `INSERT INTO sessions (issuer, client, worker, public_jwk, started_at, expires_at)
+     VALUES (:issuer, :client, :worker, :publicJwk, :now, :expiresAt) RETURNING id`,
+    { ...identity, ...session, now },
+  )
+  if (row === undefined) throw new Error('the session was not inserted')
+  return row.id
+}
+
+const ALIVE = 'id = :id AND issuer = :issuer AND client = :client AND ended_at IS NULL'
+
+/** The caller's own living session. Throws 409 SESSION_ENDED: the worker stops what it does and begins a new one. */
+export async function requireSession(executor: Executor, identity: WorkerIdentity, id: number): Promise<SessionRow> {
+  const row = await queryOne<SessionRow>(executor, `SELECT * FROM sessions WHERE ${ALIVE}`, { id, ...identity })
+  if (row === undefined) throw sessionEnded(id)
+  return row
+}
+
+export async function extendSession(
+  executor: Executor,
+  identity: WorkerIdentity,
+  id: number,
+  expiresAt: number,
+): Promise<void> {
+  const rows = await query(executor, `UPDATE sessions SET expires_at = :expiresAt WHERE ${ALIVE} RETURNING id`, {
+    id,
+    expiresAt,
+    ...identity,
+  })
+  if (rows.length === 0) throw sessionEnded(id)
+}
+
+function sessionEnded(id: number): WaybillError {
+  return new WaybillError('SESSION_ENDED', `session ${id} has ended or was never yours: open a new one`, {
+    status: 409,
+  })
+}
+
+/** Ends a session; what it still held is settled by others from `settleAt` on. False when it had ended before. */
+export async function endSession(executor: Executor, id: number, settleAt: number, now: number): Promise<boolean> {
+  const rows = await query(
+    executor,
+    'UPDATE sessions SET ended_at = :now WHERE id = :id AND ended_at IS NULL RETURNING id',
+    { id, now },
+  )
+  if (rows.length === 0) return false
+  await loseTransfers(executor, id, settleAt, now)
+  await query(
+    executor,
+    `UPDATE imports SET state = 'QUEUED', session_id = NULL, updated_at = :now WHERE session_id = :id AND state = 'LISTING'`,
+    { id, now },
+  )
+  await query(executor, 'UPDATE grants SET lease_session_id = NULL, lease_until = 0 WHERE lease_session_id = :id', {
+    id,
+  })
+  return true
+}
+
+/** Ends the sessions whose lease ran out. Lease time is the server's clock alone. */
+export function sessionReaper(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'end dead sessions',
+    interval: 1_000,
+    async round() {
+      const now = context.clock.now()
+      const dead = await query<SessionRow>(
+        context.db.read,
+        'SELECT * FROM sessions WHERE ended_at IS NULL AND expires_at < :now LIMIT 20',
+        { now },
+      )
+      for (const session of dead) {
+        const ended = await context.db.write(executor => endExpired(executor, session.id, now))
+        if (ended)
+          context.log.warn(
+            { session: session.id, worker: session.worker },
+            'a worker was lost: its transfers are settled',
+          )
+      }
+      await context.db.write(executor => prunePermits(executor, now))
+      if (dead.length > 0) context.wake.notify('queue')
+      return false
+    },
+  })
+}
+
+/** A heartbeat may have come since we looked. */
+async function endExpired(executor: Executor, id: number, now: number): Promise<boolean> {
+  const rows = await query(
+    executor,
+    'UPDATE sessions SET expires_at = expires_at WHERE id = :id AND ended_at IS NULL AND expires_at < :now RETURNING id',
+    { id, now },
+  )
+  return rows.length > 0 && endSession(executor, id, now, now)
+}

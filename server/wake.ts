@@ -1,0 +1,33 @@
+/**
+ * Cuts waits short inside one process: a rule was added, a grant went live, transfers were queued. Nothing depends on it:
+ * whoever waits looks again after its own interval, so other servers only learn a little later.
+ */
+export class Wake {
+  readonly #waiting = new Map<Topic, Set<() => void>>()
+
+  notify(topic: Topic): void {
+    const waiting = this.#waiting.get(topic)
+    if (waiting === undefined) return
+    this.#waiting.delete(topic)
+    for (const wake of waiting) wake()
+  }
+
+  /** A signal that aborts at the next `notify(topic)`, or with `also`. Call `release` when done waiting. */
+  listen(topic: Topic, also?: AbortSignal): { signal: AbortSignal; release(): void } {
+    const controller = new AbortController()
+    const wake = (): void => controller.abort()
+    const waiting = this.#waiting.get(topic) ?? new Set()
+    this.#waiting.set(topic, waiting.add(wake))
+    also?.addEventListener('abort', wake, { once: true })
+    if (also?.aborted === true) wake()
+    return {
+      signal: controller.signal,
+      release: () => {
+        this.#waiting.get(topic)?.delete(wake)
+        also?.removeEventListener('abort', wake)
+      },
+    }
+  }
+}
+
+export type Topic = 'rules' | 'grants' | 'queue'
