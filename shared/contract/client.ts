@@ -1,0 +1,159 @@
+import type { z } from 'zod'
+import { WaybillError } from '../domain/errors.ts'
+import type { Secret } from '../domain/secret.ts'
+import type { HttpClient, HttpResponse } from '../http/client.ts'
+import { problem as problemSchema } from './fields.ts'
+import type { Answer, Call, Route } from './route.ts'
+import { ROUTES, type RouteName, type Routes } from './routes.ts'
+
+export interface ClientOptions {
+  /** `https://host:port`, without a path. */
+  readonly baseUrl: string
+  readonly http: HttpClient
+  /** Asked before each request: a bearer token for the server's audience. Public rows go without. */
+  readonly token: () => Promise<Secret | undefined>
+  readonly userAgent?: string
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal
+  /** For the whole exchange, milliseconds. Default: the HTTP client's own. */
+  readonly timeoutMs?: number
+  readonly idempotencyKey?: string
+}
+
+/** A function for each row of the route table: `client.addRules({ body: { ... } })`. All reject with `ApiError` or `HttpFailure`. */
+export type Client = {
+  readonly [N in RouteName]: (
+    ...args: Record<string, never> extends Call<Routes[N]>
+      ? [call?: Call<Routes[N]> & CallOptions]
+      : [call: Call<Routes[N]> & CallOptions]
+  ) => Promise<Answer<Routes[N]>>
+}
+
+/** The server said no: its problem document (RFC 9457). `id` is found in the server's log. */
+export class ApiError extends WaybillError {
+  readonly id: string | undefined
+  readonly errors: readonly { readonly field: string; readonly message: string }[]
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(
+    code: string,
+    message: string,
+    options: {
+      status: number
+      field?: string
+      id?: string
+      errors?: readonly { field: string; message: string }[]
+      retryAfterSeconds?: number
+    },
+  ) {
+    super(code, message, options)
+    this.name = 'ApiError'
+    this.id = options.id
+    this.errors = options.errors ?? []
+    this.retryAfterSeconds = options.retryAfterSeconds
+  }
+}
+
+/** A call as it looks when its types are gone. */
+interface AnyCall extends CallOptions {
+  readonly params?: Readonly<Record<string, unknown>>
+  readonly query?: Readonly<Record<string, unknown>>
+  readonly body?: unknown
+}
+
+/** An answer larger than this is not from our server. */
+const ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+
+export function createClient(options: ClientOptions): Client {
+  const functions = Object.entries(ROUTES).map(([name, row]) => [
+    name,
+    (call: AnyCall = {}) => exchange(options, row, call),
+  ])
+  return Object.fromEntries(functions) as Client
+}
+
+async function exchange(options: ClientOptions, row: Route, call: AnyCall): Promise<unknown> {
+  const response = await options.http.request({
+    method: row.method,
+    url: addressOf(options.baseUrl, row, call),
+    headers: await headersOf(options, row, call),
+    ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+    ...(call.signal === undefined ? {} : { signal: call.signal }),
+    ...(call.timeoutMs === undefined ? {} : { timeouts: deadlines(call.timeoutMs) }),
+  })
+  const text = await response.text(ANSWER_LIMIT_BYTES)
+  if (response.status !== row.status) throw refusal(row, response, text)
+  return answerOf(row, text)
+}
+
+function deadlines(ms: number): { connect: number; headers: number; total: number } {
+  return { connect: Math.min(ms, 10_000), headers: ms, total: ms }
+}
+
+/** Parameters are checked here, not only at the server: a name `..` would change the path. */
+function addressOf(baseUrl: string, row: Route, { params = {}, query = {} }: AnyCall): URL {
+  const checked = row.params?.safeParse(params)
+  if (checked?.success === false) {
+    const [issue] = checked.error.issues
+    const field = issue?.path.join('.') ?? ''
+    throw new WaybillError('INVALID', `${field}: ${issue?.message ?? 'not valid'}`, { status: 400, field })
+  }
+  const path = row.path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])))
+  const url = new URL(path, baseUrl)
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) url.searchParams.set(name, String(value))
+  }
+  return url
+}
+
+async function headersOf(options: ClientOptions, row: Route, call: AnyCall): Promise<Record<string, string>> {
+  const token = row.role === 'public' ? undefined : await options.token()
+  return {
+    Accept: 'application/json',
+    'User-Agent': options.userAgent ?? 'waybill',
+    ...(token === undefined ? {} : { Authorization: `Bearer ${token.reveal()}` }),
+    ...(call.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+    ...(call.idempotencyKey === undefined ? {} : { 'Idempotency-Key': call.idempotencyKey }),
+  }
+}
+
+function answerOf(row: Route, text: string): unknown {
+  const result = row.answer.safeParse(json(text))
+  if (result.success) return result.data
+  throw nonsense(row, 200, fieldOf(result.error))
+}
+
+function refusal(row: Route, response: HttpResponse, text: string): ApiError {
+  const result = problemSchema.safeParse(json(text))
+  if (!result.success) return nonsense(row, response.status, `status ${response.status} without a problem document`)
+  const { code, detail, status, field, id, errors } = result.data
+  const seconds = Number(response.headers['retry-after'])
+  return new ApiError(code, detail, {
+    status,
+    id,
+    ...(field === undefined ? {} : { field }),
+    ...(errors === undefined ? {} : { errors }),
+    ...(Number.isFinite(seconds) && seconds >= 0 ? { retryAfterSeconds: Math.min(seconds, 86_400) } : {}),
+  })
+}
+
+/** What answers is no Waybill server of our kind: a proxy, another version, another service. */
+function nonsense(row: Route, status: number, what: string): ApiError {
+  return new ApiError('API_NONSENSE', `${row.method} ${row.path}: the server's answer is not understood (${what})`, {
+    status: status >= 400 ? status : 502,
+  })
+}
+
+function fieldOf({ issues: [issue] }: z.ZodError): string {
+  return issue === undefined || issue.path.length === 0 ? 'not the JSON expected' : issue.path.join('.')
+}
+
+function json(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

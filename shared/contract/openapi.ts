@@ -1,0 +1,147 @@
+import { z } from 'zod'
+import { problem } from './fields.ts'
+import type { Route } from './route.ts'
+import { ROUTES } from './routes.ts'
+
+/** As much of an OpenAPI 3.1 document as is written and read here. */
+export interface OpenApiDocument {
+  readonly openapi: '3.1.0'
+  readonly info: { readonly title: string; readonly version: string; readonly description: string }
+  readonly tags: readonly { readonly name: string }[]
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  readonly components: {
+    readonly schemas: Readonly<Record<string, JsonSchema>>
+    readonly responses: Readonly<Record<string, ResponseObject>>
+    readonly securitySchemes: Readonly<Record<string, object>>
+  }
+  readonly security: readonly Readonly<Record<string, readonly string[]>>[]
+}
+
+export interface Operation {
+  readonly operationId: string
+  readonly tags: readonly string[]
+  readonly summary: string
+  readonly description: string
+  readonly parameters?: readonly Parameter[]
+  readonly requestBody?: { readonly required: true; readonly content: Content }
+  readonly responses: Readonly<Record<string, ResponseObject | { readonly $ref: string }>>
+  readonly security?: readonly []
+}
+
+export interface Parameter {
+  readonly name: string
+  readonly in: 'path' | 'query' | 'header'
+  readonly required: boolean
+  readonly description?: string
+  readonly schema: JsonSchema
+}
+
+export type JsonSchema = Readonly<Record<string, unknown>>
+type Content = Readonly<Record<string, { readonly schema: JsonSchema }>>
+interface ResponseObject {
+  readonly description: string
+  readonly content: Content
+}
+
+const WHO: Readonly<Record<Route['role'], string>> = {
+  public: 'Nobody needs a token for it.',
+  anyone: 'For everybody with a token for this server.',
+  manager: 'For data managers: the caller’s identity is mapped to an account.',
+  admin: 'For admins.',
+  worker: 'For transfer workers.',
+}
+
+/** The route table as OpenAPI 3.1: the same text from the same table, whenever and wherever. */
+export function openApiDocument(): OpenApiDocument {
+  const rows: [string, Route][] = Object.entries(ROUTES)
+  const paths: Record<string, Record<string, Operation>> = {}
+  for (const [name, row] of rows) {
+    paths[row.path] = { ...paths[row.path], [row.method.toLowerCase()]: operation(name, row) }
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Waybill',
+      version: '1',
+      description:
+        'Replication rules and HTTP third-party copies with tokens good for one dataset, one storage and one direction. Errors are problem documents (RFC 9457) with a stable `code`.',
+    },
+    tags: [...new Set(rows.map(([, row]) => row.tag))].map(name => ({ name })),
+    paths,
+    components: {
+      schemas: { Problem: jsonSchema(problem, 'output') },
+      responses: {
+        Problem: {
+          description: 'The request was refused or failed',
+          content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+        },
+      },
+      securitySchemes: {
+        bearer: {
+          type: 'http',
+          scheme: 'bearer',
+          bearerFormat: 'JWT',
+          description: 'A token for this server’s audience',
+        },
+      },
+    },
+    security: [{ bearer: [] }],
+  }
+}
+
+function operation(name: string, row: Route): Operation {
+  const parameters = parametersOf(row)
+  return {
+    operationId: name,
+    tags: [row.tag],
+    summary: row.summary,
+    description: [row.description, WHO[row.role]].filter(text => text !== undefined).join(' '),
+    ...(parameters.length === 0 ? {} : { parameters }),
+    ...(row.body === undefined
+      ? {}
+      : {
+          requestBody: { required: true, content: { 'application/json': { schema: jsonSchema(row.body, 'input') } } },
+        }),
+    responses: {
+      [row.status]: {
+        description: 'Done',
+        content: { 'application/json': { schema: jsonSchema(row.answer, 'output') } },
+      },
+      default: { $ref: '#/components/responses/Problem' },
+    },
+    ...(row.role === 'public' ? { security: [] } : {}),
+  }
+}
+
+function parametersOf(row: Route): Parameter[] {
+  const parameters = [...fieldsOf(row.params, 'path'), ...fieldsOf(row.query, 'query')]
+  if (row.idempotent === true) {
+    parameters.push({
+      name: 'Idempotency-Key',
+      in: 'header',
+      required: false,
+      description: 'The same key and body again get the same answer, and nothing is done twice.',
+      schema: { type: 'string', minLength: 1, maxLength: 200 },
+    })
+  }
+  return parameters
+}
+
+function fieldsOf(schema: z.ZodObject | undefined, place: 'path' | 'query'): Parameter[] {
+  return Object.entries(schema?.shape ?? {}).map(([name, field]) => {
+    const { description, ...rest } = jsonSchema(field as z.ZodType, 'input')
+    return {
+      name,
+      in: place,
+      required: place === 'path' || !(field as z.ZodType).safeParse(undefined).success,
+      ...(typeof description === 'string' ? { description } : {}),
+      schema: rest,
+    }
+  })
+}
+
+/** What a caller may send (`input`), or what it gets (`output`). */
+function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any', reused: 'inline' })
+  return rest
+}
