@@ -1,0 +1,118 @@
+import { z } from 'zod'
+import { checkName } from '../shared/domain/names.ts'
+import { type ConfigSources, readConfig } from '../shared/runtime/config.ts'
+import {
+  certificateAuthorities,
+  file,
+  httpsUrl,
+  issuerFields,
+  logLevel,
+  metrics,
+  port,
+  type ReadSecretFile,
+  resolveSecret,
+  shutdownSeconds,
+} from '../shared/runtime/config-fields.ts'
+
+const voName = z.string().superRefine((value, context) => {
+  const reason = checkName('vo', value)
+  if (reason !== undefined) context.addIssue({ code: 'custom', message: reason })
+})
+
+const rseName = z.string().superRefine((value, context) => {
+  const reason = checkName('rse', value)
+  if (reason !== undefined) context.addIssue({ code: 'custom', message: reason })
+})
+
+/** What the rules server can be told. Times are in the unit of their names. */
+export function serverConfigSchema(readSecretFile: ReadSecretFile) {
+  const issuer = z
+    .strictObject({
+      ...issuerFields,
+      exchange: z
+        .enum(['always', 'when-needed', 'never'])
+        .default('when-needed')
+        .describe('whether workers exchange the tokens that this server mints (RFC 8693)'),
+      requestsPerSecond: z.number().positive().max(10_000).default(50).describe('of all servers and workers together'),
+    })
+    .transform(resolveSecret(readSecretFile))
+
+  return z
+    .strictObject({
+      listen: z
+        .strictObject({
+          host: z.string().min(1).default('127.0.0.1').describe('address that the API listens on'),
+          port: port.default(8443).describe('port of the API'),
+        })
+        .prefault({}),
+      tls: z.strictObject({
+        certificate: file.describe('PEM file: the certificate, then its chain'),
+        key: file.describe('PEM file: the private key'),
+      }),
+      metrics,
+      database: z
+        .strictObject({ file: file.default('waybill.sqlite').describe('SQLite file; made if it is not there') })
+        .prefault({}),
+      audience: z.string().min(1).max(300).describe('what API tokens must be for, e.g. https://waybill.example.org'),
+      ca: certificateAuthorities,
+      vault: z.strictObject({
+        keyFile: file.describe('the key that stored tokens are sealed with; made if not there'),
+      }),
+      logLevel,
+      shutdownSeconds,
+      sessionLeaseSeconds: z.number().min(1).max(3600).default(20).describe('how long a silent worker keeps its work'),
+      autonomySeconds: z
+        .number()
+        .min(0)
+        .max(2_592_000)
+        .default(0)
+        .describe('how long workers must be able to go on without this server'),
+      retry: z
+        .strictObject({
+          maxAttempts: z.number().int().min(1).max(100).default(5),
+          baseDelaySeconds: z.number().min(0).max(3600).default(5),
+          maxDelaySeconds: z.number().min(0).max(604_800).default(3600),
+        })
+        .prefault({}),
+      vos: z.array(z.strictObject({ name: voName, issuers: z.array(issuer).min(1) })).min(1),
+      apiIssuers: z
+        .array(httpsUrl)
+        .optional()
+        .describe('issuers whose tokens callers may present; default: all issuers of the VOs'),
+      admins: z.array(z.strictObject({ issuer: httpsUrl, subject: z.string().min(1).max(255) })).default([]),
+      workers: z
+        .array(
+          z.strictObject({
+            issuer: httpsUrl,
+            client: z.string().min(1).max(255).describe('client id of the worker pool'),
+            vos: z.array(voName).optional(),
+            rses: z.array(rseName).optional(),
+          }),
+        )
+        .default([]),
+    })
+    .superRefine(({ vos, workers }, context) => {
+      const names = vos.map(vo => vo.name)
+      names.forEach((name, index) => {
+        if (names.indexOf(name) === index) return
+        context.addIssue({ code: 'custom', path: ['vos', index, 'name'], message: `${name} is there twice` })
+      })
+      workers.forEach((worker, index) => {
+        const unknown = (worker.vos ?? []).filter(name => !names.includes(name))
+        if (unknown.length === 0) return
+        const message = `not among the VOs: ${unknown.join(', ')}`
+        context.addIssue({ code: 'custom', path: ['workers', index, 'vos'], message })
+      })
+    })
+    .transform(config => ({
+      ...config,
+      apiIssuers: config.apiIssuers ?? [...new Set(config.vos.flatMap(vo => vo.issuers.map(({ url }) => url)))],
+    }))
+}
+
+export type ServerConfig = z.output<ReturnType<typeof serverConfigSchema>>
+
+/** Throws `CONFIG_INVALID` with all that is wrong. */
+export function readServerConfig(sources: ConfigSources, readSecretFile: ReadSecretFile): ServerConfig {
+  return readConfig(serverConfigSchema(readSecretFile), sources)
+}

@@ -1,0 +1,66 @@
+import { z } from 'zod'
+import { type ConfigSources, readConfig } from '../shared/runtime/config.ts'
+import {
+  certificateAuthorities,
+  httpsUrl,
+  issuerFields,
+  logLevel,
+  metrics,
+  type ReadSecretFile,
+  resolveSecret,
+  shutdownSeconds,
+} from '../shared/runtime/config-fields.ts'
+
+const seconds = z.number().positive().max(604_800).optional()
+
+/** What a transfer worker can be told. Times are in the unit of their names. */
+export function workerConfigSchema(readSecretFile: ReadSecretFile, hostname: string) {
+  return z
+    .strictObject({
+      server: httpsUrl.describe('URL of the rules server'),
+      audience: z.string().min(1).max(300).optional().describe('audience of its API token; default: the server’s URL'),
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9._-]{1,64}$/, 'a worker’s name has letters, digits, ".", "_", "-", 64 at most')
+        .default(hostname)
+        .describe('what the server calls this worker; default: the host’s name'),
+      ca: certificateAuthorities,
+      issuers: z.array(z.strictObject(issuerFields).transform(resolveSecret(readSecretFile))).min(1),
+      apiIssuer: httpsUrl.optional().describe('which issuer its API token comes from; default: the first'),
+      concurrency: z.number().int().min(1).max(10_000).default(64).describe('transfers at a time'),
+      metrics,
+      logLevel,
+      shutdownSeconds,
+      watchdogs: z
+        .strictObject({
+          connectSeconds: seconds.describe('until a storage is connected'),
+          headersSeconds: seconds.describe('until a storage answers'),
+          noMarkerSeconds: seconds.describe('without a perf marker'),
+          noProgressSeconds: seconds.describe('without a further byte'),
+          totalBaseSeconds: seconds.describe('for a whole copy'),
+          totalPerMiBSeconds: seconds.describe('for a whole copy, for each MiB more'),
+        })
+        .prefault({}),
+    })
+    .superRefine(({ apiIssuer, issuers }, context) => {
+      if (apiIssuer === undefined || issuers.some(({ url }) => url === apiIssuer)) return
+      context.addIssue({ code: 'custom', path: ['apiIssuer'], message: 'it is not among the issuers' })
+    })
+    .transform(config => ({
+      ...config,
+      audience: config.audience ?? config.server,
+      // The list is never empty.
+      apiIssuer: config.apiIssuer ?? config.issuers[0]?.url ?? '',
+    }))
+}
+
+export type WorkerConfig = z.output<ReturnType<typeof workerConfigSchema>>
+
+/** Throws `CONFIG_INVALID` with all that is wrong. */
+export function readWorkerConfig(
+  sources: ConfigSources,
+  readSecretFile: ReadSecretFile,
+  hostname: string,
+): WorkerConfig {
+  return readConfig(workerConfigSchema(readSecretFile, hostname), sources)
+}
