@@ -87,10 +87,7 @@ function describeStorage(directory: string, name: string, port: number): Storage
 async function ensureClients(file: string, random: Random): Promise<z.infer<typeof clientsFile>> {
   const present = await readText(file)
   if (present !== undefined) return clientsFile.parse(JSON.parse(present))
-  const made = CLIENT_NAMES.map(name => [
-    name,
-    { id: `waybill-${name}`, secret: random.bytes(24).toString('hex') },
-  ])
+  const made = CLIENT_NAMES.map(name => [name, { id: `waybill-${name}`, secret: random.bytes(24).toString('hex') }])
   await createPrivateFile(file, `${JSON.stringify(Object.fromEntries(made), null, 2)}\n`)
   return clientsFile.parse(JSON.parse(await readFile(file, 'utf8')))
 }

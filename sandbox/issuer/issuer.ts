@@ -86,7 +86,7 @@ class Issuer {
       await this.#route(request, response)
     } catch (error) {
       if (error instanceof OAuthError) return answerError(response, error)
-      if (request.destroyed) return
+      if (response.destroyed) return
       this.#options.log.error({ err: error }, 'issuer: a request failed')
       answerError(response, new OAuthError('server_error', 'the issuer failed; its log says why', 500))
     }
@@ -148,7 +148,7 @@ class Issuer {
     const client = this.#authenticate(request, form)
     const token = form.require('token')
     const access = await this.#endpoint.accessTokens.read(token)
-    const owner = access?.clientId ?? this.#endpoint.refreshTokens.read(token)?.clientId
+    const owner = access?.clientId ?? this.#endpoint.refreshTokens.ownerOf(token)
     if (owner !== undefined && owner !== client.id) {
       throw new OAuthError('unauthorized_client', 'the token was issued to another client')
     }

@@ -79,6 +79,11 @@ export class RefreshTokens {
     return { grant: entry, successor: this.#issueIn(entry.family, entry) }
   }
 
+  /** The client it was issued to, whether it is still good or not. */
+  ownerOf(token: string): string | undefined {
+    return this.#entries.get(hashOf(token))?.clientId
+  }
+
   /** Ends the token and all that came of it. */
   revoke(token: string): void {
     const entry = this.#entries.get(hashOf(token))

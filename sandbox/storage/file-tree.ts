@@ -1,6 +1,6 @@
 import type { Dirent, Stats } from 'node:fs'
 import { type FileHandle, link, mkdir, open, readdir, rename, rm, rmdir, stat, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { Random } from '../../shared/runtime/random.ts'
 import { isMissing } from '../private-file.ts'
 import { ChecksumCache, type Checksums, Digester } from './checksums.ts'
@@ -71,8 +71,9 @@ export class FileTree {
     await mkdir(this.locate(path))
   }
 
-  async makeParents(path: readonly string[]): Promise<void> {
-    await mkdir(dirname(this.locate(path)), { recursive: true })
+  /** The directory and its parents, as far as they are missing. */
+  async makeDirectories(path: readonly string[]): Promise<void> {
+    await mkdir(this.locate(path), { recursive: true })
   }
 
   async removeFile(path: readonly string[], stats: Stats): Promise<void> {

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import type { HttpRequest, HttpResponse, HttpTimeouts } from '../../shared/http/client.ts'
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { decideRedirect, defaultRedirectHosts, MAX_REDIRECTS } from '../../shared/storage/redirects.ts'
+import { storageWords } from '../../shared/storage/words.ts'
 import type { Exchange, Storage } from './exchange.ts'
 import { Refusal } from './refusal.ts'
 
@@ -75,6 +76,6 @@ async function send(storage: Storage, request: RemoteRequest): Promise<HttpRespo
 }
 
 export async function remoteFailure(response: HttpResponse): Promise<RemoteFailure> {
-  const text = (await response.text(MAX_ERROR_BYTES)).replaceAll(/\s+/g, ' ').trim()
+  const text = storageWords(await response.text(MAX_ERROR_BYTES))
   return new RemoteFailure(`Remote side failed with status code ${response.status}; error message: "${text}"`)
 }

@@ -72,7 +72,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   const files = await FileTree.open({ ...options, random })
   const basePath = parsePath(options.basePath)
   if (!basePath.ok) throw new Error(`base path of ${name}: ${basePath.reason}`)
-  await files.makeParents([...basePath.value, ''])
+  await files.makeDirectories(basePath.value)
   const verifier = new TokenVerifier(
     { issuer: options.issuer, audiences: options.audiences, basePath: basePath.value },
     new IssuerKeys(options.issuer, http, clock),
@@ -113,7 +113,7 @@ class Endpoint {
     try {
       await this.#answer(verb, request, response)
     } catch (error) {
-      if (response.headersSent || request.destroyed) response.destroy()
+      if (response.headersSent || response.destroyed) response.destroy()
       else this.#refuse(request, response, refusalOf(error) ?? this.#ownFault(error))
     }
   }

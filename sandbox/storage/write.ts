@@ -22,8 +22,9 @@ export async function put(storage: Storage, exchange: Exchange): Promise<void> {
 
 /** Makes missing parents, which every create and modify includes; a storage that wants them made first answers 409. */
 export async function prepareParents(storage: Storage, exchange: Exchange): Promise<void> {
-  if (storage.behaviour.makeParents) return storage.files.makeParents(exchange.path)
-  if ((await storage.files.stat(exchange.path.slice(0, -1))) === undefined) {
+  const parent = exchange.path.slice(0, -1)
+  if (storage.behaviour.makeParents) return storage.files.makeDirectories(parent)
+  if ((await storage.files.stat(parent)) === undefined) {
     throw new Refusal(409, 'the parent directory is missing')
   }
 }
