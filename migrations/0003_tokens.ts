@@ -23,6 +23,9 @@ export async function up(knex: Knex): Promise<void> {
     t.text('sealed_refresh')
     t.bigInteger('expires_at').notNullable()
     t.bigInteger('lifetime_ms').notNullable()
+    t.integer('mints').notNullable()
+    t.integer('exchanges').notNullable()
+    t.integer('refreshes').notNullable()
     t.text('jti')
     t.text('sha256')
     t.bigInteger('lease_session_id').comment('who may renew it now; null: the server, or nobody')
@@ -34,7 +37,7 @@ export async function up(knex: Knex): Promise<void> {
     t.bigInteger('created_at').notNullable()
     t.unique(['issuer_id', 'client', 'rse_id', 'audience', 'purpose', 'scopes'])
   })
-  await knex.raw(`CREATE INDEX grants_in_work ON grants (not_before) WHERE state IN ('WANTED', 'RENEWING')`)
+  await knex.raw(`CREATE INDEX grants_in_work ON grants (not_before) WHERE state IN ('WANTED', 'RENEWING', 'HELD')`)
   await knex.raw(`CREATE INDEX grants_ending ON grants (expires_at) WHERE state = 'LIVE'`)
   await knex.schema.createTable('ledger', t => {
     t.bigIncrements('id')

@@ -35,7 +35,9 @@ export async function up(knex: Knex): Promise<void> {
   await knex.raw(
     'CREATE INDEX bundles_ready ON bundles (link_id, priority DESC, served_at, id) WHERE has_work AND ready',
   )
-  await knex.raw('CREATE INDEX bundles_unready ON bundles (priority DESC, id) WHERE has_work AND NOT ready')
+  await knex.raw(
+    'CREATE INDEX bundles_to_plan ON bundles (priority DESC, id) WHERE has_work AND NOT ready AND source_grant_id IS NULL',
+  )
 
   await knex.schema.createTable('transfers', t => {
     t.bigIncrements('id')

@@ -1,5 +1,6 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
+import { usable } from '../tokens/grant-store.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
 
 /** What a worker may serve; `undefined` is everything. Enforced in the claiming statement itself. */
@@ -133,7 +134,7 @@ async function readyBundles(executor: Executor, linkId: number, reach: WorkerRea
        JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
-        AND source_grant.state IN ('LIVE', 'RENEWING') AND destination_grant.state IN ('LIVE', 'RENEWING')
+        AND ${usable('source_grant')} AND ${usable('destination_grant')}
         ${reach.voIds === undefined ? '' : `AND bundles.vo_id IN ${keyset(executor, 'vos')}`}
       ORDER BY bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
     { linkId, ...(reach.voIds === undefined ? {} : { vos: encodeRows(reach.voIds) }) },

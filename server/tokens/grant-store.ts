@@ -1,0 +1,309 @@
+import type { GrantPurpose, GrantState } from '../../shared/domain/grant-state.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+
+export interface GrantRow {
+  id: number
+  issuer_id: number
+  client: string
+  vo_id: number
+  rse_id: number
+  audience: string
+  purpose: GrantPurpose
+  scopes: string
+  state: GrantState
+  generation: number
+  exchanged: number | boolean
+  sealed_access: string | null
+  sealed_refresh: string | null
+  expires_at: number
+  lifetime_ms: number
+  mints: number
+  exchanges: number
+  refreshes: number
+  jti: string | null
+  sha256: string | null
+  lease_session_id: number | null
+  lease_until: number
+  not_before: number
+  failures: number
+  error: string | null
+}
+
+/** A grant that work may be claimed on: it has had a token that workers may use, and can be kept alive. */
+export function usable(alias: string): string {
+  return `(${alias}.state = 'LIVE' OR (${alias}.state = 'RENEWING' AND ${alias}.exchanged))`
+}
+
+export interface GrantKey {
+  readonly issuerId: number
+  readonly client: string
+  readonly voId: number
+  readonly rseId: number
+  readonly audience: string
+  readonly purpose: GrantPurpose
+  readonly scopes: readonly string[]
+}
+
+/** The grant of this key, made or wanted again. One for the whole fleet, whoever asks. */
+export async function ensureGrant(executor: Executor, key: GrantKey, now: number): Promise<number> {
+  const row = await queryOne<{ id: number }>(
+    executor,
+    `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged, expires_at,
+                         lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at)
+     VALUES (:issuerId, :client, :voId, :rseId, :audience, :purpose, :scopes, 'WANTED', 0, false, 0, 0, 0, 0, 0, 0, 0, 0, :now, :now)
+     ON CONFLICT (issuer_id, client, rse_id, audience, purpose, scopes)
+     DO UPDATE SET wanted_at = excluded.wanted_at, state = CASE grants.state WHEN 'EXPIRED' THEN 'WANTED' ELSE grants.state END
+     RETURNING id`,
+    { ...key, scopes: key.scopes.join(' '), now },
+  )
+  if (row === undefined) throw new Error('the grant was not inserted')
+  return row.id
+}
+
+export async function findGrant(executor: Executor, id: number): Promise<GrantRow | undefined> {
+  return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE id = :id', { id })
+}
+
+export interface UnplannedBundle {
+  id: number
+  vo_id: number
+  source_rse_id: number
+  source_path: string
+  destination_rse_id: number
+  destination_path: string
+}
+
+/** Ready bundles with work that a link keeps ahead of the claims: beyond them nothing is minted yet. */
+const AHEAD_PER_LINK = 50
+
+/** Bundles with work that have no grants yet, the most urgent first. */
+export async function unplannedBundles(read: Executor, limit: number): Promise<UnplannedBundle[]> {
+  return query<UnplannedBundle>(
+    read,
+    `SELECT bundles.id, bundles.vo_id, source.rse_id AS source_rse_id, source.path AS source_path,
+            destination.rse_id AS destination_rse_id, destination.path AS destination_path
+       FROM bundles JOIN directories AS source ON source.id = bundles.source_directory_id
+       JOIN directories AS destination ON destination.id = bundles.destination_directory_id
+      WHERE bundles.has_work AND NOT bundles.ready AND bundles.source_grant_id IS NULL
+        AND (SELECT count(*) FROM (SELECT 1 FROM bundles AS ahead WHERE ahead.link_id = bundles.link_id AND ahead.has_work
+               AND ahead.ready LIMIT ${AHEAD_PER_LINK}) AS counted) < ${AHEAD_PER_LINK}
+      ORDER BY bundles.priority DESC, bundles.id LIMIT :limit`,
+    { limit },
+  )
+}
+
+export async function setBundleGrants(
+  executor: Executor,
+  rows: readonly { bundle: number; source: number; destination: number }[],
+): Promise<void> {
+  const set = recordset(executor, 'rows', { bundle: 'bigint', source: 'bigint', destination: 'bigint' })
+  await query(
+    executor,
+    `UPDATE bundles SET source_grant_id = given.source, destination_grant_id = given.destination
+       FROM ${set} AS given WHERE bundles.id = given.bundle`,
+    { rows: encodeRows(rows) },
+  )
+}
+
+/** Derives the hint `ready` of the bundles that use these grants. */
+export async function refreshReady(executor: Executor, grantIds: readonly number[]): Promise<void> {
+  const both = ['source_grant_id', 'destination_grant_id']
+    .map(column => `EXISTS (SELECT 1 FROM grants WHERE grants.id = bundles.${column} AND ${usable('grants')})`)
+    .join(' AND ')
+  await query(
+    executor,
+    `UPDATE bundles SET ready = (${both})
+      WHERE source_grant_id IN ${keyset(executor, 'grants')} OR destination_grant_id IN ${keyset(executor, 'grants')}`,
+    { grants: encodeRows(grantIds) },
+  )
+}
+
+/** Grants that the server has to mint, or whose time of being held is over. */
+export async function grantsToMint(read: Executor, now: number, limit: number): Promise<GrantRow[]> {
+  return query<GrantRow>(
+    read,
+    `SELECT * FROM grants WHERE state IN ('WANTED', 'HELD') AND not_before <= :now AND lease_until <= :now
+      ORDER BY not_before, id LIMIT :limit`,
+    { now, limit },
+  )
+}
+
+/** Grants that wait for a worker to exchange them. */
+export async function grantsToExchange(
+  read: Executor,
+  reach: { voIds?: readonly number[]; rseIds?: readonly number[] },
+  now: number,
+  limit: number,
+): Promise<number[]> {
+  const rows = await query<{ id: number; vo_id: number; rse_id: number }>(
+    read,
+    `SELECT id, vo_id, rse_id FROM grants WHERE state = 'RENEWING' AND NOT exchanged AND not_before <= :now AND lease_until <= :now
+      ORDER BY not_before, id LIMIT :limit`,
+    { now, limit },
+  )
+  return rows
+    .filter(row => (reach.voIds?.includes(row.vo_id) ?? true) && (reach.rseIds?.includes(row.rse_id) ?? true))
+    .map(row => row.id)
+}
+
+/**
+ * Takes the lease to renew a grant; false when somebody else has it or the grant went on meanwhile. `sessionId` null: the
+ * server itself, to mint.
+ */
+export async function takeLease(
+  executor: Executor,
+  grant: GrantRow,
+  lease: { sessionId: number | null; state: GrantState; until: number },
+  now: number,
+): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `UPDATE grants SET state = :to, lease_session_id = :sessionId, lease_until = :until, wanted_at = :now
+      WHERE id = :id AND state = :from AND generation = :generation AND lease_until <= :now RETURNING id`,
+    {
+      id: grant.id,
+      from: grant.state,
+      generation: grant.generation,
+      to: lease.state,
+      sessionId: lease.sessionId,
+      until: lease.until,
+      now,
+    },
+  )
+  return rows.length > 0
+}
+
+export interface NewTokens {
+  readonly state: GrantState
+  readonly exchanged: boolean
+  readonly sealedAccess: string
+  readonly sealedRefresh: string | null
+  readonly expiresAt: number
+  readonly lifetimeMs: number
+  readonly jti: string
+  readonly sha256: string
+  readonly step: 'mint' | 'exchange' | 'refresh'
+}
+
+const COUNTER = { mint: 'mints', exchange: 'exchanges', refresh: 'refreshes' } as const
+
+/** Stores the next generation's tokens, if the lease is still the giver's. */
+export async function storeTokens(
+  executor: Executor,
+  grant: Pick<GrantRow, 'id' | 'generation'>,
+  sessionId: number | null,
+  tokens: NewTokens,
+): Promise<boolean> {
+  const counter = COUNTER[tokens.step]
+  const rows = await query(
+    executor,
+    `UPDATE grants SET state = :state, generation = generation + 1, exchanged = :exchanged, sealed_access = :sealedAccess,
+            sealed_refresh = :sealedRefresh, expires_at = :expiresAt, lifetime_ms = :lifetimeMs, jti = :jti, sha256 = :sha256,
+            ${counter} = ${counter} + 1, lease_session_id = NULL, lease_until = 0, not_before = 0, failures = 0, error = NULL
+      WHERE id = :id AND generation = :generation AND lease_until > 0
+        AND (lease_session_id = :sessionId OR (lease_session_id IS NULL AND :server = 1)) RETURNING id`,
+    {
+      id: grant.id,
+      generation: grant.generation,
+      sessionId,
+      server: sessionId === null ? 1 : 0,
+      state: tokens.state,
+      exchanged: tokens.exchanged,
+      sealedAccess: tokens.sealedAccess,
+      sealedRefresh: tokens.sealedRefresh,
+      expiresAt: tokens.expiresAt,
+      lifetimeMs: tokens.lifetimeMs,
+      jti: tokens.jti,
+      sha256: tokens.sha256,
+    },
+  )
+  return rows.length > 0
+}
+
+/** Records a failure and gives the lease back. */
+export async function storeFailure(
+  executor: Executor,
+  grant: Pick<GrantRow, 'id' | 'generation'>,
+  sessionId: number | null,
+  failure: { state: GrantState; notBefore: number; error: string },
+): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `UPDATE grants SET state = :state, not_before = :notBefore, error = :error, failures = failures + 1,
+            lease_session_id = NULL, lease_until = 0
+      WHERE id = :id AND generation = :generation AND lease_until > 0
+        AND (lease_session_id = :sessionId OR (lease_session_id IS NULL AND :server = 1)) RETURNING id`,
+    { id: grant.id, generation: grant.generation, sessionId, server: sessionId === null ? 1 : 0, ...failure },
+  )
+  return rows.length > 0
+}
+
+export interface LedgerEntry {
+  readonly grantId: number
+  readonly step: 'mint' | 'exchange' | 'refresh'
+  readonly outcome: string
+  readonly error?: string
+  readonly jti?: string
+  readonly sha256?: string
+  readonly expiresAt?: number
+  readonly sessionId: number | null
+}
+
+export async function writeLedger(executor: Executor, entry: LedgerEntry, now: number): Promise<void> {
+  await query(
+    executor,
+    `INSERT INTO ledger (grant_id, at, step, outcome, error, jti, sha256, expires_at, session_id)
+     VALUES (:grantId, :now, :step, :outcome, :error, :jti, :sha256, :expiresAt, :sessionId)`,
+    {
+      now,
+      grantId: entry.grantId,
+      step: entry.step,
+      outcome: entry.outcome,
+      sessionId: entry.sessionId,
+      error: entry.error ?? null,
+      jti: entry.jti ?? null,
+      sha256: entry.sha256 ?? null,
+      expiresAt: entry.expiresAt ?? null,
+    },
+  )
+}
+
+export interface ListedGrant extends GrantRow {
+  issuer: string
+}
+
+export async function listGrants(
+  read: Executor,
+  rseId: number | undefined,
+  after: number,
+  limit: number,
+): Promise<ListedGrant[]> {
+  return query<ListedGrant>(
+    read,
+    `SELECT grants.*, issuers.url AS issuer FROM grants JOIN issuers ON issuers.id = grants.issuer_id
+      WHERE grants.id > :after AND (:rseId = 0 OR grants.rse_id = :rseId) ORDER BY grants.id LIMIT :limit`,
+    { after, limit, rseId: rseId ?? 0 },
+  )
+}
+
+/** Ends grants that nothing has asked for since `before`: what was sealed is forgotten. */
+export async function expireGrants(executor: Executor, before: number, now: number): Promise<number> {
+  const gone = await query<{ id: number }>(
+    executor,
+    `UPDATE grants SET state = 'EXPIRED', sealed_access = NULL, sealed_refresh = NULL, exchanged = false
+      WHERE state = 'LIVE' AND expires_at < :now AND wanted_at < :before AND lease_until <= :now
+        AND NOT EXISTS (SELECT 1 FROM bundles WHERE has_work
+                         AND (bundles.source_grant_id = grants.id OR bundles.destination_grant_id = grants.id))
+      RETURNING id`,
+    { before, now },
+  )
+  if (gone.length > 0) {
+    await query(
+      executor,
+      `UPDATE bundles SET ready = false, source_grant_id = NULL, destination_grant_id = NULL
+        WHERE source_grant_id IN ${keyset(executor, 'gone')} OR destination_grant_id IN ${keyset(executor, 'gone')}`,
+      { gone: encodeRows(gone.map(row => row.id)) },
+    )
+  }
+  return gone.length
+}

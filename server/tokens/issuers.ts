@@ -1,0 +1,68 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { ExchangeMode } from '../../shared/domain/grant-state.ts'
+import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
+import { type Executor, query, queryOne } from '../database/sql.ts'
+
+/** An issuer as the server uses it for one VO: its own client there, and what the issuer can do. */
+export interface Issuer {
+  readonly id: number
+  readonly voId: number
+  readonly url: string
+  readonly clientId: string
+  readonly exchange: ExchangeMode
+  /** At most so many requests a second, by all servers and workers together. */
+  readonly requestsPerSecond: number
+  readonly client: IssuerClient
+}
+
+export class Issuers {
+  readonly #issuers: readonly Issuer[]
+
+  constructor(issuers: readonly Issuer[]) {
+    this.#issuers = issuers
+  }
+
+  /** The issuer that storage tokens of this VO come from: the first of its configuration. Throws 409 VO_WITHOUT_ISSUER. */
+  forVo(voId: number): Issuer {
+    const issuer = this.#issuers.find(candidate => candidate.voId === voId)
+    if (issuer === undefined) {
+      throw new WaybillError('VO_WITHOUT_ISSUER', 'no issuer is configured for this VO: its storages get no tokens', {
+        status: 409,
+      })
+    }
+    return issuer
+  }
+
+  /** `undefined`: the configuration names it no more. */
+  of(grant: { issuer_id: number; client: string; vo_id: number }): Issuer | undefined {
+    return this.#issuers.find(
+      issuer => issuer.id === grant.issuer_id && issuer.clientId === grant.client && issuer.voId === grant.vo_id,
+    )
+  }
+}
+
+export async function ensureIssuer(executor: Executor, url: string): Promise<number> {
+  await query(executor, 'INSERT INTO issuers (url, next_at) VALUES (:url, 0) ON CONFLICT (url) DO NOTHING', { url })
+  const row = await queryOne<{ id: number }>(executor, 'SELECT id FROM issuers WHERE url = :url', { url })
+  if (row === undefined) throw new Error(`issuer ${url} was not inserted`)
+  return row.id
+}
+
+/** A turn for one request to the issuer: how long to wait before it is sent, in milliseconds. */
+export async function takeTurn(executor: Executor, issuer: Issuer, now: number): Promise<number> {
+  const interval = Math.ceil(1000 / issuer.requestsPerSecond)
+  const row = await queryOne<{ next_at: number }>(
+    executor,
+    `UPDATE issuers SET next_at = CASE WHEN next_at < :now THEN :now ELSE next_at END + :interval WHERE id = :id RETURNING next_at`,
+    { id: issuer.id, now, interval },
+  )
+  return Math.max(0, (row?.next_at ?? now) - interval - now)
+}
+
+/** The issuer asked to be left alone: nobody of the fleet sends before `until`. */
+export async function holdIssuer(executor: Executor, issuerId: number, until: number): Promise<void> {
+  await query(executor, 'UPDATE issuers SET next_at = :until WHERE id = :issuerId AND next_at < :until', {
+    issuerId,
+    until,
+  })
+}

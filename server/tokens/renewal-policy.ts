@@ -1,0 +1,34 @@
+import type { GrantState } from '../../shared/domain/grant-state.ts'
+
+/** Where a failed step leaves a grant. */
+export interface AfterFailure {
+  readonly state: GrantState
+  readonly delayMs: number
+  /** The tokens it has are of no use any more: it starts again from a minted one. */
+  readonly startAgain: boolean
+}
+
+const PASSING = new Set(['ISSUER_UNREACHABLE', 'ISSUER_BUSY'])
+const HELD_MS = 300_000
+const BACKOFF = { base: 1_000, most: 60_000 }
+
+/**
+ * An issuer that is down costs delay; a refusal, or a token other than the one asked for, holds the grant: a person must
+ * look, and it is tried again from time to time. A refused refresh means the refresh token is gone: mint again at once, once.
+ */
+export function afterFailure(
+  step: 'mint' | 'exchange' | 'refresh',
+  code: string,
+  failures: number,
+  retryAfterSeconds: number | undefined,
+): AfterFailure {
+  if (PASSING.has(code)) {
+    const backoff = Math.min(BACKOFF.most, BACKOFF.base * 2 ** Math.min(failures, 10))
+    const delayMs = Math.max(backoff, (retryAfterSeconds ?? 0) * 1000)
+    return { state: step === 'mint' ? 'WANTED' : 'RENEWING', delayMs, startAgain: false }
+  }
+  if (step === 'refresh' && code === 'TOKEN_REFUSED' && failures === 0) {
+    return { state: 'WANTED', delayMs: 0, startAgain: true }
+  }
+  return { state: 'HELD', delayMs: HELD_MS, startAgain: true }
+}

@@ -1,0 +1,177 @@
+import type { GrantPurpose } from '../../shared/domain/grant-state.ts'
+import type { Secret } from '../../shared/domain/secret.ts'
+import { checkToken } from '../../shared/oidc/check-token.ts'
+import type { Context } from '../context.ts'
+import type { Executor } from '../database/sql.ts'
+import type { Rse } from '../storages/directory.ts'
+import {
+  ensureGrant,
+  type GrantRow,
+  refreshReady,
+  setBundleGrants,
+  storeFailure,
+  storeTokens,
+  unplannedBundles,
+  writeLedger,
+} from './grant-store.ts'
+import { holdIssuer, type Issuer, type Issuers } from './issuers.ts'
+import { afterFailure } from './renewal-policy.ts'
+import { scopesFor } from './scopes.ts'
+import type { Vault } from './seal.ts'
+
+/** What the token room works with. */
+export interface TokenContext extends Context {
+  readonly issuers: Issuers
+  readonly vault: Vault
+  /** How long workers must be able to go on without the server. Milliseconds. */
+  readonly autonomyMs: number
+}
+
+/** The one grant for work of this kind in this directory of a storage. Scopes are the narrowest that do. */
+export async function grantFor(
+  executor: Executor,
+  issuers: Issuers,
+  rse: Rse,
+  purpose: GrantPurpose,
+  directories: readonly string[],
+  now: number,
+): Promise<number> {
+  const issuer = issuers.forVo(rse.voId)
+  const scopes = scopesFor({ purpose, directories, basePath: rse.basePath, prefix: rse.prefix })
+  const key = {
+    issuerId: issuer.id,
+    client: issuer.clientId,
+    voId: rse.voId,
+    rseId: rse.id,
+    audience: rse.audience,
+    purpose,
+    scopes,
+  }
+  return ensureGrant(executor, key, now)
+}
+
+const BUNDLES_PER_ROUND = 50
+
+/** Chooses grants for bundles of work that have none: what they need is minted ahead of the claims. How many bundles it took. */
+export async function planGrants(context: TokenContext): Promise<number> {
+  const bundles = await unplannedBundles(context.db.read, BUNDLES_PER_ROUND)
+  if (bundles.length === 0) return 0
+  const rses = new Map((await context.storages.all()).map(rse => [`${rse.voId} ${rse.id}`, rse]))
+  await context.db.write(async executor => {
+    const now = context.clock.now()
+    const rows: { bundle: number; source: number; destination: number }[] = []
+    for (const bundle of bundles) {
+      const source = rses.get(`${bundle.vo_id} ${bundle.source_rse_id}`)
+      const destination = rses.get(`${bundle.vo_id} ${bundle.destination_rse_id}`)
+      if (source === undefined || destination === undefined) continue
+      rows.push({
+        bundle: bundle.id,
+        source: await grantFor(executor, context.issuers, source, 'read', [bundle.source_path], now),
+        destination: await grantFor(executor, context.issuers, destination, 'write', [bundle.destination_path], now),
+      })
+    }
+    await setBundleGrants(executor, rows)
+    await refreshReady(
+      executor,
+      rows.flatMap(row => [row.source, row.destination]),
+    )
+  })
+  return bundles.length
+}
+
+export interface ObtainedTokens {
+  readonly step: 'mint' | 'exchange' | 'refresh'
+  readonly accessToken: Secret
+  readonly refreshToken?: Secret
+  readonly expiresAt: number
+}
+
+/**
+ * Checks tokens that an issuer gave and makes them durable, sealed, as the grant's next generation. Throws the fault that
+ * `checkToken` found, before anything is stored. False when somebody else went on with the grant meanwhile.
+ */
+export async function keepTokens(
+  context: TokenContext,
+  grant: GrantRow,
+  issuer: Issuer,
+  sessionId: number | null,
+  obtained: ObtainedTokens,
+): Promise<boolean> {
+  const now = context.clock.now()
+  const scopes = grant.scopes.split(' ')
+  const checked = checkToken(obtained.accessToken, { issuer: issuer.url, audience: grant.audience, scopes, now })
+  const expiresAt = Math.min(checked.expiresAt, obtained.expiresAt)
+  const generation = grant.generation + 1
+  const seal = (secret: Secret, kind: 'access' | 'refresh'): string =>
+    context.vault.seal(secret, { grantId: grant.id, generation, kind })
+  const exchanged = obtained.step !== 'mint'
+  // A refresh that brings no new refresh token leaves the old one good (RFC 6749 section 6): it is sealed anew.
+  const refreshToken = obtained.refreshToken ?? (obtained.step === 'refresh' ? openRefresh(context, grant) : undefined)
+  const needsExchange = !exchanged && exchangesAlways(context, issuer, expiresAt - now)
+  const stored = await context.db.write(async executor => {
+    const kept = await storeTokens(executor, grant, sessionId, {
+      state: needsExchange ? 'RENEWING' : 'LIVE',
+      exchanged,
+      sealedAccess: seal(obtained.accessToken, 'access'),
+      sealedRefresh: refreshToken === undefined ? null : seal(refreshToken, 'refresh'),
+      expiresAt,
+      lifetimeMs: Math.max(1, expiresAt - now),
+      jti: checked.jti,
+      sha256: checked.sha256,
+      step: obtained.step,
+    })
+    if (!kept) return false
+    const { jti, sha256 } = checked
+    const entry = { grantId: grant.id, step: obtained.step, outcome: 'ok', jti, sha256, expiresAt, sessionId }
+    await writeLedger(executor, entry, now)
+    await refreshReady(executor, [grant.id])
+    return true
+  })
+  if (stored) context.wake.notify('queue')
+  return stored
+}
+
+function exchangesAlways(context: TokenContext, issuer: Issuer, lifetimeMs: number): boolean {
+  return issuer.exchange === 'always' || (issuer.exchange === 'when-needed' && context.autonomyMs > lifetimeMs)
+}
+
+export function openAccess(context: TokenContext, grant: GrantRow): Secret | undefined {
+  const { id: grantId, generation } = grant
+  return grant.sealed_access === null
+    ? undefined
+    : context.vault.open(grant.sealed_access, { grantId, generation, kind: 'access' })
+}
+
+export function openRefresh(context: TokenContext, grant: GrantRow): Secret | undefined {
+  const { id: grantId, generation } = grant
+  return grant.sealed_refresh === null
+    ? undefined
+    : context.vault.open(grant.sealed_refresh, { grantId, generation, kind: 'refresh' })
+}
+
+/** Records why a step failed, and what becomes of the grant. `message` holds no secret. */
+export async function keepFailure(
+  context: TokenContext,
+  grant: GrantRow,
+  sessionId: number | null,
+  failure: {
+    step: 'mint' | 'exchange' | 'refresh'
+    code: string
+    message: string
+    retryAfterSeconds?: number | undefined
+  },
+): Promise<void> {
+  const now = context.clock.now()
+  const { step, code, message, retryAfterSeconds } = failure
+  const next = afterFailure(step, code, grant.failures, retryAfterSeconds)
+  const error = `${code}: ${message}`
+  await context.db.write(async executor => {
+    const notBefore = now + next.delayMs
+    const kept = await storeFailure(executor, grant, sessionId, { state: next.state, notBefore, error })
+    if (!kept) return
+    await writeLedger(executor, { grantId: grant.id, step, outcome: code, error: message, sessionId }, now)
+    if (code === 'ISSUER_BUSY') await holdIssuer(executor, grant.issuer_id, notBefore)
+    await refreshReady(executor, [grant.id])
+  })
+  context.log.warn({ grant: grant.id, step, code, error: message, state: next.state }, 'a token was not obtained')
+}
