@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import type { Clock } from '../runtime/clock.ts'
 import { type Agents, ConnectionPool, type PoolOptions } from './agents.ts'
-import { answer, answerBody } from './body.ts'
+import { answer, answerBody, BODY_FAILED } from './body.ts'
 import { CONTROL_TIMEOUTS, type HttpClient, type HttpRequest, type HttpResponse, type HttpTimeouts } from './client.ts'
 import { Deadlines } from './deadlines.ts'
 import { errorCode, failureKind, HttpFailure, type HttpFailureKind } from './failure.ts'
@@ -34,8 +34,6 @@ export function createAgentClient(options: AgentClientOptions): HttpClient {
     close: () => pool.close(),
   }
 }
-
-const BODY_FAILED = 'the body to send failed'
 
 function expectsContinue(headers: Readonly<Record<string, string>>): boolean {
   return Object.keys(headers).some(name => name.toLowerCase() === 'expect')

@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream'
 import type { HttpResponse } from './client.ts'
 
+/** The reason of a failure that the caller's own body caused. */
+export const BODY_FAILED = 'the body to send failed'
+
 /**
  * The answer's body: `source` with its errors told in our own words. What fits the buffer is read without a reader, so a
  * short answer nobody looks at still frees its connection.

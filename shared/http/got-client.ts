@@ -3,7 +3,7 @@ import { request as tlsRequest } from 'node:https'
 import { Readable } from 'node:stream'
 import { type Delays, got, type Method, type Options, TimeoutError } from 'got'
 import { ConnectionPool, type PoolOptions } from './agents.ts'
-import { answer, answerBody } from './body.ts'
+import { answer, answerBody, BODY_FAILED } from './body.ts'
 import { CONTROL_TIMEOUTS, type HttpClient, type HttpRequest, type HttpResponse, type HttpTimeouts } from './client.ts'
 import { errorCode, failureKind, HttpFailure, type HttpFailureKind } from './failure.ts'
 import { requestAddress, wireHeaders, wireName } from './wire.ts'
@@ -31,13 +31,14 @@ function exchange(request: HttpRequest, timeouts: HttpTimeouts, pool: Connection
   let failure: HttpFailure | undefined
   const inWords = (error: unknown): HttpFailure => {
     if (failure === undefined) {
-      const [kind, reason] = kindOf(error, connected)
+      const ours = body instanceof Readable && body.errored !== null
+      const [kind, reason] = ours ? (['aborted', BODY_FAILED] as const) : kindOf(error, connected)
       failure = new HttpFailure(kind, method, url, reason)
     }
     return failure
   }
   if (signal?.aborted || (body instanceof Readable && body.destroyed)) {
-    return Promise.reject(new HttpFailure('aborted', method, url))
+    return Promise.reject(new HttpFailure('aborted', method, url, signal?.aborted ? undefined : BODY_FAILED))
   }
 
   return new Promise<HttpResponse>((resolve, reject) => {

@@ -41,7 +41,7 @@ export function sameChecksum(algorithm: ChecksumAlgorithm, one: string, other: s
   return normal !== undefined && normal === normaliseChecksum(algorithm, other)
 }
 
-/** How long a storage may take to read `bytes` for a checksum: 30 s and 1 s per 20 MiB, at most 2 hours. Milliseconds. */
+/** How long a storage may take to read `bytes` for a checksum: 15 s and 1 s per 20 MiB, at most 2 hours. Milliseconds. */
 export function digestTimeout(bytes: number | undefined): number {
-  return Math.min(30_000 + Math.ceil((bytes ?? 0) / (20 * 1024 * 1024)) * 1000, 2 * 3600 * 1000)
+  return Math.min(15_000 + Math.ceil((bytes ?? 0) / (20 * 1024 * 1024)) * 1000, 2 * 3600 * 1000)
 }
