@@ -184,9 +184,11 @@ function idempotencyKey(row: Route, request: Request): { idempotencyKey?: string
 
 function hangUpSignal(response: Response): AbortSignal {
   const controller = new AbortController()
-  response.once('close', () => {
+  const closed = (): void => {
     if (!response.writableFinished) controller.abort()
-  })
+  }
+  if (response.closed) closed()
+  else response.once('close', closed)
   return controller.signal
 }
 

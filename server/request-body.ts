@@ -30,7 +30,8 @@ function readText(request: IncomingMessage, limit: number): Promise<string> {
     { status: 413 },
   )
   if (Number(request.headers['content-length'] ?? 0) > limit) return Promise.reject(tooLarge)
-  return new Promise((resolve, reject) => {
+  return new Promise<string | undefined>((resolve, reject) => {
+    if (request.destroyed && !request.readableEnded) reject(cutOff())
     let chunks: Buffer[] = []
     let bytes = 0
     request.on('data', (chunk: Buffer) => {
@@ -47,7 +48,7 @@ function readText(request: IncomingMessage, limit: number): Promise<string> {
     request.once('close', () => reject(cutOff()))
   }).then(text => {
     if (text === undefined) throw malformed('it is not UTF-8')
-    return String(text)
+    return text
   })
 }
 

@@ -142,6 +142,15 @@ function fieldsOf(schema: z.ZodObject | undefined, place: 'path' | 'query'): Par
 
 /** What a caller may send (`input`), or what it gets (`output`). */
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any', reused: 'inline' })
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: 'any',
+    override({ zodSchema, jsonSchema: result }) {
+      // Transforms here only normalise what they are given, so an answer looks as what it was made from.
+      if (!(zodSchema instanceof z.ZodPipe) || !(zodSchema.out instanceof z.ZodTransform)) return
+      const { $schema: __, ...before } = z.toJSONSchema(zodSchema.in, { io, unrepresentable: 'any' })
+      Object.assign(result, before, result)
+    },
+  })
   return rest
 }
