@@ -9,7 +9,9 @@ export interface RunningService {
   readonly name: string
   /** `https://localhost:PORT`, without a trailing slash. */
   readonly url: string
-  /** Ends at once, with whatever is under way: to its clients the service has died. */
+  /** Resolves when the requests that are being handled now have been, also those whose clients have gone. */
+  settled(): Promise<void>
+  /** Cuts all connections: to its clients the service has died. Resolves when no request is being handled any more. */
   stop(): Promise<void>
 }
 
@@ -19,7 +21,7 @@ const HEADERS_MS = 15_000
 /** RS256 tokens in `Authorization` and `TransferHeaderAuthorization` at once. */
 const MAX_HEADER_BYTES = 64 * 1024
 
-/** Serves `handler` over TLS on loopback. Throws when the port is taken. */
+/** Serves `handler`, which never rejects, over TLS on loopback. Throws when the port is taken. */
 export async function serveHttps(
   name: string,
   port: number,
@@ -35,12 +37,21 @@ export async function serveHttps(
     maxHeaderSize: MAX_HEADER_BYTES,
     noDelay: true,
   })
-  const serve = (request: IncomingMessage, response: ServerResponse): void => void handler(request, response)
+  const underWay = new Set<Promise<void>>()
+  const serve = (request: IncomingMessage, response: ServerResponse): void => {
+    const handled = handler(request, response).finally(() => underWay.delete(handled))
+    underWay.add(handled)
+  }
   server.on('request', serve)
   // With `Expect: 100-continue` the handler decides whether the body may come.
   server.on('checkContinue', serve)
   await listen(server, port)
-  return { name, url: `https://localhost:${port}`, stop: () => close(server) }
+  const settled = async (): Promise<void> => void (await Promise.allSettled(underWay))
+  const stop = async (): Promise<void> => {
+    await close(server)
+    await settled()
+  }
+  return { name, url: `https://localhost:${port}`, settled, stop }
 }
 
 function listen(server: Server, port: number): Promise<void> {

@@ -3,12 +3,10 @@ import type { FileHandle } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { type Exchange, placement, type Storage } from './exchange.ts'
 import { type Progress, reportCopy } from './perf-markers.ts'
+import { readRange, SMALL_BYTES } from './read.ts'
 import { Refusal } from './refusal.ts'
 import { askRemote, remoteAddress, remoteFailure, transferHeaders } from './remote.ts'
-import { throttled } from './throttle.ts'
 import { abandon, commit, prepareParents, receive } from './write.ts'
-
-const READ_BYTES = 256 * 1024
 
 /**
  * HTTP third-party copy: pull with `Source`, push with `Destination` (facts/http-tpc.md section 1). A `Destination` on this
@@ -102,13 +100,20 @@ async function demandFile(handle: FileHandle): Promise<Stats> {
   return stats
 }
 
-function fileBody(storage: Storage, handle: FileHandle, size: number, progress: Progress): Readable {
-  const { bytesPerSecond } = storage.behaviour
+/** Small files at one go, since a stream costs more than they do. */
+async function fileBody(
+  storage: Storage,
+  handle: FileHandle,
+  size: number,
+  progress: Progress,
+): Promise<Buffer | Readable> {
+  if (size <= SMALL_BYTES) {
+    const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(size), 0, size, 0)
+    progress.bytes = bytesRead
+    return buffer.subarray(0, bytesRead)
+  }
   progress.bytes = 0
-  const file = handle.createReadStream({ start: 0, end: size - 1, highWaterMark: READ_BYTES, autoClose: false })
-  return Readable.from(
-    counted(bytesPerSecond === undefined ? file : throttled(file, bytesPerSecond, storage.clock), progress),
-  )
+  return Readable.from(counted(readRange(storage, handle, 0, size - 1), progress))
 }
 
 async function* counted(chunks: AsyncIterable<Uint8Array>, progress: Progress): AsyncGenerator<Uint8Array> {
@@ -126,8 +131,9 @@ async function copyHere(storage: Storage, exchange: Exchange): Promise<void> {
   try {
     const { size } = await demandFile(handle)
     const replaces = (await storage.files.stat(target.path)) !== undefined
+    await prepareParents(storage, target)
     const upload = await storage.files.beginUpload()
-    await receive(storage, target, upload, fileBody(storage, handle, size, { bytes: 0 }), size)
+    await receive(storage, target, upload, readRange(storage, handle, 0, size - 1), size)
     await commit(target, upload, mode)
     exchange.answer(replaces ? 204 : 201, '')
   } finally {

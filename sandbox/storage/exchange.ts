@@ -16,6 +16,8 @@ export interface Storage {
   readonly behaviour: Behaviour
   /** For the other side of a third-party copy. */
   readonly http: HttpClient
+  /** Aborts when the storage stops. */
+  readonly stopping: AbortSignal
   readonly clock: Clock
   readonly log: Logger
 }

@@ -34,7 +34,7 @@ export async function reportCopy(
   void markEvery(behaviour.markerSeconds * 1000, mark, clock, ended.signal)
   let outcome = 'success: Created'
   try {
-    await work(progress, disconnected.signal)
+    await work(progress, AbortSignal.any([disconnected.signal, storage.stopping]))
   } catch (error) {
     outcome = `failure: ${oneLine(error)}`
     storage.log.info({ storage: storage.name, path: exchange.path.join('/'), why: oneLine(error) }, 'COPY failed')

@@ -8,7 +8,7 @@ import { Refusal } from './refusal.ts'
 import { throttled } from './throttle.ts'
 
 /** Files up to this size are read at one go: a stream costs more than they do. */
-const SMALL_BYTES = 64 * 1024
+export const SMALL_BYTES = 64 * 1024
 const READ_BYTES = 256 * 1024
 
 export async function head(storage: Storage, exchange: Exchange): Promise<void> {
@@ -57,18 +57,22 @@ async function send(
   first: number,
   last: number,
 ): Promise<void> {
-  const { bytesPerSecond } = storage.behaviour
   const bytes = last - first + 1
-  if (bytes <= SMALL_BYTES && bytesPerSecond === undefined) {
+  if (bytes <= SMALL_BYTES && storage.behaviour.bytesPerSecond === undefined) {
     const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(bytes), 0, bytes, first)
     response.end(buffer.subarray(0, bytesRead))
     return
   }
+  await pipeline(readRange(storage, handle, first, last), response)
+}
+
+/** Bytes `first` to `last`, both included, at the storage's pace. Leaves the handle open. */
+export function readRange(storage: Storage, handle: FileHandle, first: number, last: number): Readable {
+  if (last < first) return Readable.from([])
   const file = handle.createReadStream({ start: first, end: last, highWaterMark: READ_BYTES, autoClose: false })
-  await pipeline(
-    bytesPerSecond === undefined ? file : Readable.from(throttled(file, bytesPerSecond, storage.clock)),
-    response,
-  )
+  const { bytesPerSecond } = storage.behaviour
+  if (bytesPerSecond === undefined) return file
+  return Readable.from(throttled(file, bytesPerSecond, storage.clock, storage.stopping))
 }
 
 async function existing(storage: Storage, exchange: Exchange): Promise<Stats> {

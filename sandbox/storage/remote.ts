@@ -41,7 +41,7 @@ export interface RemoteRequest {
   readonly url: URL
   readonly headers: Record<string, string>
   /** Made anew for each hop of a redirect. */
-  readonly body?: () => Buffer | Readable
+  readonly body?: () => Promise<Buffer | Readable>
   readonly signal: AbortSignal
 }
 
@@ -61,10 +61,10 @@ export async function askRemote(storage: Storage, request: RemoteRequest): Promi
 
 /** A kept connection may have been closed by the other side: one repeat, if no body is lost with it. */
 async function send(storage: Storage, request: RemoteRequest): Promise<HttpResponse> {
-  const attempt = (): Promise<HttpResponse> => {
+  const attempt = async (): Promise<HttpResponse> => {
     const { method, url, headers, body, signal } = request
     const options: HttpRequest = { method, url, headers, signal, timeouts: TIMEOUTS }
-    return storage.http.request(body === undefined ? options : { ...options, body: body() })
+    return storage.http.request(body === undefined ? options : { ...options, body: await body() })
   }
   try {
     return await attempt()

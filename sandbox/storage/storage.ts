@@ -78,17 +78,20 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
     new IssuerKeys(options.issuer, http, clock),
     clock,
   )
-  const storage = { name, url, files, behaviour: { ...WELL_BEHAVED, ...options.behaviour }, http, clock, log }
+  const stopping = new AbortController()
+  const behaviour = { ...WELL_BEHAVED, ...options.behaviour }
+  const storage = { name, url, files, behaviour, http, stopping: stopping.signal, clock, log }
   const endpoint = new Endpoint(storage, verifier)
   const service = await serveHttps(name, options.port, options.authority, (request, response) =>
     endpoint.handle(request, response),
   )
   return {
     ...service,
-    behaviour: storage.behaviour,
+    behaviour,
     requests: endpoint.requests,
     refuse: order => endpoint.refusals.add(order),
     stop: async () => {
+      stopping.abort()
       await service.stop()
       http.close()
     },

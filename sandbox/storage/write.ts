@@ -39,7 +39,8 @@ export async function receive(
 ): Promise<void> {
   const { bytesPerSecond } = storage.behaviour
   try {
-    const chunks = bytesPerSecond === undefined ? body : throttled(body, bytesPerSecond, storage.clock)
+    const chunks =
+      bytesPerSecond === undefined ? body : throttled(body, bytesPerSecond, storage.clock, storage.stopping)
     for await (const chunk of chunks) await upload.write(chunk)
     if (expectedBytes !== undefined && upload.bytes !== expectedBytes) {
       throw new Refusal(400, `${upload.bytes} bytes came, ${expectedBytes} were announced`)
