@@ -1,0 +1,115 @@
+import type { Secret } from '../shared/domain/secret.ts'
+import type { Clock } from '../shared/runtime/clock.ts'
+import { type StorageClient, StorageError } from '../shared/storage/types.ts'
+import type { GrantTokens } from './tokens.ts'
+
+/** One address at one storage, and the grant that opens it. */
+export interface Place {
+  readonly url: string
+  readonly grant: number
+  /** Which storage this is in the transfer at hand. */
+  readonly scope: 'SOURCE' | 'DESTINATION'
+  readonly storage: StorageClient
+}
+
+/**
+ * How much life a token must have for an operation, seconds; one that never lived longer is taken while half of it is left.
+ * A token is checked when a file is opened; dCache uses it again after the transfer (facts/http-tpc.md section 4).
+ */
+const LIFE_SECONDS = 300
+/** How long a grant that a storage refused twice is not shown there again. */
+const HOLD_MS = 60_000
+
+interface Proof {
+  readonly done: Promise<void>
+  /** On the monotonic clock; a failed proof counts until then. */
+  until: number
+}
+
+/**
+ * The tokens of grants as they are shown to storages. The first use of a grant at a storage is one canary, a HEAD: a 401 to
+ * it stops all others, the token is renewed, the canary sent once more, and then the grant is held there. dCache blocks a
+ * worker's address after three 401s (facts/http-tpc.md section 5), so sixty copies must not try one bad token.
+ */
+export class StorageAccess {
+  readonly #tokens: GrantTokens
+  readonly #clock: Clock
+  readonly #signal: AbortSignal
+  /** By storage and grant, as long as the session lasts. */
+  readonly #proofs = new Map<string, Proof>()
+
+  constructor(options: { tokens: GrantTokens; clock: Clock; signal: AbortSignal }) {
+    this.#tokens = options.tokens
+    this.#clock = options.clock
+    this.#signal = options.signal
+  }
+
+  /** A token to send now. Throws `TokenUnavailable`, or `StorageError` when the canary was refused or found nobody. */
+  async token(place: Place): Promise<Secret> {
+    await this.#proven(place)
+    return this.#tokens.tokenFor(place.grant, LIFE_SECONDS)
+  }
+
+  /** A storage answered 401 to this token: it is not used again, and the next one is tried by a canary. */
+  refused(place: Place, token: Secret): void {
+    this.#tokens.forget(place.grant, token)
+    this.#proofs.delete(keyOf(place))
+  }
+
+  /** Runs one operation, and once more with another token if the first is refused. */
+  async use<T>(place: Place, run: (token: Secret) => Promise<T>): Promise<T> {
+    const token = await this.token(place)
+    try {
+      return await run(token)
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      this.refused(place, token)
+      return run(await this.token(place))
+    }
+  }
+
+  #proven(place: Place): Promise<void> {
+    const key = keyOf(place)
+    const known = this.#proofs.get(key)
+    if (known !== undefined && known.until > this.#clock.monotonic()) return known.done
+    const proof: Proof = { done: this.#prove(place), until: Number.POSITIVE_INFINITY }
+    this.#proofs.set(key, proof)
+    proof.done.catch(error => {
+      // A refusal is remembered; a storage that did not answer is simply asked again.
+      if (isRefusal(error)) proof.until = this.#clock.monotonic() + HOLD_MS
+      else if (this.#proofs.get(key) === proof) this.#proofs.delete(key)
+    })
+    return proof.done
+  }
+
+  async #prove(place: Place): Promise<void> {
+    const token = await this.#tokens.tokenFor(place.grant, LIFE_SECONDS)
+    if (await this.#accepts(place, token, false)) return
+    this.#tokens.forget(place.grant, token)
+    await this.#accepts(place, await this.#tokens.tokenFor(place.grant, LIFE_SECONDS), true)
+  }
+
+  /** Whatever a storage answers but 401, it has believed the token. With `last`, a 401 is thrown. */
+  async #accepts({ url, scope, storage }: Place, token: Secret, last: boolean): Promise<boolean> {
+    try {
+      await storage.head(url, token, { scope, signal: this.#signal })
+      return true
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error
+      if (error.failure.code === 'TOKEN_REFUSED') {
+        if (last) throw error
+        return false
+      }
+      if (error.failure.httpStatus === undefined) throw error
+      return true
+    }
+  }
+}
+
+function keyOf({ url, grant }: Place): string {
+  return `${new URL(url).origin} ${grant}`
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof StorageError && error.failure.code === 'TOKEN_REFUSED'
+}

@@ -1,0 +1,80 @@
+import type { ClaimedTransfer, WorkerStorage } from '../shared/contract/routes/worker.ts'
+import type { Clock } from '../shared/runtime/clock.ts'
+import type { Random } from '../shared/runtime/random.ts'
+import type { Checksums, Watchdogs } from '../shared/storage/types.ts'
+import type { Place, StorageAccess } from './access.ts'
+import type { AttemptFailure } from './failure.ts'
+import type { Mode, ModeMemory } from './mode.ts'
+import type { WorkerApi } from './server.ts'
+import { type ExpectedFile, inspect, type Sight } from './verify.ts'
+
+/** One claimed transfer under way. */
+export interface Attempt {
+  readonly transfer: ClaimedTransfer
+  readonly source: Place & { readonly traits: WorkerStorage }
+  readonly destination: Place & { readonly traits: WorkerStorage }
+  /** Everything ends: the lease is over, or the worker stops. */
+  readonly stop: AbortSignal
+  /** Copying ends, for that or because the transfer is cancelled; clean-up goes on. */
+  readonly copying: AbortSignal
+  readonly progress: Progress
+}
+
+/** What an attempt has done so far; it writes, heartbeats and the shutdown read. */
+export interface Progress {
+  /** A COPY or a PUT went out: from here on something may lie at the destination, or come to lie there. */
+  sent: boolean
+  bytes: number
+  mode: Mode | undefined
+}
+
+/** What attempts work with, for as long as a session lasts. */
+export interface Workshop {
+  readonly api: Pick<WorkerApi, 'askPermit'>
+  readonly session: number
+  readonly access: StorageAccess
+  readonly modes: ModeMemory
+  readonly clock: Clock
+  readonly random: Random
+  readonly watchdogs: Partial<Watchdogs>
+  /** Between two looks at a file that may still grow, milliseconds. */
+  readonly settleMs: number
+}
+
+/** How an attempt ended, as the contract tells them apart. */
+export type Ending =
+  | { readonly result: 'done'; readonly bytes: number }
+  | { readonly result: 'failed'; readonly failure: AttemptFailure; readonly cleaned: boolean }
+  | { readonly result: 'unknown'; readonly failure: AttemptFailure }
+  | { readonly result: 'absent' | 'handed-back' }
+  | { readonly result: 'growing'; readonly failure?: AttemptFailure }
+
+/** Looks at the destination and compares with the catalogue, or with the source if the catalogue knows no checksum. */
+export async function lookAtDestination(attempt: Attempt, { access }: Pick<Workshop, 'access'>): Promise<Sight> {
+  const { transfer, destination, stop } = attempt
+  const expected = await expectedFile(attempt, access)
+  return inspect(expected, destination.traits.checksum, wantDigest =>
+    access.use(destination, token =>
+      destination.storage.head(destination.url, token, {
+        wantDigest,
+        expectedSize: transfer.bytes,
+        scope: 'DESTINATION',
+        signal: stop,
+      }),
+    ),
+  )
+}
+
+async function expectedFile(
+  { transfer, source, destination, stop }: Attempt,
+  access: StorageAccess,
+): Promise<ExpectedFile> {
+  const { bytes, adler32, md5 } = transfer
+  const known: Checksums = { ...(adler32 === undefined ? {} : { adler32 }), ...(md5 === undefined ? {} : { md5 }) }
+  if (adler32 !== undefined || md5 !== undefined) return { bytes, checksums: known }
+  const wantDigest = destination.traits.checksum
+  const found = await access.use(source, token =>
+    source.storage.head(source.url, token, { wantDigest, expectedSize: bytes, scope: 'SOURCE', signal: stop }),
+  )
+  return { bytes, checksums: found.exists ? found.checksums : {} }
+}

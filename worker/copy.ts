@@ -1,0 +1,233 @@
+import type { Secret } from '../shared/domain/secret.ts'
+import { mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
+import { transferFailure } from '../shared/storage/classify.ts'
+import type { CopyOutcome } from '../shared/storage/types.ts'
+import { type Attempt, type Ending, lookAtDestination, type Progress, type Workshop } from './attempt.ts'
+import { type AttemptFailure, failureOf, inPhase, interrupted, sideOf } from './failure.ts'
+import { chooseMode, type Mode } from './mode.ts'
+import { cleanUp } from './remove.ts'
+import { settleDestination } from './settle.ts'
+import type { Sight } from './verify.ts'
+
+/** What was already done about a failure in this attempt: each remedy is tried once. */
+export interface Remedied {
+  readonly parent: boolean
+  readonly token: boolean
+}
+
+export type Remedy = 'another-mode' | 'make-parent' | 'another-token' | 'none'
+
+/**
+ * What makes it worth sending the COPY again within the attempt. Another mode for "not supported" only, never for a refusal,
+ * a missing file or a cancellation (facts/transfers.md, Mode).
+ */
+export function remedyFor(failure: TransferFailure, mode: Mode, done: Remedied): Remedy {
+  if (failure.code === 'NOT_SUPPORTED') return mode === 'stream' ? 'none' : 'another-mode'
+  if (failure.code === 'TOKEN_REFUSED') return done.token ? 'none' : 'another-token'
+  return mayLackParent(failure) && !done.parent ? 'make-parent' : 'none'
+}
+
+/** Failures of the storage that got the request, before it did anything. */
+const NOTHING_DONE = new Set([
+  'TOKEN_REFUSED',
+  'PERMISSION_DENIED',
+  'NOT_SUPPORTED',
+  'TOO_MANY_REQUESTS',
+  'STORAGE_BUSY',
+  'PARENT_MISSING',
+  'REDIRECT_REFUSED',
+  'RESOLVE_FAILED',
+  'CONNECT_FAILED',
+  'TLS_FAILED',
+  'TIMEOUT_CONNECT',
+])
+
+/**
+ * Whether a failed attempt may have left something, so that the destination must be looked at. A refusal that a storage
+ * relays from the other one comes after it may have opened the file (facts/http-tpc.md section 5, Debris).
+ */
+export function mayHaveLeft(failure: AttemptFailure, { sent, mode }: Pick<Progress, 'sent' | 'mode'>): boolean {
+  if (failure.code === 'DESTINATION_EXISTS') return true
+  if (!sent) return false
+  if (failure.phase !== 'PREPARATION' || !NOTHING_DONE.has(failure.code)) return true
+  const asked = mode === 'push' ? 'SOURCE' : 'DESTINATION'
+  const side = sideOf(failure)
+  return mode !== 'stream' && side !== undefined && side !== asked
+}
+
+/** One attempt at a copy: sent, watched, verified, and cleaned up after if it failed. Rejects for faults of ours only. */
+export async function runCopy(attempt: Attempt, workshop: Workshop): Promise<Ending> {
+  const { progress, stop } = attempt
+  const ending = await runOnce(attempt, workshop)
+  if (!stop.aborted || ending.result === 'done') return ending
+  if (ending.result === 'failed' && ending.cleaned) return ending
+  return progress.sent ? { result: 'unknown', failure: interrupted() } : { result: 'handed-back' }
+}
+
+async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
+  const { progress, stop, copying } = attempt
+  const outcome = await drive(attempt, workshop)
+  if (outcome.kind === 'done') return verified(attempt, workshop)
+  const failure = copying.aborted ? cancelled() : outcome.error
+  if (outcome.kind === 'unknown' && !copying.aborted) return { result: 'unknown', failure }
+  // A stop needs no clean-up of its own: the next lease settles it.
+  if (stop.aborted || !mayHaveLeft(failure, progress)) return { result: 'failed', failure, cleaned: false }
+  return copying.aborted ? afterCancel(attempt, workshop, failure) : afterFailure(attempt, workshop, failure)
+}
+
+type Driven = CopyOutcome | { readonly kind: 'failed'; readonly error: AttemptFailure }
+
+async function drive(attempt: Attempt, workshop: Workshop): Promise<Driven> {
+  try {
+    return await sendUntilTaken(attempt, workshop)
+  } catch (error) {
+    return { kind: 'failed', error: failureOf(error) }
+  }
+}
+
+/** Sends the COPY, in another mode or after a remedy again, until one outcome stands. */
+async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<CopyOutcome> {
+  const { source, destination, copying, progress } = attempt
+  const { modes, access } = workshop
+  const pair = [source.traits.rse, destination.traits.rse] as const
+  const unsupported = modes.unsupported(...pair)
+  let done: Remedied = { parent: false, token: false }
+  for (;;) {
+    const mode = chooseMode(source.traits, destination.traits, unsupported)
+    progress.mode = mode
+    const tokens = { source: await access.token(source), destination: await access.token(destination) }
+    const outcome = await copyOnce(attempt, workshop, mode, tokens)
+    if (outcome.kind !== 'failed' || copying.aborted) return outcome
+    switch (remedyFor(outcome.error, mode, done)) {
+      case 'another-mode':
+        if (mode === 'stream') return outcome
+        unsupported.add(mode)
+        modes.remember(...pair, mode)
+        break
+      case 'make-parent': {
+        done = { ...done, parent: true }
+        const parent = new URL('.', destination.url).href
+        await access.use(destination, token => destination.storage.mkcol(parent, token, { scope: 'DESTINATION' }))
+        break
+      }
+      case 'another-token': {
+        done = { ...done, token: true }
+        const { side } = outcome.error
+        if (side !== 'DESTINATION') access.refused(source, tokens.source)
+        if (side !== 'SOURCE') access.refused(destination, tokens.destination)
+        break
+      }
+      case 'none':
+        return outcome
+    }
+  }
+}
+
+async function copyOnce(
+  attempt: Attempt,
+  { access, watchdogs }: Workshop,
+  mode: Mode,
+  tokens: { readonly source: Secret; readonly destination: Secret },
+): Promise<CopyOutcome> {
+  const { transfer, source, destination, copying, progress } = attempt
+  if (copying.aborted) return { kind: 'failed', error: cancelled() }
+  if (mode === 'push') {
+    // XRootD 5.5.3 ignores `Overwrite: F` on push and would truncate a good file (facts/http-tpc.md section 1).
+    const options = { scope: 'DESTINATION', signal: copying } as const
+    const found = await access.use(destination, token => destination.storage.head(destination.url, token, options))
+    if (found.exists) return { kind: 'failed', error: existing() }
+  }
+  progress.sent = true
+  const request = {
+    source: source.url,
+    destination: destination.url,
+    overwrite: false,
+    size: transfer.bytes,
+    signal: copying,
+    watchdogs,
+    onProgress: (bytes: number) => {
+      progress.bytes = bytes
+    },
+  }
+  if (mode === 'stream') {
+    const { source: sourceToken, destination: destinationToken } = tokens
+    return destination.storage.stream({ ...request, sourceToken, destinationToken })
+  }
+  const [active, activeToken, passiveToken] =
+    mode === 'pull' ? [destination, tokens.destination, tokens.source] : [source, tokens.source, tokens.destination]
+  const clientInfo = `job-id=${transfer.fence};file-id=${transfer.transfer};retry=0`
+  return active.storage.copy({ ...request, mode, activeToken, passiveToken, clientInfo })
+}
+
+async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
+  const { transfer } = attempt
+  let sight: Sight
+  try {
+    sight = await lookAtDestination(attempt, workshop)
+  } catch (error) {
+    return { result: 'unknown', failure: inPhase(failureOf(error), 'FINALIZATION') }
+  }
+  switch (sight.kind) {
+    case 'right':
+      return { result: 'done', bytes: transfer.bytes }
+    case 'absent': {
+      const words = 'the storage reported success, but there is no file'
+      const failure = transferFailure('TRANSFER_FAILED', 'DESTINATION', 'FINALIZATION', words)
+      return { result: 'failed', failure, cleaned: false }
+    }
+    default: {
+      const scope = sight.code === 'CHECKSUM_UNAVAILABLE' ? 'DESTINATION' : 'TRANSFER'
+      return cleaned(attempt, workshop, transferFailure(sight.code, scope, 'FINALIZATION', sight.message))
+    }
+  }
+}
+
+/** Nothing copies any more; whether something lies there, one look tells. It may even be the right file. */
+async function afterFailure(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
+  let sight: Sight
+  try {
+    sight = await lookAtDestination(attempt, workshop)
+  } catch (error) {
+    return { result: 'unknown', failure: alsoFailed(failure, 'the look at the destination', failureOf(error)) }
+  }
+  if (sight.kind === 'right') return { result: 'done', bytes: attempt.progress.bytes }
+  if (sight.kind === 'absent') return { result: 'failed', failure, cleaned: false }
+  return cleaned(attempt, workshop, failure)
+}
+
+async function cleaned(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
+  const result = await cleanUp(attempt, workshop)
+  if (result.cleaned) return { result: 'failed', failure, cleaned: true }
+  return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', result.failure) }
+}
+
+/** The connection was dropped; some storages go on copying all the same (facts/http-tpc.md section 5, Disconnect). */
+async function afterCancel(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
+  const settled = await settleDestination(attempt, workshop)
+  switch (settled.kind) {
+    case 'right':
+      return { result: 'done', bytes: attempt.progress.bytes }
+    case 'absent':
+    case 'cleaned':
+      return { result: 'failed', failure, cleaned: settled.kind === 'cleaned' }
+    case 'growing':
+      return { result: 'unknown', failure }
+    case 'unclear':
+      return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', settled.failure) }
+  }
+}
+
+function alsoFailed(failure: AttemptFailure, what: string, second: AttemptFailure): AttemptFailure {
+  return {
+    ...failure,
+    message: `${failure.message}; ${what} failed too: ${second.code}, ${second.message}`.slice(0, 1000),
+  }
+}
+
+function cancelled(): TransferFailure {
+  return transferFailure('CANCELLED', 'GENERAL', 'TRANSFER', 'the transfer was cancelled')
+}
+
+function existing(): TransferFailure {
+  return transferFailure('DESTINATION_EXISTS', 'DESTINATION', 'PREPARATION', 'there is a file already')
+}

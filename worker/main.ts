@@ -1,0 +1,154 @@
+import { createClient } from '../shared/contract/client.ts'
+import { WaybillError } from '../shared/domain/errors.ts'
+import { createAgentClient } from '../shared/http/agent-client.ts'
+import type { HttpClient } from '../shared/http/client.ts'
+import { asFetch } from '../shared/http/fetch.ts'
+import { createGotClient } from '../shared/http/got-client.ts'
+import { createTrust, type Trust } from '../shared/http/trust.ts'
+import { createIssuerClient, type IssuerClient } from '../shared/oidc/issuer-client.ts'
+import type { Clock } from '../shared/runtime/clock.ts'
+import type { Environment } from '../shared/runtime/environment.ts'
+import type { Logger } from '../shared/runtime/logger.ts'
+import { createRegistry, startMetricsListener } from '../shared/runtime/metrics.ts'
+import type { Random } from '../shared/runtime/random.ts'
+import type { Watchdogs } from '../shared/storage/types.ts'
+import { ApiToken } from './api-token.ts'
+import type { WorkerConfig } from './config.ts'
+import { Work, type WorkOptions } from './loop.ts'
+import { type WorkerMetrics, workerMetrics } from './metrics.ts'
+import { ModeMemory } from './mode.ts'
+import { backoff, type WorkerApi } from './server.ts'
+import { openSession } from './session.ts'
+import { Storages } from './storages.ts'
+
+export interface WorkerRuntime {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly environment: Environment
+}
+
+export interface RunningWorker {
+  /** Where Prometheus finds the figures; undefined without a listener. */
+  readonly metricsPort: number | undefined
+  /** Stops claiming, gives attempts the configured time, reports all that ended, and resolves when nothing runs any more. */
+  stop(): Promise<void>
+}
+
+/** IAM has taken 5 to 20 s for a refresh under load (facts/tokens.md section 2). */
+const ISSUER_TIMEOUT_MS = 30_000
+/** Between two looks at a file that may still grow: storages write more often than that. */
+const SETTLE_MS = 5_000
+/** What the worker's own token says beside its audience: that it follows the WLCG profile. No storage takes it. */
+const API_SCOPES = ['wlcg']
+
+/** A transfer worker: it needs outbound HTTPS and nothing else. Resolves when it has begun; the server may come later. */
+export async function runWorker(config: WorkerConfig, runtime: WorkerRuntime): Promise<RunningWorker> {
+  const { clock, log } = runtime
+  const registry = createRegistry()
+  const metrics = workerMetrics(registry)
+  const trust = createTrust({ ...(config.ca === undefined ? {} : { path: config.ca }), defaultRoots: true, clock, log })
+  const http = createGotClient({ trust })
+  const pools = storagePools(trust, config.concurrency, clock)
+  const issuers = issuerClients(config, http, clock, metrics)
+  const options: WorkOptions = {
+    ...runtime,
+    api: serverClient(config, http, issuers, clock),
+    issuers,
+    storages: new Storages({ ...pools, clock }),
+    modes: new ModeMemory(clock),
+    metrics,
+    concurrency: config.concurrency,
+    watchdogs: watchdogsOf(config.watchdogs),
+    settleMs: SETTLE_MS,
+    shutdownMs: config.shutdownSeconds * 1000,
+  }
+  const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry }))
+  const stopping = new AbortController()
+  const working = workUntil(stopping.signal, config.name, options)
+  return {
+    metricsPort: listener?.port,
+    async stop() {
+      stopping.abort()
+      await working
+      for (const client of [http, ...Object.values(pools)]) client.close()
+      await listener?.stop()
+    },
+  }
+}
+
+/** One session after the other, until `stopping` aborts. A refusal is logged and tried again: configurations get mended. */
+async function workUntil(stopping: AbortSignal, worker: string, options: WorkOptions): Promise<void> {
+  const { clock, random, log, metrics } = options
+  const onRenewal = (outcome: string) => metrics.leaseRenewed(outcome)
+  for (let failures = 0; !stopping.aborted; ) {
+    try {
+      const session = await openSession({ ...options, worker, onRenewal }, stopping)
+      log.info({ session: session.id }, 'session opened')
+      failures = 0
+      await new Work(options, session, stopping).run()
+      log.info({ session: session.id }, 'session closed')
+    } catch (error) {
+      if (stopping.aborted) return
+      log.error({ err: error }, 'the server or the issuer refuses this worker')
+      failures += 1
+      await clock.sleep(backoff(failures, random.fraction()), stopping)
+    }
+  }
+}
+
+function serverClient(
+  { server, audience, apiIssuer }: WorkerConfig,
+  http: HttpClient,
+  issuers: ReadonlyMap<string, IssuerClient>,
+  clock: Clock,
+): WorkerApi {
+  const issuer = issuers.get(apiIssuer)
+  if (issuer === undefined) throw new WaybillError('CONFIG_INVALID', `apiIssuer: ${apiIssuer} is not among the issuers`)
+  const token = new ApiToken({ issuer, audience, scopes: API_SCOPES, clock })
+  return createClient({
+    baseUrl: server,
+    http: token.watching(http),
+    token: () => token.get(),
+    userAgent: 'waybill-worker',
+  })
+}
+
+/** COPY never shares a connection with other verbs (facts/http-tpc.md section 8). */
+function storagePools(trust: Trust, maxSockets: number, clock: Clock) {
+  const pool = { trust, maxSockets, clock }
+  return {
+    copyClient: createAgentClient(pool),
+    freshCopyClient: createAgentClient({ ...pool, fresh: true }),
+    client: createAgentClient(pool),
+  }
+}
+
+function issuerClients(
+  { issuers }: WorkerConfig,
+  http: HttpClient,
+  clock: Clock,
+  metrics: WorkerMetrics,
+): ReadonlyMap<string, IssuerClient> {
+  const shared = { fetch: asFetch(http), clock, timeoutMs: ISSUER_TIMEOUT_MS }
+  return new Map(
+    issuers.map(issuer => [
+      issuer.url,
+      createIssuerClient({ ...shared, ...issuer, onRequest: metrics.tokenRequests(issuer.url) }),
+    ]),
+  )
+}
+
+function watchdogsOf(given: WorkerConfig['watchdogs']): Partial<Watchdogs> {
+  const limits = Object.entries({
+    connect: given.connectSeconds,
+    headers: given.headersSeconds,
+    noMarker: given.noMarkerSeconds,
+    noProgress: given.noProgressSeconds,
+    totalBase: given.totalBaseSeconds,
+    totalPerMiB: given.totalPerMiBSeconds,
+  })
+  return Object.fromEntries(
+    limits.flatMap(([name, seconds]) => (seconds === undefined ? [] : [[name, seconds * 1000]])),
+  )
+}

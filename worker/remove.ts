@@ -1,0 +1,65 @@
+import type { Attempt, Workshop } from './attempt.ts'
+import { type AttemptFailure, failureOf, inPhase } from './failure.ts'
+import { untilAnswered } from './server.ts'
+
+/** Left between the last moment a DELETE may go out and the end of its permit: for the request's way to the storage. */
+const MARGIN_MS = 500
+/** The first permit may pass while the token of the clean-up grant is fetched. */
+const PERMITS = 3
+
+/**
+ * How long a DELETE may still be sent, milliseconds; negative: not any more. `askedAt`: monotonic, before the permit was asked
+ * for, so that it surely holds (a late DELETE has destroyed the good file of a later attempt: facts/transfers.md, DIRAC #8465).
+ */
+export function permitLeft(askedAt: number, seconds: number, now: number): number {
+  return askedAt + seconds * 1000 - MARGIN_MS - now
+}
+
+export type CleanUp = { readonly cleaned: true } | { readonly cleaned: false; readonly failure: AttemptFailure }
+
+/** Removes what lies at the destination, under a permit of the server's. `cleaned`: the DELETE was answered. */
+export async function cleanUp(attempt: Attempt, workshop: Workshop): Promise<CleanUp> {
+  try {
+    for (let permit = 0; permit < PERMITS; permit++) {
+      if (await removeUnderPermit(attempt, workshop)) return { cleaned: true }
+    }
+    const message = 'every permit for the clean-up was over before the token for it came'
+    return { cleaned: false, failure: late(message) }
+  } catch (error) {
+    return { cleaned: false, failure: inPhase(failureOf(error), 'FINALIZATION') }
+  }
+}
+
+function late(message: string): AttemptFailure {
+  return { scope: 'GENERAL', phase: 'FINALIZATION', code: 'PERMIT_LATE', message, retryable: true }
+}
+
+/** False when the permit did not last until the DELETE could be sent; then nothing was sent. */
+async function removeUnderPermit({ transfer, destination, stop }: Attempt, workshop: Workshop): Promise<boolean> {
+  const { api, session, access, clock, random } = workshop
+  let askedAt = 0
+  const { seconds, grant } = await untilAnswered({ clock, random, signal: stop }, () => {
+    askedAt = clock.monotonic()
+    const { transfer: id, fence } = transfer
+    return api.askPermit({ body: { session, transfer: id, fence }, signal: stop })
+  })
+  const place = { ...destination, grant }
+  await access.token(place)
+  return access.use(place, async token => {
+    const left = permitLeft(askedAt, seconds, clock.monotonic())
+    if (left <= 0) return false
+    const ended = new AbortController()
+    const onStop = () => ended.abort()
+    stop.addEventListener('abort', onStop, { once: true })
+    const answered = new AbortController()
+    // Whatever still waits for a connection when the permit ends must not go out.
+    void clock.sleep(left, answered.signal).then(() => ended.abort())
+    try {
+      await place.storage.remove(place.url, token, { scope: 'DESTINATION', signal: ended.signal })
+      return true
+    } finally {
+      answered.abort()
+      stop.removeEventListener('abort', onStop)
+    }
+  })
+}

@@ -1,0 +1,155 @@
+import { ApiError } from '../shared/contract/client.ts'
+import { newRecipient, type Recipient } from '../shared/oidc/sealed-transport.ts'
+import type { Clock } from '../shared/runtime/clock.ts'
+import type { Logger } from '../shared/runtime/logger.ts'
+import type { Random } from '../shared/runtime/random.ts'
+import { backoff, isSessionOver, type Patience, untilAnswered, type WorkerApi } from './server.ts'
+
+/** `bytes` of all stripes so far. */
+export interface ProgressEntry {
+  readonly transfer: number
+  readonly fence: number
+  readonly state: 'STAGING' | 'COPYING'
+  readonly bytes: number
+}
+
+/** What goes along with the heartbeats of a session. */
+export interface HeartbeatLoad {
+  /** What changed since `told` last heard of it. */
+  changed(): ProgressEntry[]
+  /** The server knows these now. */
+  told(entries: readonly ProgressEntry[]): void
+  /** Transfers that nobody wants any more. */
+  cancel(transfers: readonly number[]): void
+}
+
+export interface SessionOptions {
+  readonly api: Pick<WorkerApi, 'openSession' | 'heartbeat' | 'closeSession'>
+  readonly worker: string
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly onRenewal?: (outcome: 'ok' | 'failed') => void
+}
+
+/** Part of the lease that is left unused, so that everything under it has stopped when it ends. */
+const RESERVE = 0.15
+
+/** When work under a lease must stop: `askedAt` is from before the request that extended it, all on the monotonic clock. */
+export function stopBy(askedAt: number, leaseSeconds: number): number {
+  return askedAt + leaseSeconds * 1000 * (1 - RESERVE)
+}
+
+/** Opens a session with a new key, however long the server is away. Rejects with its refusal, or when `signal` aborts. */
+export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
+  const { api, worker, clock, random, log } = options
+  const recipient = await newRecipient()
+  let askedAt = 0
+  const onFailure = (error: unknown) => log.warn({ err: error }, 'no session yet: the server or the issuer is away')
+  const patience: Patience = { clock, random, signal, onFailure }
+  const answer = await untilAnswered(patience, () => {
+    askedAt = clock.monotonic()
+    return api.openSession({ body: { worker, key: recipient.publicJwk }, signal })
+  })
+  return new Session(options, recipient, answer, stopBy(askedAt, answer.leaseSeconds))
+}
+
+/**
+ * A lease at the server, which covers all that is claimed under it. `ended` aborts when it can no longer be relied on: then
+ * every attempt stops, and nothing more is reported under it.
+ */
+export class Session {
+  readonly id: number
+  readonly recipient: Recipient
+  readonly #options: SessionOptions
+  readonly #heartbeatMs: number
+  readonly #over = new AbortController()
+  #stopBy: number
+
+  constructor(
+    options: SessionOptions,
+    recipient: Recipient,
+    opened: { readonly session: number; readonly heartbeatSeconds: number },
+    stopBy: number,
+  ) {
+    this.#options = options
+    this.id = opened.session
+    this.recipient = recipient
+    this.#heartbeatMs = opened.heartbeatSeconds * 1000
+    this.#stopBy = stopBy
+  }
+
+  get ended(): AbortSignal {
+    return this.#over.signal
+  }
+
+  /** The server knows it no more, or all is done. */
+  end(): void {
+    this.#over.abort()
+  }
+
+  /** Sends heartbeats until the session ends, and ends it when none was answered in time. */
+  async keep(load: HeartbeatLoad): Promise<void> {
+    await Promise.all([this.#watch(), this.#beat(load)])
+  }
+
+  /** Tells the server that nothing is held any more. What it does not hear it finds out by the lease. */
+  async close(): Promise<void> {
+    const { api, log } = this.#options
+    try {
+      await api.closeSession({ params: { id: this.id }, timeoutMs: 5_000 })
+    } catch (error) {
+      log.warn({ session: this.id, err: error }, 'the session could not be closed; its lease will run out')
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const { clock, log } = this.#options
+    while (!this.ended.aborted) {
+      const left = this.#stopBy - clock.monotonic()
+      if (left > 0) {
+        await clock.sleep(left, this.ended)
+        continue
+      }
+      log.error({ session: this.id }, 'the lease could not be renewed: all attempts stop')
+      this.end()
+    }
+  }
+
+  async #beat(load: HeartbeatLoad): Promise<void> {
+    const { clock, random } = this.#options
+    let failures = 0
+    while (!this.ended.aborted) {
+      const wait =
+        failures === 0 ? this.#heartbeatMs : Math.min(this.#heartbeatMs, backoff(failures, random.fraction()))
+      await clock.sleep(wait, this.ended)
+      if (!this.ended.aborted) failures = (await this.#heartbeat(load)) ? 0 : failures + 1
+    }
+  }
+
+  async #heartbeat(load: HeartbeatLoad): Promise<boolean> {
+    const { api, clock, log, onRenewal } = this.#options
+    const askedAt = clock.monotonic()
+    const progress = load.changed()
+    const timeoutMs = Math.max(1_000, Math.min(this.#heartbeatMs, this.#stopBy - askedAt))
+    try {
+      const answer = await api.heartbeat({ params: { id: this.id }, body: { progress }, timeoutMs, signal: this.ended })
+      this.#stopBy = Math.max(this.#stopBy, stopBy(askedAt, answer.leaseSeconds))
+      onRenewal?.('ok')
+      load.told(progress)
+      load.cancel(answer.cancel)
+      return true
+    } catch (error) {
+      if (this.ended.aborted) return false
+      onRenewal?.('failed')
+      const gone = error instanceof ApiError && (error.status === 404 || error.status === 409 || error.status === 410)
+      if (gone || isSessionOver(error)) {
+        log.warn({ session: this.id }, 'the server has ended the session: all attempts stop')
+        this.end()
+      } else {
+        log.warn({ session: this.id, err: error }, 'no answer to a heartbeat')
+      }
+      return false
+    }
+  }
+}

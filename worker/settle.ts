@@ -1,0 +1,58 @@
+import { transferFailure } from '../shared/storage/classify.ts'
+import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
+import { type AttemptFailure, failureOf, inPhase } from './failure.ts'
+import { cleanUp } from './remove.ts'
+import type { Sight } from './verify.ts'
+
+/**
+ * What two looks, some seconds apart, say of a destination where an attempt may still be copying. A file that is complete
+ * and right is taken, whoever finished it; one that changed grows; one that did not is what a dead attempt left.
+ */
+export function concludeSettling(first: Sight, second: Sight): 'absent' | 'right' | 'growing' | 'stable' {
+  if (second.kind === 'absent' || second.kind === 'right') return second.kind
+  if (first.kind === 'absent' || first.kind === 'right') return 'growing'
+  const same =
+    first.size === second.size &&
+    first.checksums.adler32 === second.checksums.adler32 &&
+    first.checksums.md5 === second.checksums.md5
+  return same ? 'stable' : 'growing'
+}
+
+/** What was found, and done, at a destination where the end of an attempt was not seen. */
+export type Settled =
+  | { readonly kind: 'absent' | 'right' | 'growing' | 'cleaned' }
+  | { readonly kind: 'unclear'; readonly failure: AttemptFailure }
+
+export async function settleDestination(attempt: Attempt, workshop: Workshop): Promise<Settled> {
+  try {
+    const first = await lookAtDestination(attempt, workshop)
+    if (first.kind === 'absent' || first.kind === 'right') return { kind: first.kind }
+    await workshop.clock.sleep(workshop.settleMs, attempt.stop)
+    const found = concludeSettling(first, await lookAtDestination(attempt, workshop))
+    if (found !== 'stable') return { kind: found }
+  } catch (error) {
+    return { kind: 'unclear', failure: inPhase(failureOf(error), 'FINALIZATION') }
+  }
+  const result = await cleanUp(attempt, workshop)
+  return result.cleaned ? { kind: 'cleaned' } : { kind: 'unclear', failure: result.failure }
+}
+
+/** A transfer that an earlier attempt left behind: the destination tells how it ended. */
+export async function runSettle(attempt: Attempt, workshop: Workshop): Promise<Ending> {
+  const settled = await settleDestination(attempt, workshop)
+  if (attempt.stop.aborted) return { result: 'handed-back' }
+  switch (settled.kind) {
+    case 'absent':
+    case 'growing':
+      return { result: settled.kind }
+    case 'right':
+      return { result: 'done', bytes: 0 }
+    case 'unclear':
+      return { result: 'growing', failure: settled.failure }
+    case 'cleaned': {
+      const words = 'an earlier attempt ended unseen and left an incomplete or wrong file, which was removed'
+      const failure = transferFailure('OUTCOME_UNKNOWN', 'TRANSFER', 'TRANSFER', words)
+      return { result: 'failed', failure, cleaned: true }
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import type { Secret } from '../shared/domain/secret.ts'
+import { TokenUnavailable } from './failure.ts'
+import { type GrantToken, isPassing, openSealed, type RenewalOptions, renew } from './renew.ts'
+import { untilAnswered } from './server.ts'
+
+export interface GrantTokensOptions extends RenewalOptions {
+  readonly onLookup?: (hit: boolean) => void
+}
+
+/** How long somebody else's renewal is waited for. IAM has taken 20 s under load (facts/tokens.md section 2). */
+const PATIENCE_MS = 120_000
+/** Asks for the freshest token there is: the server renews what has lived half its life. */
+const FRESHEST_SECONDS = 86_400
+
+/** True while more is left of a token than the operation needs, or than half its life if it was never longer. */
+export function isFresh({ endsAt, lifeMs }: GrantToken, lifeSeconds: number, now: number): boolean {
+  return endsAt - now > Math.min(lifeSeconds * 1000, lifeMs / 2)
+}
+
+/**
+ * The access tokens of grants, in memory only, one acquisition at a time for each grant. They come from the server's vault;
+ * whoever asks first when one must be exchanged or refreshed does that for the whole fleet.
+ */
+export class GrantTokens {
+  readonly #options: GrantTokensOptions
+  readonly #held = new Map<number, GrantToken>()
+  readonly #underWay = new Map<number, Promise<GrantToken>>()
+  readonly #distrusted = new Set<number>()
+
+  constructor(options: GrantTokensOptions) {
+    this.#options = options
+  }
+
+  /** To be asked just before the token is sent. Rejects with `TokenUnavailable`. */
+  async tokenFor(grant: number, lifeSeconds: number): Promise<Secret> {
+    const held = this.#held.get(grant)
+    const hit = held !== undefined && isFresh(held, lifeSeconds, this.#options.clock.monotonic())
+    this.#options.onLookup?.(hit)
+    return hit ? held.token : (await this.#fetch(grant, lifeSeconds)).token
+  }
+
+  /** Has a grant renewed that the server wants renewed, so that the work that needs it can be claimed. */
+  async renewAhead(grant: number): Promise<void> {
+    await this.#fetch(grant, FRESHEST_SECONDS)
+  }
+
+  /** A storage refused this token. If it is still the one held, the next is asked for as fresh as there is. */
+  forget(grant: number, token: Secret): void {
+    if (this.#held.get(grant)?.token !== token) return
+    this.#held.delete(grant)
+    this.#distrusted.add(grant)
+  }
+
+  /** Resolves when no acquisition is under way: a renewed pair of tokens is then stored at the server. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#underWay.values())
+  }
+
+  #fetch(grant: number, lifeSeconds: number): Promise<GrantToken> {
+    const underWay = this.#underWay.get(grant)
+    if (underWay !== undefined) return underWay
+    const fetching = this.#acquire(grant, lifeSeconds)
+      .then(acquired => {
+        this.#held.set(grant, acquired)
+        this.#distrusted.delete(grant)
+        return acquired
+      })
+      .finally(() => this.#underWay.delete(grant))
+    this.#underWay.set(grant, fetching)
+    return fetching
+  }
+
+  async #acquire(grant: number, lifeSeconds: number): Promise<GrantToken> {
+    const { api, session, clock, signal } = this.#options
+    const giveUpAt = clock.monotonic() + PATIENCE_MS
+    const body = { session, lifeSeconds: this.#distrusted.has(grant) ? FRESHEST_SECONDS : lifeSeconds }
+    while (!signal.aborted && clock.monotonic() < giveUpAt) {
+      let askedAt = 0
+      const answer = await untilAnswered(this.#options, () => {
+        askedAt = clock.monotonic()
+        return api.acquireToken({ params: { id: grant }, body, signal })
+      })
+      switch (answer.kind) {
+        case 'token': {
+          const lifeMs = answer.expiresInSeconds * 1000
+          return { token: await openSealed(this.#options, grant, answer), endsAt: askedAt + lifeMs, lifeMs }
+        }
+        case 'wait':
+          await clock.sleep(answer.delayMs, signal)
+          break
+        case 'refused':
+          throw new TokenUnavailable(answer.code, answer.message, { retryable: isPassing(answer.code) })
+        default: {
+          const renewed = await renew(this.#options, grant, answer, askedAt)
+          if (renewed !== undefined) return renewed
+        }
+      }
+    }
+    throw new TokenUnavailable('TOKEN_LATE', `no token of grant ${grant} came in time; it is tried again`, {
+      retryable: true,
+    })
+  }
+}

@@ -1,0 +1,76 @@
+import { sameChecksum } from '../shared/storage/digest.ts'
+import type { ChecksumAlgorithm, Checksums, FileStatus } from '../shared/storage/types.ts'
+
+/** What the catalogue says of a file; without a checksum there, the source's own one. */
+export interface ExpectedFile {
+  readonly bytes: number
+  readonly checksums: Checksums
+}
+
+/**
+ * What lies at an address. `unproven`: the size is right, but no checksum that the storage tells can be compared.
+ * `size` and `checksums` are there to see whether the file still changes.
+ */
+export type Sight =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'right' }
+  | {
+      readonly kind: 'wrong' | 'unproven'
+      readonly code: 'SIZE_MISMATCH' | 'CHECKSUM_MISMATCH' | 'CHECKSUM_UNAVAILABLE'
+      readonly message: string
+      readonly size: number | undefined
+      readonly checksums: Checksums
+    }
+
+const ALGORITHMS = ['adler32', 'md5'] as const
+
+/**
+ * A file is right when its size and every checksum known of both agree, and at least one is. A storage that tells no size
+ * (a HEAD without Content-Length) is judged by the checksum.
+ */
+export function judge(expected: ExpectedFile, found: FileStatus): Sight {
+  if (!found.exists) return { kind: 'absent' }
+  const { size, checksums } = found
+  if (size !== undefined && size !== expected.bytes) {
+    const message = `the destination has ${size} bytes, expected were ${expected.bytes}`
+    return { kind: 'wrong', code: 'SIZE_MISMATCH', message, size, checksums }
+  }
+  let compared = false
+  for (const algorithm of ALGORITHMS) {
+    const wanted = expected.checksums[algorithm]
+    const given = checksums[algorithm]
+    if (wanted === undefined || given === undefined) continue
+    if (!sameChecksum(algorithm, wanted, given)) {
+      const message = `the destination has ${algorithm} ${given}, expected was ${wanted}`
+      return { kind: 'wrong', code: 'CHECKSUM_MISMATCH', message, size, checksums }
+    }
+    compared = true
+  }
+  if (compared) return { kind: 'right' }
+  const message = `the destination tells no checksum that can be compared: ${ALGORITHMS.filter(name => expected.checksums[name] !== undefined).join(' and ') || 'none'} is known`
+  return { kind: 'unproven', code: 'CHECKSUM_UNAVAILABLE', message, size, checksums }
+}
+
+/**
+ * Which checksums to ask the destination for, one after the other until one can be compared: the storage's own kind first,
+ * if the catalogue has it.
+ */
+export function digestsToAsk(known: Checksums, preferred: ChecksumAlgorithm): ChecksumAlgorithm[] {
+  const usable = ALGORITHMS.filter(algorithm => known[algorithm] !== undefined)
+  return usable.includes(preferred) ? [preferred, ...usable.filter(algorithm => algorithm !== preferred)] : usable
+}
+
+/** Looks, and judges. `look` is a HEAD that asks for a checksum. Throws what it throws. */
+export async function inspect(
+  expected: ExpectedFile,
+  preferred: ChecksumAlgorithm,
+  look: (wantDigest: ChecksumAlgorithm) => Promise<FileStatus>,
+): Promise<Sight> {
+  const [first = preferred, ...others] = digestsToAsk(expected.checksums, preferred)
+  let sight = judge(expected, await look(first))
+  for (const algorithm of others) {
+    if (sight.kind !== 'unproven') break
+    sight = judge(expected, await look(algorithm))
+  }
+  return sight
+}
