@@ -88,6 +88,17 @@ export async function findDid(executor: Executor, did: Did): Promise<DidRow | un
   )
 }
 
+/** `scope:name` of these keys. */
+export async function namesOf(executor: Executor, ids: readonly number[]): Promise<string[]> {
+  const rows = await query<{ did: string }>(
+    executor,
+    `SELECT scopes.name || ':' || dids.name AS did FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.id IN ${keyset(executor, 'ids')} ORDER BY dids.id`,
+    { ids: encodeRows(ids) },
+  )
+  return rows.map(row => row.did)
+}
+
 export interface FoundDid {
   position: number
   id: number

@@ -3,10 +3,11 @@ import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import type { ReplicaState } from '../../shared/domain/rule-state.ts'
 import type { Executor } from '../database/sql.ts'
 import { reevaluateRules } from '../rules/reevaluate.ts'
+import { addToRules, moveLocks } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { replicaPath } from '../storages/paths.ts'
 import { ensureScopes, type FoundDid, findDids, insertContents, insertDids } from './did-store.ts'
-import { ensureDirectories, findReplicas, insertReplicas } from './replica-store.ts'
+import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
 export interface GivenFile {
   readonly did: string
@@ -172,4 +173,24 @@ function checkSameFile(known: FoundDid, given: GivenFile): void {
   }
   if (known.md5 !== null && given.md5 !== undefined && known.md5 !== given.md5)
     throw differs('md5', known.md5, given.md5)
+}
+
+/** Registers what lies at a storage: files whose replica there was only announced are available now, and so are their locks. */
+export async function registerReplicas(executor: Executor, registration: Registration): Promise<Registered> {
+  const registered = await registerFiles(executor, registration)
+  await replicasArrived(executor, registration.rse.id, registered.fileIds, registration.now)
+  return registered
+}
+
+/** How many replicas became available that were not. */
+export async function replicasArrived(
+  executor: Executor,
+  rseId: number,
+  fileIds: readonly number[],
+  now: number,
+): Promise<number> {
+  const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)
+  await addToRules(executor, await moveLocks(executor, ids, 'REPLICATING', 'OK'), now)
+  await addToRules(executor, await moveLocks(executor, ids, 'STUCK', 'OK'), now)
+  return ids.length
 }

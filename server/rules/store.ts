@@ -59,7 +59,7 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
 export async function nextRuleInWork(executor: Executor): Promise<RuleRow | undefined> {
   return queryOne<RuleRow>(
     executor,
-    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND state NOT IN ('SUSPENDED', 'WAITING_APPROVAL')
+    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN ('SUSPENDED', 'WAITING_APPROVAL'))
       ORDER BY updated_at, id LIMIT 1`,
   )
 }
@@ -192,6 +192,27 @@ export async function removeLocks(
     { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
   )
   return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }
+}
+
+/** From here on the rule only loses its locks. */
+export async function startRemoval(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET stage = 'REMOVING', cursor_choice = 0, cursor_file = 0, expires_at = NULL, repair_at = NULL, updated_at = :now
+      WHERE id = :ruleId`,
+    { ruleId, now },
+  )
+}
+
+/** Rules whose lifetime is over begin to be removed. */
+export async function expireRules(executor: Executor, now: number): Promise<number> {
+  const rows = await query(
+    executor,
+    `UPDATE rules SET stage = 'REMOVING', cursor_choice = 0, cursor_file = 0, expires_at = NULL, repair_at = NULL, updated_at = :now
+      WHERE expires_at <= :now RETURNING id`,
+    { now },
+  )
+  return rows.length
 }
 
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {

@@ -1,5 +1,5 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
-import { grantStep } from '../../shared/domain/grant-state.ts'
+import { exchangeModeOf, grantStep } from '../../shared/domain/grant-state.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { sealFor } from '../../shared/oidc/sealed-transport.ts'
 import { findGrant, type GrantRow, takeLease } from './grant-store.ts'
@@ -12,7 +12,8 @@ const RENEWAL_LEASE_MS = 60_000
 const WAIT_MS = 200
 
 export interface Holder {
-  readonly sessionId: number
+  /** Undefined: a person, who never renews. */
+  readonly sessionId?: number
   readonly publicJwk: unknown
 }
 
@@ -67,7 +68,7 @@ export async function acquireToken(
     expiresAt: grant.expires_at,
     lifetimeMs: grant.lifetime_ms,
   }
-  const step = grantStep(facts, issuer.exchange, context.autonomyMs, lifeMs, now)
+  const step = grantStep(facts, exchangeModeOf(grant.purpose, issuer.exchange), context.autonomyMs, lifeMs, now)
   switch (step) {
     case 'none':
       return handOut(context, holder, grant, now)
@@ -109,10 +110,12 @@ async function lease(
   step: 'exchange' | 'refresh',
   now: number,
 ): Promise<Acquired> {
+  const { sessionId } = holder
   if (grant.not_before > now) return { kind: 'wait', delayMs: grant.not_before - now }
+  if (sessionId === undefined) throw new Error(`grant ${grant.id} is not for people`)
   const until = now + RENEWAL_LEASE_MS
   const delayMs = await context.db.write(async executor => {
-    const taken = await takeLease(executor, grant, { sessionId: holder.sessionId, state: 'RENEWING', until }, now)
+    const taken = await takeLease(executor, grant, { sessionId, state: 'RENEWING', until }, now)
     return taken ? takeTurn(executor, issuer, now) : undefined
   })
   if (delayMs === undefined) return { kind: 'wait', delayMs: WAIT_MS }

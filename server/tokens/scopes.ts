@@ -1,9 +1,8 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
-
-export type Purpose = 'read' | 'write' | 'clean-up' | 'delete' | 'stage' | 'list'
+import type { GrantPurpose } from '../../shared/domain/grant-state.ts'
 
 export interface ScopeRequest {
-  purpose: Purpose
+  purpose: GrantPurpose
   /** Absolute paths at the storage, not encoded. */
   directories: readonly string[]
   /** The path at the storage that the issuer's `/` stands for. */
@@ -16,13 +15,15 @@ export interface ScopeRequest {
  * The least that each purpose needs (facts/tokens.md section 1, statements 10 to 14): a destination is verified by reading
  * it; `modify` does not imply `read`, nor does `stage` since version 1.2 of the profile.
  */
-const VERBS: Record<Purpose, readonly string[]> = {
+const VERBS: Record<GrantPurpose, readonly string[]> = {
   read: ['storage.read'],
   list: ['storage.read'],
   write: ['storage.create', 'storage.read'],
   'clean-up': ['storage.modify', 'storage.read'],
   delete: ['storage.modify', 'storage.read'],
   stage: ['storage.read', 'storage.stage'],
+  upload: ['storage.create', 'storage.read'],
+  download: ['storage.read'],
 }
 
 /** A token has to fit into a header beside everything else: two scopes for each of these, of some hundred characters. */

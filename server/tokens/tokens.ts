@@ -1,4 +1,4 @@
-import type { GrantPurpose } from '../../shared/domain/grant-state.ts'
+import { exchangeModeOf, exchanges, type GrantPurpose } from '../../shared/domain/grant-state.ts'
 import type { Secret } from '../../shared/domain/secret.ts'
 import { checkToken } from '../../shared/oidc/check-token.ts'
 import type { Context } from '../context.ts'
@@ -107,7 +107,8 @@ export async function keepTokens(
   const exchanged = obtained.step !== 'mint'
   // A refresh that brings no new refresh token leaves the old one good (RFC 6749 section 6): it is sealed anew.
   const refreshToken = obtained.refreshToken ?? (obtained.step === 'refresh' ? openRefresh(context, grant) : undefined)
-  const needsExchange = !exchanged && exchangesAlways(context, issuer, expiresAt - now)
+  const mode = exchangeModeOf(grant.purpose, issuer.exchange)
+  const needsExchange = !exchanged && exchanges(mode, context.autonomyMs, expiresAt - now)
   const stored = await context.db.write(async executor => {
     const kept = await storeTokens(executor, grant, sessionId, {
       state: needsExchange ? 'RENEWING' : 'LIVE',
@@ -129,10 +130,6 @@ export async function keepTokens(
   })
   if (stored) context.wake.notify('queue')
   return stored
-}
-
-function exchangesAlways(context: TokenContext, issuer: Issuer, lifetimeMs: number): boolean {
-  return issuer.exchange === 'always' || (issuer.exchange === 'when-needed' && context.autonomyMs > lifetimeMs)
 }
 
 export function openAccess(context: TokenContext, grant: GrantRow): Secret | undefined {

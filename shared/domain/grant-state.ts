@@ -16,10 +16,16 @@ export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
   EXPIRED: { release: 'WANTED' },
 }
 
-export type GrantPurpose = 'read' | 'write' | 'clean-up' | 'delete' | 'stage' | 'list'
+/** `upload` and `download` are handed to people: they are never exchanged, since no worker pool holds them. */
+export type GrantPurpose = 'read' | 'write' | 'clean-up' | 'delete' | 'stage' | 'list' | 'upload' | 'download'
 
 /** always: the worker pool exchanges each grant once. when-needed: only for autonomy. never: the server re-mints. */
 export type ExchangeMode = 'always' | 'when-needed' | 'never'
+
+/** How grants of this purpose are renewed at an issuer of this mode. */
+export function exchangeModeOf(purpose: GrantPurpose, mode: ExchangeMode): ExchangeMode {
+  return purpose === 'upload' || purpose === 'download' ? 'never' : mode
+}
 
 export interface GrantFacts {
   readonly state: GrantState
@@ -30,6 +36,11 @@ export interface GrantFacts {
   /** Of the access token, epoch ms. */
   readonly expiresAt: number
   readonly lifetimeMs: number
+}
+
+/** Whether a token that lives so long is exchanged for one that can be refreshed. Milliseconds. */
+export function exchanges(mode: ExchangeMode, autonomyMs: number, lifetimeMs: number): boolean {
+  return mode === 'always' || (mode === 'when-needed' && autonomyMs > lifetimeMs)
 }
 
 export type GrantStep = 'mint' | 'exchange' | 'refresh' | 'none'
@@ -50,8 +61,7 @@ export function grantStep(
   // A token shorter than what is asked for is as good as it gets while it is fresh: half its life must be left.
   const wanted = Math.min(lifeMs, grant.lifetimeMs / 2)
   const alive = grant.expiresAt - now > wanted
-  const exchanges = mode === 'always' || (mode === 'when-needed' && autonomyMs > grant.lifetimeMs)
-  if (!exchanges) return alive ? 'none' : 'mint'
+  if (!exchanges(mode, autonomyMs, grant.lifetimeMs)) return alive ? 'none' : 'mint'
   if (!grant.exchanged) return grant.expiresAt > now ? 'exchange' : 'mint'
   if (alive) return 'none'
   return grant.hasRefreshToken ? 'refresh' : 'mint'

@@ -3,13 +3,7 @@ import type { StateMachine } from './state-machine.ts'
 /** facts/rules.md, "A rule". */
 export type RuleState = 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
 export type LockState = 'REPLICATING' | 'OK' | 'STUCK'
-export type ReplicaState =
-  | 'AVAILABLE'
-  | 'UNAVAILABLE'
-  | 'COPYING'
-  | 'BEING_DELETED'
-  | 'BAD'
-  | 'TEMPORARY_UNAVAILABLE'
+export type ReplicaState = 'AVAILABLE' | 'UNAVAILABLE' | 'COPYING' | 'BEING_DELETED' | 'BAD' | 'TEMPORARY_UNAVAILABLE'
 
 /** What a rule's state follows from: nothing else is stored about it. */
 export interface RuleFacts {

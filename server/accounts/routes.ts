@@ -1,0 +1,51 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { Handlers } from '../app.ts'
+import type { Context } from '../context.ts'
+import { once } from './idempotency.ts'
+import { findAccount, insertAccount, listAccounts, mapIdentity } from './store.ts'
+import type { Vos } from './vos.ts'
+
+type AccountHandlers = Pick<Handlers, 'whoami' | 'listVos' | 'addAccount' | 'listAccounts' | 'addIdentity'>
+
+export function accountHandlers(context: Context, vos: Vos): AccountHandlers {
+  return {
+    async whoami({ caller }) {
+      const { issuer, subject, admin, account } = caller
+      const known = account === undefined ? {} : { account: account.name, vo: account.vo }
+      return { issuer, subject, admin, worker: caller.worker !== undefined, ...known }
+    },
+    async listVos() {
+      return { items: vos.all().map(({ name, issuers }) => ({ name, issuers: [...issuers] })) }
+    },
+    async addAccount(request) {
+      const vo = vos.named(request.body.vo)
+      const { name } = request.body
+      return once(context, 'addAccount', request, async (executor, now) => {
+        if (!(await insertAccount(executor, vo.id, name, now))) {
+          throw new WaybillError('ACCOUNT_EXISTS', `${vo.name} has an account ${name} already`, {
+            status: 409,
+            field: 'name',
+          })
+        }
+        return { name, vo: vo.name }
+      })
+    },
+    async listAccounts() {
+      return { items: await listAccounts(context.db.read) }
+    },
+    async addIdentity({ body: { issuer, subject, account, vo } }) {
+      const voId = vos.named(vo).id
+      await context.db.write(async executor => {
+        const id = await findAccount(executor, voId, account)
+        if (id === undefined) {
+          throw new WaybillError('ACCOUNT_UNKNOWN', `there is no account ${account}: add it first`, {
+            status: 404,
+            field: 'account',
+          })
+        }
+        await mapIdentity(executor, { issuer, subject }, id)
+      })
+      return {}
+    },
+  }
+}

@@ -1,0 +1,198 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
+import { once } from '../accounts/idempotency.ts'
+import type { Handlers } from '../app.ts'
+import type { Context } from '../context.ts'
+import { decodeCursor, decodeTextCursor, encodeCursor, pageOf } from '../database/cursor.ts'
+import type { Executor } from '../database/sql.ts'
+import { reevaluateRules } from '../rules/reevaluate.ts'
+import { protocolOf, type Rse } from '../storages/directory.ts'
+import { replicaUrl } from '../storages/paths.ts'
+import {
+  type DidRow,
+  ensureScopes,
+  filesOf,
+  findDid,
+  findDids,
+  insertContents,
+  insertDids,
+  isAncestor,
+  listContentsOf,
+  listDidsOfScope,
+  setDidOpen,
+  totalsBelow,
+} from './did-store.ts'
+import { registerReplicas } from './register.ts'
+import { type ListedReplica, listReplicasOf } from './replica-store.ts'
+
+type CatalogueHandlers = Pick<
+  Handlers,
+  'addDids' | 'listDids' | 'getDid' | 'setOpen' | 'attach' | 'listContents' | 'registerReplicas' | 'listReplicas'
+>
+
+export function catalogueHandlers(context: Context): CatalogueHandlers {
+  const { db, storages } = context
+
+  return {
+    async addDids(request) {
+      const { account } = request.caller
+      const given = request.body.dids.map((entry, i) => ({ ...entry, ...parseDid(entry.did, `dids.${i}.did`) }))
+      return once(context, 'addDids', request, async (executor, now) => {
+        const scopes = await ensureScopes(
+          executor,
+          account.voId,
+          given.map(entry => entry.scope),
+        )
+        const rows = given.map((entry, i) => {
+          const scope_id = scopes.get(entry.scope)
+          if (scope_id === undefined) throw foreignScope(entry.scope, `dids.${i}.did`)
+          return { scope_id, name: entry.name, type: entry.type, bytes: 0, files: 0, adler32: null, md5: null }
+        })
+        const created = await insertDids(executor, rows, account.id, now)
+        for (const found of await findDids(executor, rows)) {
+          const asked = given[found.position]
+          if (asked === undefined || asked.type === found.type) continue
+          const message = `${asked.did} is a ${found.type.toLowerCase()} already`
+          throw new WaybillError('DID_TYPE', message, { status: 409, field: `dids.${found.position}.did` })
+        }
+        return { created }
+      })
+    },
+    async listDids({ query: { scope, prefix, type, cursor, limit } }) {
+      const after = decodeTextCursor(cursor)
+      const rows = await listDidsOfScope(db.read, { scope, prefix: prefix ?? '', type, after, limit: limit + 1 })
+      return pageOf(rows, limit, row => row.name, viewDid)
+    },
+    async getDid({ params }) {
+      return viewWithTotals(db.read, await requireDid(db.read, params))
+    },
+    async setOpen({ params, body, caller }) {
+      const did = await requireOwn(db.read, params, caller.account.voId)
+      if (did.type === 'FILE') throw new WaybillError('DID_TYPE', 'a file is neither open nor closed', { status: 409 })
+      await db.write(executor => setDidOpen(executor, did.id, body.open))
+      return viewWithTotals(db.read, { ...did, is_open: body.open })
+    },
+    async attach({ params, body, caller }) {
+      const parent = await requireOwn(db.read, params, caller.account.voId)
+      const children = await childrenOf(db.read, parent, body.dids)
+      const attached = await db.write(async executor => {
+        const now = context.clock.now()
+        const ids = await insertContents(executor, parent.id, children)
+        if (ids.length > 0) await reevaluateRules(executor, parent.id, now)
+        return ids.length
+      })
+      context.wake.notify('rules')
+      return { attached }
+    },
+    async listContents({ params, query: { cursor, limit } }) {
+      const did = await requireDid(db.read, params)
+      const rows = await listContentsOf(db.read, did.id, decodeCursor(cursor), limit + 1)
+      return pageOf(rows, limit, row => row.id, viewDid)
+    },
+    async registerReplicas(request) {
+      const { account } = request.caller
+      const rse = await storages.byName(request.body.rse)
+      requireVo(rse, account.voId)
+      const { dataset, files } = request.body
+      const answer = await once(context, 'registerReplicas', request, async (executor, now) => {
+        const registration = { rse, accountId: account.id, dataset, files, state: 'AVAILABLE' as const, now }
+        const { created, attached } = await registerReplicas(executor, registration)
+        return { files: files.length, created, attached }
+      })
+      context.wake.notify('rules')
+      return answer
+    },
+    async listReplicas({ query: { did, rse, state, cursor, limit } }) {
+      const found = await requireDid(db.read, parseDid(did))
+      if (found.type === 'CONTAINER') {
+        throw new WaybillError('DID_TYPE', 'ask for the replicas of a dataset or file', { status: 400, field: 'did' })
+      }
+      const rses = new Map((await storages.all()).map(known => [known.id, known]))
+      const rseId = rse === undefined ? undefined : (await storages.byName(rse)).id
+      const files = await filesOf(db.read, found, decodeCursor(cursor), limit + 1)
+      const shown = files.slice(0, limit)
+      const replicas = await listReplicasOf(db.read, shown, { rseId, state })
+      const items = replicas.map(row => viewReplica(row, rses.get(row.rse_id)))
+      const last = shown.at(-1)
+      return files.length > limit && last !== undefined ? { items, next: encodeCursor(last) } : { items }
+    },
+  }
+}
+
+/** Throws 404 DID_UNKNOWN. */
+export async function requireDid(executor: Executor, did: Did, field = 'did'): Promise<DidRow> {
+  const row = await findDid(executor, did)
+  if (row !== undefined) return row
+  throw new WaybillError('DID_UNKNOWN', `there is no DID ${formatDid(did)}`, { status: 404, field })
+}
+
+async function requireOwn(executor: Executor, did: Did, voId: number): Promise<DidRow> {
+  const row = await requireDid(executor, did)
+  if (row.vo_id === voId) return row
+  throw foreignScope(did.scope, 'scope')
+}
+
+export function requireVo(rse: Rse, voId: number): void {
+  if (rse.voId === voId) return
+  throw new WaybillError('RSE_OF_OTHER_VO', `the storage ${rse.name} serves another VO`, { status: 403, field: 'rse' })
+}
+
+function foreignScope(scope: string, field: string): WaybillError {
+  return new WaybillError('SCOPE_OF_OTHER_VO', `the scope ${scope} belongs to another VO`, { status: 403, field })
+}
+
+async function childrenOf(executor: Executor, parent: DidRow, dids: readonly string[]): Promise<number[]> {
+  const name = `${parent.scope}:${parent.name}`
+  if (parent.type === 'FILE')
+    throw new WaybillError('DID_TYPE', `${name} is a file: nothing attaches to it`, { status: 409 })
+  if (!parent.is_open) throw new WaybillError('DID_CLOSED', `${name} is closed: open it first`, { status: 409 })
+  const ids: number[] = []
+  for (const [i, text] of dids.entries()) {
+    const field = `dids.${i}`
+    const child = await requireDid(executor, parseDid(text, field), field)
+    const fits = (parent.type === 'DATASET') === (child.type === 'FILE')
+    if (!fits) {
+      const message = `${text} is a ${child.type.toLowerCase()}: datasets hold files, containers hold datasets and containers`
+      throw new WaybillError('DID_TYPE', message, { status: 409, field })
+    }
+    if (child.type === 'CONTAINER' && (await isAncestor(executor, child.id, parent.id))) {
+      throw new WaybillError('DID_CIRCLE', `${text} is at or above ${name}: that would be a circle`, {
+        status: 409,
+        field,
+      })
+    }
+    ids.push(child.id)
+  }
+  return ids
+}
+
+function viewDid(row: DidRow) {
+  return {
+    did: `${row.scope}:${row.name}`,
+    type: row.type,
+    bytes: row.bytes,
+    files: row.files,
+    open: Boolean(row.is_open),
+    account: row.account,
+    createdAt: row.created_at,
+    ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
+    ...(row.md5 === null ? {} : { md5: row.md5 }),
+  }
+}
+
+async function viewWithTotals(executor: Executor, row: DidRow) {
+  return row.type === 'CONTAINER' ? { ...viewDid(row), ...(await totalsBelow(executor, row.id)) } : viewDid(row)
+}
+
+function viewReplica(row: ListedReplica, rse: Rse | undefined) {
+  return {
+    did: `${row.scope}:${row.file}`,
+    rse: rse?.name ?? '',
+    state: row.state,
+    bytes: row.bytes,
+    url: rse === undefined ? '' : replicaUrl(protocolOf(rse).url, row.directory, row.name),
+    locks: row.lock_count,
+    ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
+    ...(row.md5 === null ? {} : { md5: row.md5 }),
+  }
+}

@@ -1,0 +1,115 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { parseDid } from '../../shared/domain/names.ts'
+import type { Handlers } from '../app.ts'
+import { decodeCursor, encodeCursor } from '../database/cursor.ts'
+import { protocolOf } from '../storages/directory.ts'
+import { replicaUrl } from '../storages/paths.ts'
+import { personalAccess, type SealedAccess } from '../tokens/personal.ts'
+import type { TokenContext } from '../tokens/tokens.ts'
+import { filesOf, namesOf } from './did-store.ts'
+import { registerFiles, replicasArrived } from './register.ts'
+import { listReplicasOf } from './replica-store.ts'
+import { requireDid, requireVo } from './routes.ts'
+
+type TransportHandlers = Pick<Handlers, 'planUpload' | 'confirmUpload' | 'planDownload'>
+
+/** People's own upload and download: the server decides paths and gives narrow tokens, the bytes never pass through it. */
+export function transportHandlers(context: TokenContext): TransportHandlers {
+  const { db, storages } = context
+
+  return {
+    async planUpload({ body, caller, signal }) {
+      const { account } = caller
+      const rse = await storages.byName(body.rse)
+      requireVo(rse, account.voId)
+      if (!rse.availabilityWrite)
+        throw new WaybillError('RSE_NOT_WRITABLE', `${rse.name} takes no writes now`, { status: 409, field: 'rse' })
+      const { dataset, files } = body
+      const now = context.clock.now()
+      const fileIds = await db.write(async executor => {
+        const registration = { rse, accountId: account.id, dataset, files, state: 'COPYING' as const, now }
+        return (await registerFiles(executor, registration)).fileIds
+      })
+      context.wake.notify('rules')
+      const replicas = new Map(
+        (await listReplicasOf(db.read, fileIds, { rseId: rse.id })).map(row => [row.file_id, row]),
+      )
+      const [top, ...others] = new Set([...replicas.values()].map(row => row.top))
+      if (top === undefined || others.length > 0) {
+        const message = `these files do not share one directory at ${rse.name}: upload them in groups, one dataset at a time`
+        throw new WaybillError('UPLOAD_SCATTERED', message, { status: 409, field: 'files' })
+      }
+      const access = await personalAccess(context, rse, 'upload', top, body.key, signal)
+      const { url } = protocolOf(rse)
+      return {
+        files: fileIds.map((id, i) => {
+          const replica = replicas.get(id)
+          if (replica === undefined) throw new Error(`file ${id} has no replica`)
+          const did = files[i]?.did ?? ''
+          return { did, url: replicaUrl(url, replica.directory, replica.name), done: replica.state === 'AVAILABLE' }
+        }),
+        checksum: rse.checksum,
+        ...access,
+      }
+    },
+    async confirmUpload({ body, caller }) {
+      const rse = await storages.byName(body.rse)
+      requireVo(rse, caller.account.voId)
+      const ids: number[] = []
+      for (const [i, text] of body.files.entries()) {
+        const field = `files.${i}`
+        const did = await requireDid(db.read, parseDid(text, field), field)
+        if (did.vo_id !== caller.account.voId) {
+          throw new WaybillError('SCOPE_OF_OTHER_VO', `${text} belongs to another VO`, { status: 403, field })
+        }
+        ids.push(did.id)
+      }
+      const available = await db.write(executor => replicasArrived(executor, rse.id, ids, context.clock.now()))
+      return { available }
+    },
+    async planDownload({ body, caller, signal }) {
+      const did = await requireDid(db.read, parseDid(body.did))
+      if (did.vo_id !== caller.account.voId) {
+        throw new WaybillError('SCOPE_OF_OTHER_VO', `${body.did} belongs to another VO`, { status: 403, field: 'did' })
+      }
+      if (did.type === 'CONTAINER') {
+        throw new WaybillError('DID_TYPE', 'download its datasets one by one', { status: 400, field: 'did' })
+      }
+      const rseId = body.rse === undefined ? undefined : (await storages.byName(body.rse)).id
+      const rses = new Map(
+        (await storages.ofVo(did.vo_id)).filter(rse => rse.availabilityRead).map(rse => [rse.id, rse]),
+      )
+      const fileIds = await filesOf(db.read, did, decodeCursor(body.cursor), body.limit + 1)
+      const shown = fileIds.slice(0, body.limit)
+      const replicas = await listReplicasOf(db.read, shown, { rseId, state: 'AVAILABLE' })
+      const accesses: SealedAccess[] = []
+      const accessOf = new Map<string, number>()
+      const files = []
+      const found = new Set<number>()
+      for (const row of replicas) {
+        const rse = rses.get(row.rse_id)
+        if (rse === undefined || found.has(row.file_id)) continue
+        found.add(row.file_id)
+        const key = `${rse.id} ${row.top}`
+        let access = accessOf.get(key)
+        if (access === undefined) {
+          access = accesses.push(await personalAccess(context, rse, 'download', row.top, body.key, signal)) - 1
+          accessOf.set(key, access)
+        }
+        files.push({
+          did: `${row.scope}:${row.file}`,
+          url: replicaUrl(protocolOf(rse).url, row.directory, row.name),
+          bytes: row.bytes,
+          access,
+          ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
+          ...(row.md5 === null ? {} : { md5: row.md5 }),
+        })
+      }
+      const missing = shown.filter(id => !found.has(id))
+      const unavailable = missing.length === 0 ? [] : await namesOf(db.read, missing)
+      const last = shown.at(-1)
+      const next = fileIds.length > body.limit && last !== undefined ? { next: encodeCursor(last) } : {}
+      return { files, accesses, unavailable, ...next }
+    },
+  }
+}

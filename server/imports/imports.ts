@@ -1,0 +1,134 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { checkName, parseDid } from '../../shared/domain/names.ts'
+import { once } from '../accounts/idempotency.ts'
+import type { Handlers } from '../app.ts'
+import { ensureScopes, findDids, insertDids } from '../catalogue/did-store.ts'
+import { type GivenFile, registerReplicas } from '../catalogue/register.ts'
+import { ensureDirectories } from '../catalogue/replica-store.ts'
+import { requireVo } from '../catalogue/routes.ts'
+import type { Context } from '../context.ts'
+import { grantFor, type TokenContext } from '../tokens/tokens.ts'
+import { advanceImport, findImport, type ImportRow, insertImport } from './store.ts'
+
+type ImportHandlers = Pick<Handlers, 'addImport' | 'getImport'>
+
+export function importHandlers(context: TokenContext): ImportHandlers {
+  const { db, storages } = context
+
+  return {
+    async addImport(request) {
+      const { body, caller } = request
+      const { account } = caller
+      const rse = await storages.byName(body.rse)
+      requireVo(rse, account.voId)
+      const dataset = parseDid(body.dataset, 'dataset')
+      const id = await once(context, 'addImport', request, async (executor, now) => {
+        const scopes = await ensureScopes(executor, account.voId, [dataset.scope])
+        const scope_id = scopes.get(dataset.scope)
+        if (scope_id === undefined) {
+          throw new WaybillError('SCOPE_OF_OTHER_VO', `the scope ${dataset.scope} belongs to another VO`, {
+            status: 403,
+            field: 'dataset',
+          })
+        }
+        const row = {
+          scope_id,
+          name: dataset.name,
+          type: 'DATASET' as const,
+          bytes: 0,
+          files: 0,
+          adler32: null,
+          md5: null,
+        }
+        await insertDids(executor, [row], account.id, now)
+        const [found] = await findDids(executor, [row])
+        if (found?.type !== 'DATASET') {
+          throw new WaybillError('DID_TYPE', `${body.dataset} is not a dataset`, { status: 409, field: 'dataset' })
+        }
+        // The grant comes before the directory's row: it refuses a path outside the storage's prefix.
+        const grantId = await grantFor(executor, context.issuers, rse, 'list', [body.path], now)
+        const directories = await ensureDirectories(executor, rse.id, [{ path: body.path, top: body.path }])
+        const directoryId = directories.get(body.path)?.id ?? 0
+        const job = {
+          voId: account.voId,
+          rseId: rse.id,
+          directoryId,
+          datasetId: found.id,
+          accountId: account.id,
+          grantId,
+        }
+        return insertImport(executor, job, now)
+      })
+      context.wake.notify('grants')
+      context.wake.notify('queue')
+      return view(context, await requireImport(context, id))
+    },
+    async getImport({ params }) {
+      return view(context, await requireImport(context, params.id))
+    },
+  }
+}
+
+async function requireImport(context: Context, id: number): Promise<ImportRow> {
+  const row = await findImport(context.db.read, id)
+  if (row !== undefined) return row
+  throw new WaybillError('IMPORT_UNKNOWN', `there is no import ${id}`, { status: 404, field: 'id' })
+}
+
+async function view(context: Context, row: ImportRow) {
+  const rse = await context.storages.byId(row.rse_id)
+  const { id, path, dataset, state, files, bytes, error } = row
+  return { id, rse: rse.name, path, dataset, state, files, bytes, ...(error === null ? {} : { error }) }
+}
+
+export interface FoundFiles {
+  readonly sessionId: number
+  readonly fence: number
+  readonly files: readonly { path: string; bytes: number; adler32?: string | undefined; md5?: string | undefined }[]
+  readonly done: boolean
+  readonly error?: string | undefined
+}
+
+/**
+ * Registers what a worker found. A file's name is the dataset's name and its path below the imported directory, since names
+ * are unique in a scope; files whose names no DID can have are left out, and the import says so.
+ */
+export async function takeFoundFiles(context: Context, importId: number, found: FoundFiles): Promise<void> {
+  const job = await requireImport(context, importId)
+  const rse = await context.storages.byId(job.rse_id)
+  const dataset = parseDid(job.dataset)
+  const good: GivenFile[] = []
+  const bad: string[] = []
+  for (const { path, ...file } of found.files) {
+    const name = `${dataset.name}/${path}`
+    if (checkName('did', name) === undefined)
+      good.push({ ...file, did: `${dataset.scope}:${name}`, path: `${job.path}/${path}` })
+    else bad.push(path)
+  }
+  const leftOut =
+    bad.length === 0
+      ? null
+      : `left out, since no DID can have such a name: ${bad
+          .slice(0, 5)
+          .map(path => JSON.stringify(path))
+          .join(', ')}`
+  const step = {
+    files: good.length,
+    bytes: good.reduce((sum, file) => sum + file.bytes, 0),
+    state: found.error !== undefined ? ('FAILED' as const) : found.done ? ('DONE' as const) : ('LISTING' as const),
+    error: found.error ?? leftOut,
+  }
+  await context.db.write(async executor => {
+    const now = context.clock.now()
+    const held = { id: importId, sessionId: found.sessionId, fence: found.fence }
+    if (!(await advanceImport(executor, held, step, now))) {
+      throw new WaybillError('IMPORT_LOST', `import ${importId} is not held under this session and fence`, {
+        status: 409,
+      })
+    }
+    if (good.length === 0) return
+    const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
+    await registerReplicas(executor, { ...place, files: good, state: 'AVAILABLE', now })
+  })
+  context.wake.notify('rules')
+}

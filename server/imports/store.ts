@@ -1,0 +1,86 @@
+import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
+
+export interface ImportRow {
+  id: number
+  vo_id: number
+  rse_id: number
+  directory_id: number
+  path: string
+  dataset: string
+  account_id: number
+  grant_id: number | null
+  state: 'QUEUED' | 'LISTING' | 'DONE' | 'FAILED'
+  session_id: number | null
+  fence: number
+  files: number
+  bytes: number
+  error: string | null
+}
+
+const COLUMNS = `SELECT imports.*, directories.path, scopes.name || ':' || dids.name AS dataset FROM imports
+  JOIN directories ON directories.id = imports.directory_id
+  JOIN dids ON dids.id = imports.dataset_id JOIN scopes ON scopes.id = dids.scope_id`
+
+export async function insertImport(
+  executor: Executor,
+  job: { voId: number; rseId: number; directoryId: number; datasetId: number; accountId: number; grantId: number },
+  now: number,
+): Promise<number> {
+  const row = await queryOne<{ id: number }>(
+    executor,
+    `INSERT INTO imports (vo_id, rse_id, directory_id, dataset_id, account_id, grant_id, state, fence, files, bytes, created_at, updated_at)
+     VALUES (:voId, :rseId, :directoryId, :datasetId, :accountId, :grantId, 'QUEUED', 0, 0, 0, :now, :now) RETURNING id`,
+    { ...job, now },
+  )
+  if (row === undefined) throw new Error('the import was not inserted')
+  return row.id
+}
+
+export async function findImport(executor: Executor, id: number): Promise<ImportRow | undefined> {
+  return queryOne<ImportRow>(executor, `${COLUMNS} WHERE imports.id = :id`, { id })
+}
+
+/** Gives waiting imports to a session; it lists them from the start, which registers nothing twice. */
+export async function claimImports(
+  executor: Executor,
+  claimant: { sessionId: number; voIds?: readonly number[]; rseIds?: readonly number[] },
+  limit: number,
+  now: number,
+): Promise<ImportRow[]> {
+  const { sessionId, voIds, rseIds } = claimant
+  const rows = await query<{ id: number }>(
+    executor,
+    `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, files = 0, bytes = 0, updated_at = :now
+      WHERE state = 'QUEUED' AND id IN (SELECT id FROM imports WHERE state = 'QUEUED'
+        ${voIds === undefined ? '' : `AND vo_id IN ${keyset(executor, 'vos')}`}
+        ${rseIds === undefined ? '' : `AND rse_id IN ${keyset(executor, 'rses')}`} ORDER BY id LIMIT :limit)
+      RETURNING id`,
+    {
+      sessionId,
+      limit,
+      now,
+      ...(voIds === undefined ? {} : { vos: encodeRows(voIds) }),
+      ...(rseIds === undefined ? {} : { rses: encodeRows(rseIds) }),
+    },
+  )
+  if (rows.length === 0) return []
+  return query<ImportRow>(executor, `${COLUMNS} WHERE imports.id IN ${keyset(executor, 'ids')}`, {
+    ids: encodeRows(rows.map(row => row.id)),
+  })
+}
+
+/** Counts what was handed in, and ends the import; false when the session does not hold it any more. */
+export async function advanceImport(
+  executor: Executor,
+  held: { id: number; sessionId: number; fence: number },
+  step: { files: number; bytes: number; state: 'LISTING' | 'DONE' | 'FAILED'; error: string | null },
+  now: number,
+): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `UPDATE imports SET files = files + :files, bytes = bytes + :bytes, state = :state, error = coalesce(:error, error), updated_at = :now
+      WHERE id = :id AND session_id = :sessionId AND fence = :fence AND state = 'LISTING' RETURNING id`,
+    { ...held, ...step, now },
+  )
+  return rows.length > 0
+}

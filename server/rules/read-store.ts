@@ -1,0 +1,58 @@
+import { type Executor, query } from '../database/sql.ts'
+import type { RuleRow } from './store.ts'
+
+/** A rule as people see it. */
+export interface ShownRule extends RuleRow {
+  did: string
+  account: string
+}
+
+const SHOWN = `SELECT rules.*, scopes.name || ':' || dids.name AS did, accounts.name AS account
+  FROM rules JOIN dids ON dids.id = rules.did_id JOIN scopes ON scopes.id = dids.scope_id
+  JOIN accounts ON accounts.id = rules.account_id`
+
+export async function showRule(read: Executor, id: number): Promise<ShownRule | undefined> {
+  return (await query<ShownRule>(read, `${SHOWN} WHERE rules.id = :id AND rules.stage <> 'REMOVING'`, { id }))[0]
+}
+
+export async function listRules(
+  read: Executor,
+  filter: {
+    didId?: number | undefined
+    account?: string | undefined
+    state?: string | undefined
+    after: number
+    limit: number
+  },
+): Promise<ShownRule[]> {
+  return query<ShownRule>(
+    read,
+    `${SHOWN} WHERE rules.id > :after AND rules.stage <> 'REMOVING' AND (:didId = 0 OR rules.did_id = :didId)
+        AND (:account = '' OR accounts.name = :account) AND (:state = '' OR rules.state = :state)
+      ORDER BY rules.id LIMIT :limit`,
+    {
+      after: filter.after,
+      limit: filter.limit,
+      didId: filter.didId ?? 0,
+      account: filter.account ?? '',
+      state: filter.state ?? '',
+    },
+  )
+}
+
+export interface ShownProblem {
+  did: string
+  rse_id: number
+  code: string
+  message: string
+}
+
+export async function problemsOf(read: Executor, ruleId: number, limit: number): Promise<ShownProblem[]> {
+  return query<ShownProblem>(
+    read,
+    `SELECT scopes.name || ':' || dids.name AS did, rule_problems.rse_id, rule_problems.code, rule_problems.message
+       FROM rule_problems JOIN dids ON dids.id = rule_problems.file_id JOIN scopes ON scopes.id = dids.scope_id
+      WHERE rule_problems.rule_id = :ruleId ORDER BY rule_problems.file_id LIMIT :limit`,
+    { ruleId, limit },
+  )
+}

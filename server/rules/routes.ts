@@ -1,0 +1,83 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { parseDid } from '../../shared/domain/names.ts'
+import { once } from '../accounts/idempotency.ts'
+import type { Handlers } from '../app.ts'
+import { requireDid } from '../catalogue/routes.ts'
+import type { Context } from '../context.ts'
+import { decodeCursor, pageOf } from '../database/cursor.ts'
+import type { Executor } from '../database/sql.ts'
+import { listRules, problemsOf, type ShownRule, showRule } from './read-store.ts'
+import { startRemoval } from './store.ts'
+import { submitRules } from './submit.ts'
+
+type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule'>
+
+const PROBLEMS_SHOWN = 100
+
+export function ruleHandlers(context: Context): RuleHandlers {
+  const { db, storages } = context
+
+  return {
+    async addRules(request) {
+      const { account } = request.caller
+      const rses = await storages.ofVo(account.voId)
+      const answer = await once(context, 'addRules', request, async (executor, now) => {
+        const ids = await submitRules(executor, rses, account, request.body, now)
+        return { items: await Promise.all(ids.map(async id => viewRule(await requireRule(executor, id)))) }
+      })
+      context.wake.notify('rules')
+      return answer
+    },
+    async listRules({ query: { did, account, state, cursor, limit } }) {
+      const didId = did === undefined ? undefined : (await requireDid(db.read, parseDid(did))).id
+      const rows = await listRules(db.read, { didId, account, state, after: decodeCursor(cursor), limit: limit + 1 })
+      return pageOf(rows, limit, row => row.id, viewRule)
+    },
+    async getRule({ params }) {
+      const rule = await requireRule(db.read, params.id)
+      if (rule.problems === 0) return viewRule(rule)
+      const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+      const problems = await problemsOf(db.read, rule.id, PROBLEMS_SHOWN)
+      return {
+        ...viewRule(rule),
+        problems: problems.map(({ rse_id, ...problem }) => ({ ...problem, rse: names.get(rse_id) ?? '' })),
+      }
+    },
+    async removeRule({ params, caller }) {
+      const rule = await requireRule(db.read, params.id)
+      if (rule.account_id !== caller.account.id && !caller.admin) {
+        throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
+      }
+      await db.write(executor => startRemoval(executor, rule.id, context.clock.now()))
+      context.wake.notify('rules')
+      return {}
+    },
+  }
+}
+
+/** Throws 404 RULE_UNKNOWN. */
+export async function requireRule(executor: Executor, id: number): Promise<ShownRule> {
+  const rule = await showRule(executor, id)
+  if (rule !== undefined) return rule
+  throw new WaybillError('RULE_UNKNOWN', `there is no rule ${id}`, { status: 404, field: 'id' })
+}
+
+function viewRule(rule: ShownRule) {
+  return {
+    id: rule.id,
+    did: rule.did,
+    account: rule.account,
+    copies: rule.copies,
+    expression: rule.expression,
+    activity: rule.activity,
+    priority: rule.priority,
+    state: rule.state,
+    locks: { ok: rule.locks_ok, replicating: rule.locks_replicating, stuck: rule.locks_stuck },
+    expanded: rule.stage === 'EXPANDED',
+    createdAt: rule.created_at,
+    updatedAt: rule.updated_at,
+    ...(rule.comment === null ? {} : { comment: rule.comment }),
+    ...(rule.error === null ? {} : { error: rule.error }),
+    ...(rule.expires_at === null ? {} : { expiresAt: rule.expires_at }),
+  }
+}

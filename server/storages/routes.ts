@@ -1,0 +1,137 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { once } from '../accounts/idempotency.ts'
+import type { Vos } from '../accounts/vos.ts'
+import type { Handlers } from '../app.ts'
+import type { Context } from '../context.ts'
+import { checkAudience } from './audience.ts'
+import type { Rse } from './directory.ts'
+import { resolveExpression } from './expression.ts'
+import {
+  closeLink,
+  deleteAttribute,
+  insertRse,
+  listLinks,
+  putAttribute,
+  putLink,
+  putProtocol,
+  type RseChange,
+  updateRse,
+} from './store.ts'
+
+type StorageHandlers = Pick<
+  Handlers,
+  | 'addRse'
+  | 'listRses'
+  | 'getRse'
+  | 'updateRse'
+  | 'setAttribute'
+  | 'removeAttribute'
+  | 'addProtocol'
+  | 'setDistance'
+  | 'removeDistance'
+  | 'listDistances'
+>
+
+export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
+  const { db, storages } = context
+
+  /** Runs a change, and answers the storage as it is then. */
+  async function changed(name: string, change: (rse: Rse) => Promise<void>) {
+    await change(await storages.byName(name))
+    storages.forget()
+    return view(await storages.byName(name))
+  }
+
+  return {
+    async addRse(request) {
+      const { body } = request
+      const vo = vos.named(body.vo)
+      const urls = body.protocols.map(protocol => protocol.url)
+      const audience = body.audience ?? urls[0] ?? ''
+      checkAudience(audience, urls)
+      if (body.basePath !== '/' && !`${body.prefix}/`.startsWith(`${body.basePath}/`)) {
+        const message = `the prefix ${body.prefix} is not below the base path ${body.basePath}: no scope could name it`
+        throw new WaybillError('PREFIX_OUTSIDE_BASE', message, { status: 400, field: 'prefix' })
+      }
+      await once(context, 'addRse', request, async (executor, now) => {
+        const id = await insertRse(executor, { ...body, voId: vo.id, audience, now })
+        if (id === undefined) {
+          throw new WaybillError('RSE_EXISTS', `there is a storage ${body.name} already`, {
+            status: 409,
+            field: 'name',
+          })
+        }
+        for (const [key, value] of Object.entries(body.attributes)) await putAttribute(executor, id, key, value)
+        for (const protocol of body.protocols) await putProtocol(executor, id, protocol)
+        return {}
+      })
+      storages.forget()
+      return view(await storages.byName(body.name))
+    },
+    async listRses({ query: { expression } }) {
+      const rses = await storages.all()
+      const names = expression === undefined ? undefined : new Set(resolveExpression(expression, [...rses]))
+      return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(view) }
+    },
+    async getRse({ params }) {
+      return view(await storages.byName(params.rse))
+    },
+    async updateRse({ params, body }) {
+      return changed(params.rse, rse => db.write(executor => updateRse(executor, rse.id, body as RseChange)))
+    },
+    async setAttribute({ params, body }) {
+      return changed(params.rse, rse => db.write(executor => putAttribute(executor, rse.id, params.key, body.value)))
+    },
+    async removeAttribute({ params }) {
+      return changed(params.rse, rse => db.write(executor => deleteAttribute(executor, rse.id, params.key)))
+    },
+    async addProtocol({ params, body }) {
+      return changed(params.rse, async rse => {
+        checkAudience(rse.audience, [...rse.protocols.map(protocol => protocol.url), body.url])
+        await db.write(executor => putProtocol(executor, rse.id, body))
+      })
+    },
+    async setDistance({ params, body }) {
+      const source = await storages.byName(params.source, 'source')
+      const destination = await storages.byName(params.destination, 'destination')
+      if (source.id === destination.id) {
+        throw new WaybillError('LINK_TO_ITSELF', 'a link goes from one storage to another', {
+          status: 400,
+          field: 'destination',
+        })
+      }
+      await db.write(executor => putLink(executor, { sourceId: source.id, destinationId: destination.id, ...body }))
+      return { ...params, ...body }
+    },
+    async removeDistance({ params }) {
+      const source = await storages.byName(params.source, 'source')
+      const destination = await storages.byName(params.destination, 'destination')
+      if (!(await db.write(executor => closeLink(executor, source.id, destination.id)))) {
+        throw new WaybillError('LINK_UNKNOWN', `there is no link from ${source.name} to ${destination.name}`, {
+          status: 404,
+        })
+      }
+      return {}
+    },
+    async listDistances() {
+      const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+      const links = await listLinks(db.read)
+      return {
+        items: links.map(link => ({
+          source: names.get(link.source_rse_id) ?? '',
+          destination: names.get(link.destination_rse_id) ?? '',
+          distance: link.distance,
+          maxActive: link.max_active,
+        })),
+      }
+    },
+  }
+}
+
+function view({ id: _id, voId: _voId, ...rse }: Rse) {
+  return {
+    ...rse,
+    attributes: { ...rse.attributes },
+    protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
+  }
+}

@@ -1,0 +1,124 @@
+import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import type { ClaimedRow } from './claim.ts'
+
+export interface ShownTransfer {
+  id: number
+  did: string
+  state: string
+  reason: string | null
+  grant_error: string | null
+  bytes: number
+  bytes_done: number
+  attempts: number
+  not_before: number
+  activity: string
+  priority: number
+  source_rse_id: number | null
+  destination_rse_id: number
+  created_at: number
+  updated_at: number
+}
+
+/** With the reason of a grant that holds up its bundle: a queued transfer may wait for nothing else. */
+const SHOWN = `SELECT transfers.id, scopes.name || ':' || dids.name AS did, transfers.state, transfers.reason, transfers.bytes,
+    transfers.bytes_done, transfers.attempts, transfers.not_before, transfers.activity, transfers.priority,
+    transfers.source_rse_id, transfers.destination_rse_id, transfers.created_at, transfers.updated_at,
+    (SELECT grants.error FROM bundles JOIN grants ON grants.id IN (bundles.source_grant_id, bundles.destination_grant_id)
+      WHERE transfers.state = 'QUEUED' AND bundles.id = transfers.bundle_id AND grants.state = 'HELD' LIMIT 1) AS grant_error
+  FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
+  JOIN scopes ON scopes.id = dids.scope_id`
+
+export async function showTransfer(read: Executor, id: number): Promise<ShownTransfer | undefined> {
+  return (await query<ShownTransfer>(read, `${SHOWN} WHERE transfers.id = :id`, { id }))[0]
+}
+
+export interface TransferFilter {
+  readonly state?: string | undefined
+  readonly sourceId?: number | undefined
+  readonly destinationId?: number | undefined
+  readonly after: number
+  readonly limit: number
+}
+
+const FILTERED = `transfers.id > :after AND (:state = '' OR transfers.state = :state)
+  AND (:sourceId = 0 OR transfers.source_rse_id = :sourceId)
+  AND (:destinationId = 0 OR transfers.destination_rse_id = :destinationId)`
+
+function bindingsOf({ state, sourceId, destinationId, after, limit }: TransferFilter) {
+  return { after, limit, state: state ?? '', sourceId: sourceId ?? 0, destinationId: destinationId ?? 0 }
+}
+
+export async function listTransfers(read: Executor, filter: TransferFilter): Promise<ShownTransfer[]> {
+  return query(read, `${SHOWN} WHERE ${FILTERED} ORDER BY transfers.id LIMIT :limit`, bindingsOf(filter))
+}
+
+/** The transfers to the replicas that a rule has locked. */
+export async function listTransfersOfRule(
+  read: Executor,
+  ruleId: number,
+  filter: TransferFilter,
+): Promise<ShownTransfer[]> {
+  return query(
+    read,
+    `${SHOWN} JOIN locks ON locks.replica_id = transfers.replica_id AND locks.rule_id = :ruleId
+      WHERE ${FILTERED} ORDER BY transfers.id LIMIT :limit`,
+    { ...bindingsOf(filter), ruleId },
+  )
+}
+
+export interface ShownAttempt {
+  source_rse_id: number | null
+  mode: string | null
+  outcome: string
+  started_at: number
+  ended_at: number
+  bytes: number
+  source_grant_id: number | null
+  destination_grant_id: number | null
+  scope: string | null
+  phase: string | null
+  code: string | null
+  message: string | null
+}
+
+export async function attemptsOf(read: Executor, transferId: number): Promise<ShownAttempt[]> {
+  return query(read, 'SELECT * FROM attempts WHERE transfer_id = :transferId ORDER BY id', { transferId })
+}
+
+/** All that a worker needs to drive a claimed transfer, but tokens. */
+export interface WorkerTransfer {
+  id: number
+  fence: number
+  state: string
+  did: string
+  bytes: number
+  adler32: string | null
+  md5: string | null
+  source_rse_id: number
+  source_directory: string
+  source_name: string
+  source_grant_id: number
+  destination_rse_id: number
+  destination_directory: string
+  destination_name: string
+  destination_grant_id: number
+}
+
+export async function describeClaimed(executor: Executor, claimed: readonly ClaimedRow[]): Promise<WorkerTransfer[]> {
+  if (claimed.length === 0) return []
+  return query<WorkerTransfer>(
+    executor,
+    `SELECT transfers.id, transfers.fence, transfers.state, scopes.name || ':' || dids.name AS did, dids.bytes, dids.adler32,
+            dids.md5, transfers.source_rse_id, source_directory.path AS source_directory, source.name AS source_name,
+            bundles.source_grant_id, transfers.destination_rse_id, own_directory.path AS destination_directory,
+            own.name AS destination_name, bundles.destination_grant_id
+       FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
+       JOIN directories AS own_directory ON own_directory.id = own.directory_id
+       JOIN dids ON dids.id = own.file_id JOIN scopes ON scopes.id = dids.scope_id
+       JOIN replicas AS source ON source.id = transfers.source_replica_id
+       JOIN directories AS source_directory ON source_directory.id = source.directory_id
+       JOIN bundles ON bundles.id = transfers.bundle_id
+      WHERE transfers.id IN ${keyset(executor, 'ids')} ORDER BY transfers.id`,
+    { ids: encodeRows(claimed.map(row => row.id)) },
+  )
+}

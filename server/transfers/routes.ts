@@ -1,0 +1,95 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { Handlers } from '../app.ts'
+import type { Context } from '../context.ts'
+import { decodeCursor, pageOf } from '../database/cursor.ts'
+import { requireRule } from '../rules/routes.ts'
+import {
+  attemptsOf,
+  listTransfers,
+  listTransfersOfRule,
+  type ShownAttempt,
+  type ShownTransfer,
+  showTransfer,
+} from './read-store.ts'
+
+type TransferHandlers = Pick<Handlers, 'listTransfers' | 'getTransfer' | 'listRuleTransfers'>
+
+export function transferHandlers(context: Context): TransferHandlers {
+  const { db, storages } = context
+  const rseNames = async (): Promise<Map<number, string>> =>
+    new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+
+  return {
+    async listTransfers({ query: { state, source, destination, cursor, limit } }) {
+      const names = await rseNames()
+      const rows = await listTransfers(db.read, {
+        state,
+        sourceId: source === undefined ? undefined : (await storages.byName(source, 'source')).id,
+        destinationId: destination === undefined ? undefined : (await storages.byName(destination, 'destination')).id,
+        after: decodeCursor(cursor),
+        limit: limit + 1,
+      })
+      return pageOf(
+        rows,
+        limit,
+        row => row.id,
+        row => viewTransfer(row, names),
+      )
+    },
+    async listRuleTransfers({ params, query: { state, cursor, limit } }) {
+      const names = await rseNames()
+      const rule = await requireRule(db.read, params.id)
+      const rows = await listTransfersOfRule(db.read, rule.id, { state, after: decodeCursor(cursor), limit: limit + 1 })
+      return pageOf(
+        rows,
+        limit,
+        row => row.id,
+        row => viewTransfer(row, names),
+      )
+    },
+    async getTransfer({ params }) {
+      const names = await rseNames()
+      const transfer = await showTransfer(db.read, params.id)
+      if (transfer === undefined) {
+        throw new WaybillError('TRANSFER_UNKNOWN', `there is no transfer ${params.id}`, { status: 404, field: 'id' })
+      }
+      const attempts = await attemptsOf(db.read, params.id)
+      return { ...viewTransfer(transfer, names), attemptList: attempts.map(attempt => viewAttempt(attempt, names)) }
+    },
+  }
+}
+
+function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
+  const reason = row.grant_error === null ? row.reason : `TOKEN_REFUSED (${row.grant_error})`
+  return {
+    id: row.id,
+    did: row.did,
+    destination: names.get(row.destination_rse_id) ?? '',
+    state: row.state as 'DONE',
+    bytes: row.bytes,
+    bytesDone: row.state === 'DONE' ? row.bytes : row.bytes_done,
+    attempts: row.attempts,
+    activity: row.activity,
+    priority: row.priority,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    ...(row.source_rse_id === null ? {} : { source: names.get(row.source_rse_id) ?? '' }),
+    ...(reason === null ? {} : { reason }),
+    ...(row.not_before > 0 ? { notBefore: row.not_before } : {}),
+  }
+}
+
+function viewAttempt(row: ShownAttempt, names: ReadonlyMap<number, string>) {
+  const { scope, phase, code, message } = row
+  return {
+    outcome: row.outcome,
+    startedAt: row.started_at,
+    endedAt: row.ended_at,
+    bytes: row.bytes,
+    ...(row.source_rse_id === null ? {} : { source: names.get(row.source_rse_id) ?? '' }),
+    ...(row.mode === null ? {} : { mode: row.mode }),
+    ...(row.source_grant_id === null ? {} : { sourceGrant: row.source_grant_id }),
+    ...(row.destination_grant_id === null ? {} : { destinationGrant: row.destination_grant_id }),
+    ...(code === null ? {} : { error: { scope: scope ?? '', phase: phase ?? '', code, message: message ?? '' } }),
+  }
+}

@@ -1,0 +1,241 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
+import type { Caller, WorkerRights } from '../accounts/caller.ts'
+import type { Vos } from '../accounts/vos.ts'
+import type { Handlers } from '../app.ts'
+import { takeFoundFiles } from '../imports/imports.ts'
+import { claimImports, type ImportRow } from '../imports/store.ts'
+import { protocolOf, type Rse } from '../storages/directory.ts'
+import { replicaUrl } from '../storages/paths.ts'
+import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
+import { findGrant, grantsToExchange } from '../tokens/grant-store.ts'
+import { grantFor, type TokenContext } from '../tokens/tokens.ts'
+import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe, settleLinkHint, type WorkerReach } from './claim.ts'
+import { cancelledOf, recordProgress } from './outcome-store.ts'
+import { applyOutcomes } from './outcomes.ts'
+import { grantPermit, PERMIT_SECONDS } from './permits.ts'
+import { describeClaimed, type WorkerTransfer } from './read-store.ts'
+import { endSession, extendSession, insertSession, requireSession, type WorkerIdentity } from './sessions.ts'
+
+type WorkerHandlers = Pick<
+  Handlers,
+  | 'openSession'
+  | 'heartbeat'
+  | 'closeSession'
+  | 'claim'
+  | 'reportOutcomes'
+  | 'askPermit'
+  | 'acquireToken'
+  | 'reportRenewal'
+  | 'reportImport'
+>
+
+export interface WorkerSettings {
+  readonly leaseSeconds: number
+  readonly retry: RetryPolicy
+  /** Counts restored backups; inside every fence. */
+  readonly epoch: number
+}
+
+const LINKS_PER_CLAIM = 5
+const RENEWALS_PER_CLAIM = 20
+const IMPORTS_PER_CLAIM = 2
+/** While a claim waits for work it looks again at least so often: another server may have queued some. Milliseconds. */
+const LOOK_AGAIN_MS = 1_000
+
+export function workerHandlers(context: TokenContext, vos: Vos, settings: WorkerSettings): WorkerHandlers {
+  const { db, clock, storages } = context
+  const fenceBase = settings.epoch * 2 ** 32
+
+  async function reachOf(rights: WorkerRights): Promise<WorkerReach> {
+    const known = await storages.all()
+    const { vos: voNames, rses: rseNames } = rights
+    return {
+      ...(voNames === undefined
+        ? {}
+        : {
+            voIds: vos
+              .all()
+              .filter(vo => voNames.includes(vo.name))
+              .map(vo => vo.id),
+          }),
+      ...(rseNames === undefined
+        ? {}
+        : { rseIds: known.filter(rse => rseNames.includes(rse.name)).map(rse => rse.id) }),
+    }
+  }
+
+  async function claimTransfers(sessionId: number, reach: WorkerReach, limit: number): Promise<ClaimedRow[]> {
+    if (limit === 0) return []
+    const claimant = { ...reach, sessionId, fenceBase }
+    const claimed = await db.write(executor => claimToSettle(executor, claimant, limit, clock.now()))
+    const links = claimed.length < limit ? await linksToServe(db.read, reach) : []
+    for (const link of links.slice(0, LINKS_PER_CLAIM)) {
+      const rows = await db.write(async executor => {
+        const got = await claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())
+        if (got.length === 0) await settleLinkHint(executor, link.id)
+        return got
+      })
+      claimed.push(...rows)
+      if (claimed.length > 0) break
+    }
+    return claimed
+  }
+
+  return {
+    async openSession({ body, caller }) {
+      const now = clock.now()
+      const expiresAt = now + settings.leaseSeconds * 1000
+      const publicJwk = JSON.stringify(body.key)
+      const session = await db.write(executor =>
+        insertSession(executor, identityOf(caller), { worker: body.worker, publicJwk, expiresAt }, now),
+      )
+      context.log.info({ session, worker: body.worker, client: identityOf(caller).client }, 'a worker opened a session')
+      return { session, leaseSeconds: settings.leaseSeconds, heartbeatSeconds: settings.leaseSeconds / 4 }
+    },
+    async heartbeat({ params, body, caller }) {
+      const now = clock.now()
+      await db.write(async executor => {
+        await extendSession(executor, identityOf(caller), params.id, now + settings.leaseSeconds * 1000)
+        await recordProgress(executor, params.id, body.progress, now)
+      })
+      return { leaseSeconds: settings.leaseSeconds, cancel: await cancelledOf(db.read, params.id) }
+    },
+    async closeSession({ params, caller }) {
+      await requireSession(db.read, identityOf(caller), params.id)
+      const now = clock.now()
+      await db.write(executor => endSession(executor, params.id, now, now))
+      context.wake.notify('queue')
+      return {}
+    },
+    async claim({ body, caller, signal }) {
+      await requireSession(db.read, identityOf(caller), body.session)
+      const reach = await reachOf(caller.worker)
+      const deadline = clock.monotonic() + body.waitSeconds * 1000
+      for (;;) {
+        const listener = context.wake.listen('queue', signal)
+        try {
+          const claimed = await claimTransfers(body.session, reach, body.limit)
+          const renewals = await grantsToExchange(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
+          const claimant = { ...reach, sessionId: body.session }
+          const imports = await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
+          const left = deadline - clock.monotonic()
+          if (claimed.length + renewals.length + imports.length > 0 || left <= 0 || signal.aborted) {
+            return describe(context, claimed, renewals, imports)
+          }
+          await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener.signal)
+        } finally {
+          listener.release()
+        }
+      }
+    },
+    async reportOutcomes({ body, caller }) {
+      await requireSession(db.read, identityOf(caller), body.session)
+      return { results: await applyOutcomes(context, settings.retry, body.session, body.outcomes) }
+    },
+    async askPermit({ body, caller }) {
+      await requireSession(db.read, identityOf(caller), body.session)
+      const now = clock.now()
+      const held = { sessionId: body.session, transfer: body.transfer, fence: body.fence }
+      const rses = await storages.all()
+      const grant = await db.write(async executor => {
+        const { rseId, voId, top } = await grantPermit(executor, held, now)
+        const rse = rses.find(candidate => candidate.id === rseId && candidate.voId === voId)
+        if (rse === undefined) throw new WaybillError('RSE_UNKNOWN', 'the storage is gone', { status: 409 })
+        return grantFor(executor, context.issuers, rse, 'clean-up', [top], now)
+      })
+      context.wake.notify('grants')
+      return { seconds: PERMIT_SECONDS, grant }
+    },
+    async acquireToken({ params, body, caller }) {
+      const session = await requireSession(db.read, identityOf(caller), body.session)
+      const grant = await findGrant(db.read, params.id)
+      const reach = await reachOf(caller.worker)
+      const reached =
+        grant !== undefined &&
+        (reach.voIds?.includes(grant.vo_id) ?? true) &&
+        (reach.rseIds?.includes(grant.rse_id) ?? true) &&
+        grant.purpose !== 'upload' &&
+        grant.purpose !== 'download'
+      if (!reached) {
+        throw new WaybillError('GRANT_UNKNOWN', `there is no grant ${params.id} for this worker`, {
+          status: 404,
+          field: 'id',
+        })
+      }
+      const holder = { sessionId: session.id, publicJwk: JSON.parse(session.public_jwk) as unknown }
+      return acquireToken(context, holder, grant, body.lifeSeconds * 1000)
+    },
+    async reportRenewal({ params, body, caller }) {
+      await requireSession(db.read, identityOf(caller), body.session)
+      return { generation: await takeRenewal(context, body.session, params.id, body) }
+    },
+    async reportImport({ params, body, caller }) {
+      await requireSession(db.read, identityOf(caller), body.session)
+      await takeFoundFiles(context, params.id, { ...body, sessionId: body.session })
+      return {}
+    },
+  }
+}
+
+function identityOf(caller: Caller): WorkerIdentity {
+  return { issuer: caller.issuer, client: caller.clientId ?? caller.subject }
+}
+
+async function describe(
+  context: TokenContext,
+  claimed: readonly ClaimedRow[],
+  renewals: number[],
+  imports: readonly ImportRow[],
+) {
+  const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
+  const rows = await describeClaimed(context.db.read, claimed)
+  const used = new Set(rows.flatMap(row => [row.source_rse_id, row.destination_rse_id]))
+  return {
+    transfers: rows.map(row => transferFor(row, rses)),
+    storages: [...used].flatMap(id => rses.get(id) ?? []).map(storageFor),
+    renewals,
+    imports: imports.flatMap(job => {
+      const rse = rses.get(job.rse_id)
+      if (rse === undefined || job.grant_id === null) return []
+      const url = new URL(job.path, protocolOf(rse).url).href
+      return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
+    }),
+  }
+}
+
+function transferFor(row: WorkerTransfer, rses: ReadonlyMap<number, Rse>) {
+  const place = (rseId: number, directory: string, name: string, grant: number) => {
+    const rse = rses.get(rseId)
+    if (rse === undefined) throw new Error(`storage ${rseId} is gone`)
+    return { rse: rse.name, url: replicaUrl(protocolOf(rse).url, directory, name), grant }
+  }
+  return {
+    transfer: row.id,
+    fence: row.fence,
+    kind: row.state === 'SETTLING' ? ('settle' as const) : ('copy' as const),
+    did: row.did,
+    bytes: row.bytes,
+    source: place(row.source_rse_id, row.source_directory, row.source_name, row.source_grant_id),
+    destination: place(
+      row.destination_rse_id,
+      row.destination_directory,
+      row.destination_name,
+      row.destination_grant_id,
+    ),
+    ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
+    ...(row.md5 === null ? {} : { md5: row.md5 }),
+  }
+}
+
+function storageFor(rse: Rse) {
+  const { canPull, canPush, freshConnections, redirectHosts } = protocolOf(rse)
+  return {
+    rse: rse.name,
+    canPull,
+    canPush,
+    checksum: rse.checksum,
+    freshConnections,
+    redirectHosts: [...redirectHosts],
+  }
+}
