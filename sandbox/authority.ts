@@ -22,7 +22,7 @@ export interface Authority {
 const DAY_MS = 24 * 60 * 60 * 1000
 const CA_DAYS = 365
 const HOST_DAYS = 30
-/** A host certificate that ends sooner than this is made anew at the next start. */
+/** What ends sooner than this is made anew at the next start. */
 const RENEW_BEFORE_DAYS = 7
 /** Certificates begin a little in the past, for clients whose clock is behind. */
 const BACKDATED_MS = 60 * 60 * 1000
@@ -49,12 +49,13 @@ export async function ensureAuthority(directory: string, tools: Tools): Promise<
     certificateFile: join(directory, 'host.pem'),
     keyFile: join(directory, 'host.key'),
   }
-  if (await isUsable(authority.caFile, tools.clock)) {
-    if (!(await isUsable(authority.certificateFile, tools.clock))) await renewHost(directory, tools)
+  const ca = await lookAt(authority.caFile, tools.clock)
+  if (ca === 'good') {
+    if ((await lookAt(authority.certificateFile, tools.clock)) !== 'good') await renewHost(directory, tools)
     return authority
   }
   const draft = `${directory}.${tools.random.uuid()}`
-  await setAside(directory, `${draft}.expired`)
+  if (ca === 'ending') await rename(directory, `${draft}.ended`)
   await mkdir(draft, { recursive: true })
   await createCa(draft, tools)
   await renewHost(draft, tools)
@@ -62,22 +63,14 @@ export async function ensureAuthority(directory: string, tools: Tools): Promise<
   return authority
 }
 
-async function isUsable(file: string, clock: Clock): Promise<boolean> {
+async function lookAt(file: string, clock: Clock): Promise<'good' | 'ending' | 'missing'> {
   try {
     const certificate = new x509.X509Certificate(await readFile(file, 'utf8'))
-    return certificate.notAfter.getTime() - clock.now() > RENEW_BEFORE_DAYS * DAY_MS
+    const left = certificate.notAfter.getTime() - clock.now()
+    return left > RENEW_BEFORE_DAYS * DAY_MS ? 'good' : 'ending'
   } catch (error) {
-    if (isMissing(error)) return false
+    if (isMissing(error)) return 'missing'
     throw error
-  }
-}
-
-/** An authority that has run out makes room for the next; usually there is none. */
-async function setAside(directory: string, expired: string): Promise<void> {
-  try {
-    await rename(directory, expired)
-  } catch (error) {
-    if (!isMissing(error)) throw error
   }
 }
 
