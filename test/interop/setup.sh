@@ -8,20 +8,21 @@ set -euo pipefail
 
 # component, Debian package, and how to see that it is there: a command, a library or a file.
 readonly COMPONENTS='
-xrootd   xrootd-server             command:xrootd
-xrootd   xrootd-server-plugins     library:libXrdHttpTPC-*.so
-xrootd   xrootd-scitokens-plugins  library:libXrdAccSciTokens-*.so
-xrootd   libxrdhttputils2          library:libXrdHttpUtils.so.2
-xrootd   util-linux                command:setpriv
-xrootd   mount                     command:mount
-xrootd   ca-certificates           file:/etc/ssl/certs/ca-certificates.crt
-davix    davix                     command:davix-get
-gfal2    gfal2-util-scripts        command:gfal-copy
-gfal2    python3-gfal2-util        file:/usr/lib/python3/dist-packages/gfal2_util
-gfal2    gfal2-plugin-http         library:gfal2-plugins/libgfal_plugin_http.so
-rclone   rclone                    command:rclone
-curl     curl                      command:curl
-openssl  openssl                   command:openssl
+xrootd     xrootd-server             command:xrootd
+xrootd     xrootd-server-plugins     library:libXrdHttpTPC-*.so
+xrootd     xrootd-scitokens-plugins  library:libXrdAccSciTokens-*.so
+xrootd     libxrdhttputils2          library:libXrdHttpUtils.so.2
+xrootd     util-linux                command:setpriv
+xrootd     mount                     command:mount
+xrootd     ca-certificates           file:/etc/ssl/certs/ca-certificates.crt
+davix      davix                     command:davix-get
+gfal2      gfal2-util-scripts        command:gfal-copy
+gfal2      python3-gfal2-util        file:/usr/lib/python3/dist-packages/gfal2_util
+gfal2      gfal2-plugin-http         library:gfal2-plugins/libgfal_plugin_http.so
+rclone     rclone                    command:rclone
+curl       curl                      command:curl
+openssl    openssl                   command:openssl
+prometheus prometheus                command:promtool
 '
 readonly POLICY=/usr/sbin/policy-rc.d
 
