@@ -134,9 +134,9 @@ export async function up(knex: Knex): Promise<void> {
     t.text('identity').notNullable()
     t.text('key').notNullable()
     t.text('request').notNullable().comment('SHA-256 of what was asked')
-    t.integer('status').notNullable()
     t.text('answer').notNullable()
     t.bigInteger('at').notNullable()
     t.primary(['identity', 'key'])
+    t.index(['at'])
   })
 }

@@ -4,12 +4,24 @@
  */
 export class Wake {
   readonly #waiting = new Map<Topic, Set<() => void>>()
+  #closed = false
 
   notify(topic: Topic): void {
     const waiting = this.#waiting.get(topic)
     if (waiting === undefined) return
     this.#waiting.delete(topic)
     for (const wake of waiting) wake()
+  }
+
+  /** The process stops: nobody waits any more. */
+  close(): void {
+    this.#closed = true
+    for (const topic of [...this.#waiting.keys()]) this.notify(topic)
+  }
+
+  /** True after `close`. */
+  get closed(): boolean {
+    return this.#closed
   }
 
   /** A signal that aborts at the next `notify(topic)`, or with `also`. Call `release` when done waiting. */
@@ -19,7 +31,7 @@ export class Wake {
     const waiting = this.#waiting.get(topic) ?? new Set()
     this.#waiting.set(topic, waiting.add(wake))
     also?.addEventListener('abort', wake, { once: true })
-    if (also?.aborted === true) wake()
+    if (this.#closed || also?.aborted === true) wake()
     return {
       signal: controller.signal,
       release: () => {

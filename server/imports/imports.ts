@@ -13,7 +13,7 @@ import { advanceImport, findImport, type ImportRow, insertImport } from './store
 type ImportHandlers = Pick<Handlers, 'addImport' | 'getImport'>
 
 export function importHandlers(context: TokenContext): ImportHandlers {
-  const { db, storages } = context
+  const { storages } = context
 
   return {
     async addImport(request) {

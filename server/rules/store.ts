@@ -149,6 +149,38 @@ export async function moveLocks(
   }))
 }
 
+/** Stuck rules without a date for their repair get one. */
+export async function scheduleRepairs(executor: Executor, at: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET repair_at = :at, repairs = 0 WHERE state = 'STUCK' AND repair_at IS NULL AND locks_stuck > 0`,
+    { at },
+  )
+}
+
+/** The guard of one repair: false when another server has taken it. A rule that is not stuck any more loses its date. */
+export async function takeRepair(executor: Executor, ruleId: number, repairs: number, next: number): Promise<boolean> {
+  const rows = await query<{ locks_stuck: number }>(
+    executor,
+    `UPDATE rules SET repairs = repairs + 1, repair_at = CASE WHEN locks_stuck > 0 THEN :next ELSE NULL END
+      WHERE id = :ruleId AND repairs = :repairs AND repair_at IS NOT NULL RETURNING locks_stuck`,
+    { ruleId, repairs, next },
+  )
+  return (rows[0]?.locks_stuck ?? 0) > 0
+}
+
+/** Stuck locks of a rule that are tried again; their replicas. */
+export async function moveRuleLocks(executor: Executor, ruleId: number, limit: number): Promise<number[]> {
+  const rows = await query<{ replica_id: number }>(
+    executor,
+    `UPDATE locks SET state = 'REPLICATING' WHERE rule_id = :ruleId AND state = 'STUCK' AND replica_id IN
+       (SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = 'STUCK' ORDER BY replica_id LIMIT :limit)
+     RETURNING replica_id`,
+    { ruleId, limit },
+  )
+  return rows.map(row => row.replica_id)
+}
+
 /** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */
 export async function insertLocks(
   executor: Executor,

@@ -13,12 +13,14 @@ export interface HeldTransfer {
   bundle_id: number | null
   link_id: number | null
   source_rse_id: number | null
+  destination_rse_id: number
 }
 
 export async function findTransfers(executor: Executor, ids: readonly number[]): Promise<HeldTransfer[]> {
   return query<HeldTransfer>(
     executor,
-    `SELECT id, fence, state, attempts, cancel_requested, session_id, replica_id, bundle_id, link_id, source_rse_id
+    `SELECT id, fence, state, attempts, cancel_requested, session_id, replica_id, bundle_id, link_id, source_rse_id,
+            destination_rse_id
        FROM transfers WHERE id IN ${keyset(executor, 'ids')}`,
     { ids: encodeRows(ids) },
   )

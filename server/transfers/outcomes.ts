@@ -43,6 +43,7 @@ export async function applyOutcomes(
   policy: RetryPolicy,
   sessionId: number,
   outcomes: readonly ReportedOutcome[],
+  onApplied?: (held: HeldTransfer, reported: ReportedOutcome) => void,
 ): Promise<{ transfer: number; fence: number; answer: OutcomeAnswer }[]> {
   const now = context.clock.now()
   const rows = await findTransfers(
@@ -70,6 +71,7 @@ export async function applyOutcomes(
     decisions.length === 0
       ? new Set<number>()
       : await context.db.write(executor => applyDecisions(executor, sessionId, decisions, now))
+  for (const { held, reported } of decisions) if (won.has(held.id)) onApplied?.(held, reported)
   if (decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
   const lost = outcomes.filter(reported => !won.has(reported.transfer))
   const known = lost.length === 0 ? [] : await findAttempts(context.db.read, lost)

@@ -5,14 +5,15 @@ import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
 import { claimImports, type ImportRow } from '../imports/store.ts'
+import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToExchange } from '../tokens/grant-store.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe, settleLinkHint, type WorkerReach } from './claim.ts'
-import { cancelledOf, recordProgress } from './outcome-store.ts'
-import { applyOutcomes } from './outcomes.ts'
+import { cancelledOf, type HeldTransfer, recordProgress } from './outcome-store.ts'
+import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, PERMIT_SECONDS } from './permits.ts'
 import { describeClaimed, type WorkerTransfer } from './read-store.ts'
 import { endSession, extendSession, insertSession, requireSession, type WorkerIdentity } from './sessions.ts'
@@ -35,6 +36,7 @@ export interface WorkerSettings {
   readonly retry: RetryPolicy
   /** Counts restored backups; inside every fence. */
   readonly epoch: number
+  readonly metrics: Pick<ServerMetrics, 'countOutcome' | 'countTokenCache'>
 }
 
 const LINKS_PER_CLAIM = 5
@@ -120,7 +122,12 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
           const claimant = { ...reach, sessionId: body.session }
           const imports = await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
           const left = deadline - clock.monotonic()
-          if (claimed.length + renewals.length + imports.length > 0 || left <= 0 || signal.aborted) {
+          if (
+            claimed.length + renewals.length + imports.length > 0 ||
+            left <= 0 ||
+            signal.aborted ||
+            context.wake.closed
+          ) {
             return describe(context, claimed, renewals, imports)
           }
           await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener.signal)
@@ -131,7 +138,11 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
     },
     async reportOutcomes({ body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
-      return { results: await applyOutcomes(context, settings.retry, body.session, body.outcomes) }
+      const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+      const results = await applyOutcomes(context, settings.retry, body.session, body.outcomes, (held, reported) =>
+        settings.metrics.countOutcome(countedOf(held, reported, names)),
+      )
+      return { results }
     },
     async askPermit({ body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
@@ -164,7 +175,9 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
         })
       }
       const holder = { sessionId: session.id, publicJwk: JSON.parse(session.public_jwk) as unknown }
-      return acquireToken(context, holder, grant, body.lifeSeconds * 1000)
+      const acquired = await acquireToken(context, holder, grant, body.lifeSeconds * 1000)
+      settings.metrics.countTokenCache(acquired.kind === 'token' ? 'hit' : 'miss')
+      return acquired
     },
     async reportRenewal({ params, body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
@@ -180,6 +193,20 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
 
 function identityOf(caller: Caller): WorkerIdentity {
   return { issuer: caller.issuer, client: caller.clientId ?? caller.subject }
+}
+
+function countedOf(held: HeldTransfer, reported: ReportedOutcome, names: ReadonlyMap<number, string>): CountedOutcome {
+  const source = names.get(held.source_rse_id ?? 0) ?? ''
+  const destination = names.get(held.destination_rse_id) ?? ''
+  const { error } = reported
+  return {
+    source,
+    destination,
+    outcome: reported.result,
+    bytes: reported.bytes,
+    seconds: reported.durationMs / 1000,
+    ...(error === undefined ? {} : { code: error.code, storage: error.scope === 'SOURCE' ? source : destination }),
+  }
 }
 
 async function describe(

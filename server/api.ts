@@ -1,0 +1,29 @@
+import { accountHandlers } from './accounts/routes.ts'
+import type { Vos } from './accounts/vos.ts'
+import type { Handlers } from './app.ts'
+import { catalogueHandlers } from './catalogue/routes.ts'
+import { transportHandlers } from './catalogue/transport.ts'
+import { importHandlers } from './imports/imports.ts'
+import { ruleHandlers } from './rules/routes.ts'
+import { statusHandlers } from './status.ts'
+import { storageHandlers } from './storages/routes.ts'
+import { tokenHandlers } from './tokens/routes.ts'
+import type { TokenContext } from './tokens/tokens.ts'
+import { transferHandlers } from './transfers/routes.ts'
+import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
+
+/** A handler for every row of the route table: it does not compile without. */
+export function createHandlers(context: TokenContext, vos: Vos, worker: WorkerSettings, version: string): Handlers {
+  return {
+    ...accountHandlers(context, vos),
+    ...storageHandlers(context, vos),
+    ...catalogueHandlers(context),
+    ...transportHandlers(context),
+    ...importHandlers(context),
+    ...ruleHandlers(context),
+    ...transferHandlers(context),
+    ...tokenHandlers(context),
+    ...workerHandlers(context, vos, worker),
+    ...statusHandlers(context, version),
+  }
+}

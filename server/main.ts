@@ -1,0 +1,178 @@
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:https'
+import { asFetch } from '../shared/http/fetch.ts'
+import { createGotClient } from '../shared/http/got-client.ts'
+import { createTrust } from '../shared/http/trust.ts'
+import { createIssuerClient, type Fetch } from '../shared/oidc/issuer-client.ts'
+import { createBearerVerifier } from '../shared/oidc/verify-bearer.ts'
+import type { Clock } from '../shared/runtime/clock.ts'
+import type { Logger } from '../shared/runtime/logger.ts'
+import { startMetricsListener } from '../shared/runtime/metrics.ts'
+import type { Random } from '../shared/runtime/random.ts'
+import { type Service, startAll } from '../shared/runtime/services.ts'
+import { version } from '../shared/runtime/version.ts'
+import { authenticator } from './accounts/authenticate.ts'
+import { ensureVo } from './accounts/store.ts'
+import { Vos } from './accounts/vos.ts'
+import { createHandlers } from './api.ts'
+import { createApp } from './app.ts'
+import type { ServerConfig } from './config.ts'
+import { type Database, openSqlite } from './database/database.ts'
+import { createServerMetrics, type ServerMetrics } from './metrics.ts'
+import { ruleEvaluator } from './rules/evaluate.ts'
+import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
+import { StorageDirectory } from './storages/directory.ts'
+import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
+import { grantExpirer, minter } from './tokens/minter.ts'
+import { loadVault } from './tokens/seal.ts'
+import type { TokenContext } from './tokens/tokens.ts'
+import { transferReleaser } from './transfers/plan.ts'
+import { sessionReaper } from './transfers/sessions.ts'
+import { Wake } from './wake.ts'
+
+export interface ServerRuntime {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+}
+
+export interface RunningServer {
+  /** Of the API. */
+  readonly port: number
+  /** Where Prometheus finds the figures; undefined without a listener. */
+  readonly metricsPort: number | undefined
+  /** Takes no more requests, finishes those under way and the background work, and closes the database. */
+  stop(): Promise<void>
+}
+
+/** For one request to an issuer. IAM has taken 20 s (facts/tokens.md section 2). */
+const ISSUER_TIMEOUT_MS = 30_000
+
+/** The rules server: the API, and the services that work in its background. Resolves when it takes requests. */
+export async function runServer(config: ServerConfig, runtime: ServerRuntime): Promise<RunningServer> {
+  const { clock, log } = runtime
+  const trust = createTrust({ ...(config.ca === undefined ? {} : { path: config.ca }), defaultRoots: true, clock, log })
+  const http = createGotClient({ trust })
+  const fetch = asFetch(http)
+  const db = openSqlite(config.database.file)
+  await db.migrate()
+  const metrics = createServerMetrics(db, clock)
+  const vos = await declareVos(db, config)
+  const context: TokenContext = {
+    ...runtime,
+    db,
+    storages: new StorageDirectory(db.read, clock),
+    wake: new Wake(),
+    issuers: await declareIssuers(db, config, vos, fetch, clock, metrics),
+    vault: await loadVault(config.vault.keyFile, runtime.random),
+    autonomyMs: config.autonomySeconds * 1000,
+  }
+  const { maxAttempts, baseDelaySeconds, maxDelaySeconds } = config.retry
+  const worker = {
+    leaseSeconds: config.sessionLeaseSeconds,
+    retry: { maxAttempts, baseDelay: baseDelaySeconds * 1000, maxDelay: maxDelaySeconds * 1000 },
+    epoch: await db.epoch(),
+    metrics,
+  }
+  const verifier = createBearerVerifier({
+    issuers: config.apiIssuers.map(url => ({ url, audience: config.audience })),
+    fetch,
+    clock,
+    timeoutMs: ISSUER_TIMEOUT_MS,
+  })
+  let ready = false
+  const app = createApp({
+    handlers: createHandlers(context, vos, worker, version),
+    authenticate: authenticator(verifier, config, db.read),
+    log,
+    random: runtime.random,
+    elapsed: () => clock.monotonic() / 1000,
+    ready: () => ready,
+    onRequest: (route, status, seconds) => metrics.observeRequest(route, status, seconds),
+  })
+  const stopServices = await startAll(services(context), log)
+  const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry: metrics.registry }))
+  const server = createServer(
+    { cert: await readFile(config.tls.certificate), key: await readFile(config.tls.key), minVersion: 'TLSv1.2' },
+    app,
+  )
+  const port = await listen(server, config.listen)
+  ready = true
+  log.info({ host: config.listen.host, port, version }, 'the rules server takes requests')
+  return {
+    port,
+    metricsPort: listener?.port,
+    async stop() {
+      ready = false
+      // Claims that wait for work end at once: whoever waits gets an empty answer.
+      context.wake.close()
+      await close(server)
+      await stopServices()
+      await listener?.stop()
+      http.close()
+      await db.close()
+    },
+  }
+}
+
+function services(context: TokenContext): Service[] {
+  return [
+    ruleEvaluator(context),
+    ruleExpirer(context),
+    ruleRepairer(context),
+    minter(context),
+    grantExpirer(context),
+    transferReleaser(context),
+    sessionReaper(context),
+  ]
+}
+
+async function declareVos(db: Database, config: ServerConfig): Promise<Vos> {
+  const vos = []
+  for (const { name, issuers } of config.vos) {
+    const id = await db.write(executor => ensureVo(executor, name))
+    vos.push({ id, name, issuers: issuers.map(issuer => issuer.url) })
+  }
+  return new Vos(vos)
+}
+
+async function declareIssuers(
+  db: Database,
+  config: ServerConfig,
+  vos: Vos,
+  fetch: Fetch,
+  clock: Clock,
+  metrics: ServerMetrics,
+): Promise<Issuers> {
+  const issuers: Issuer[] = []
+  for (const vo of config.vos) {
+    for (const issuer of vo.issuers) {
+      const id = await db.write(executor => ensureIssuer(executor, issuer.url))
+      const client = createIssuerClient({
+        ...issuer,
+        fetch,
+        clock,
+        timeoutMs: ISSUER_TIMEOUT_MS,
+        onRequest: (grantType, outcome, seconds) =>
+          metrics.countTokenRequest({ issuer: issuer.url, grantType, outcome, seconds }),
+      })
+      issuers.push({ ...issuer, id, voId: vos.named(vo.name).id, client })
+    }
+  }
+  return new Issuers(issuers)
+}
+
+async function listen(server: Server, { host, port }: { host: string; port: number }): Promise<number> {
+  server.listen(port, host)
+  await once(server, 'listening')
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : port
+}
+
+async function close(server: Server): Promise<void> {
+  const closed = once(server, 'close')
+  server.close()
+  server.closeIdleConnections()
+  await closed
+}

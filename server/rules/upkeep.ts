@@ -1,0 +1,64 @@
+import type { Service } from '../../shared/runtime/services.ts'
+import type { Context } from '../context.ts'
+import { query } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
+import { openTransfers } from '../transfers/plan.ts'
+import { addToRules, expireRules, moveRuleLocks, type RuleRow, scheduleRepairs, takeRepair } from './store.ts'
+
+const LOCKS_PER_REPAIR = 1_000
+/** Before a STUCK rule is tried again: longer each time (rucio #8743). Milliseconds. */
+const REPAIR = { base: 60_000, most: 6 * 3_600_000 }
+
+export function repairDelay(repairs: number): number {
+  return Math.min(REPAIR.most, REPAIR.base * 2 ** Math.min(repairs, 20))
+}
+
+/** Ends rules whose lifetime is over. */
+export function ruleExpirer(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'expire rules',
+    interval: 1_000,
+    async round() {
+      const now = context.clock.now()
+      const due = await query(context.db.read, 'SELECT id FROM rules WHERE expires_at <= :now LIMIT 1', { now })
+      if (due.length === 0) return false
+      await context.db.write(executor => expireRules(executor, now))
+      context.wake.notify('rules')
+      return false
+    },
+  })
+}
+
+/** Tries the stuck locks of a rule again, with growing spacing; one rule never delays another's repair. */
+export function ruleRepairer(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'repair rules',
+    interval: 5_000,
+    async round() {
+      const now = context.clock.now()
+      const stuck = await query(
+        context.db.read,
+        `SELECT id FROM rules WHERE state = 'STUCK' AND repair_at IS NULL AND locks_stuck > 0 LIMIT 1`,
+      )
+      if (stuck.length > 0) await context.db.write(executor => scheduleRepairs(executor, now + REPAIR.base))
+      const [rule] = await query<RuleRow & { repairs: number }>(
+        context.db.read,
+        'SELECT * FROM rules WHERE repair_at <= :now ORDER BY repair_at LIMIT 1',
+        { now },
+      )
+      if (rule === undefined) return false
+      await context.db.write(async executor => {
+        if (!(await takeRepair(executor, rule.id, rule.repairs, now + repairDelay(rule.repairs + 1)))) return
+        const replicas = await moveRuleLocks(executor, rule.id, LOCKS_PER_REPAIR)
+        const count = replicas.length
+        await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: count, stuck: -count, problems: 0 }], now)
+        await openTransfers(executor, replicas, rule, now)
+      })
+      context.wake.notify('grants')
+      context.wake.notify('queue')
+      return true
+    },
+  })
+}
