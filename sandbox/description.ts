@@ -67,7 +67,7 @@ export async function prepareSandbox(
   const before = await readText(file)
   const ports = await choosePorts(
     options.portBase,
-    before === undefined ? undefined : parse(file, before),
+    before === undefined ? undefined : parse(sandboxFile, file, before),
     tools.random,
   )
   const storages = STORAGES.map((name, index) => describeStorage(directory, name, ports[index + 1] ?? 0))
@@ -86,10 +86,10 @@ function describeStorage(directory: string, name: string, port: number): Storage
 /** First come, first written: who loses the race reads the winner's. */
 async function ensureClients(file: string, random: Random): Promise<z.infer<typeof clientsFile>> {
   const present = await readText(file)
-  if (present !== undefined) return clientsFile.parse(JSON.parse(present))
+  if (present !== undefined) return parse(clientsFile, file, present)
   const made = CLIENT_NAMES.map(name => [name, { id: `waybill-${name}`, secret: random.bytes(24).toString('hex') }])
   await createPrivateFile(file, `${JSON.stringify(Object.fromEntries(made), null, 2)}\n`)
-  return clientsFile.parse(JSON.parse(await readFile(file, 'utf8')))
+  return parse(clientsFile, file, await readFile(file, 'utf8'))
 }
 
 function secrets(clients: z.infer<typeof clientsFile>): Sandbox['clients'] {
@@ -97,11 +97,11 @@ function secrets(clients: z.infer<typeof clientsFile>): Sandbox['clients'] {
   return { server: sealed(clients.server), worker: sealed(clients.worker), manager: sealed(clients.manager) }
 }
 
-function parse(file: string, text: string): z.infer<typeof sandboxFile> {
+function parse<Shape extends z.ZodType>(schema: Shape, file: string, text: string): z.infer<Shape> {
   try {
-    return sandboxFile.parse(JSON.parse(text))
+    return schema.parse(JSON.parse(text))
   } catch (error) {
-    const advice = `${file} is not the description of a sandbox: take another directory, or remove the file`
+    const advice = `${file} is not what a sandbox has written: take another directory, or remove the file`
     throw new WaybillError('SANDBOX_UNREADABLE', advice, { cause: error })
   }
 }

@@ -1,12 +1,12 @@
 import type { Stats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { Readable } from 'node:stream'
-import { type Exchange, placement, type Storage } from './exchange.ts'
+import type { Exchange, Storage } from './exchange.ts'
 import { type Progress, reportCopy } from './perf-markers.ts'
 import { readRange, SMALL_BYTES } from './read.ts'
 import { Refusal } from './refusal.ts'
 import { askRemote, remoteAddress, remoteFailure, transferHeaders } from './remote.ts'
-import { abandon, commit, prepareParents, receive } from './write.ts'
+import { abandon, commit, placement, prepareParents, receive } from './write.ts'
 
 /**
  * HTTP third-party copy: pull with `Source`, push with `Destination` (facts/http-tpc.md section 1). A `Destination` on this
@@ -86,8 +86,7 @@ async function push(
 
 /** As StoRM does on push (facts/http-tpc.md section 5): look first. Only a file that is surely there refuses. */
 async function demandVacant(storage: Storage, url: URL, headers: Record<string, string>): Promise<void> {
-  const { signal } = new AbortController()
-  const response = await askRemote(storage, { method: 'HEAD', url, headers, signal }).catch(error => {
+  const response = await askRemote(storage, { method: 'HEAD', url, headers, signal: storage.stopping }).catch(error => {
     throw new Refusal(502, error instanceof Error ? error.message : String(error))
   })
   response.body.destroy()

@@ -5,7 +5,7 @@ import type { Logger } from '../../shared/runtime/logger.ts'
 import { type Capability, parsePath } from '../wlcg.ts'
 import { type Operation, permits } from './authorize.ts'
 import type { Behaviour } from './behaviour.ts'
-import type { FileTree, Placement } from './file-tree.ts'
+import type { FileTree } from './file-tree.ts'
 import { Refusal } from './refusal.ts'
 
 /** What the verbs of one storage share. */
@@ -16,7 +16,7 @@ export interface Storage {
   readonly behaviour: Behaviour
   /** For the other side of a third-party copy. */
   readonly http: HttpClient
-  /** Aborts when the storage stops. */
+  /** Aborts when the storage stops, for work that outlives its client. */
   readonly stopping: AbortSignal
   readonly clock: Clock
   readonly log: Logger
@@ -52,7 +52,7 @@ export class Exchange {
     return permits(this.#capabilities, operation, path)
   }
 
-  /** Throws 403 unless one of the operations is granted. */
+  /** Throws 403 unless the operation is granted. */
   demand(operation: Operation, path = this.path): void {
     if (!this.permits(operation, path)) {
       throw new Refusal(403, `the token does not grant ${operation} on /${path.join('/')}`)
@@ -107,18 +107,4 @@ export function pathOf(target: string): string[] {
   const path = parsePath(target.replace(/[?#].*$/s, ''))
   if (!path.ok) throw new Refusal(400, path.reason)
   return path.value
-}
-
-/**
- * How a new file may be placed at the exchange's path: `replace` only if the client wants it and the token has modify; create never
- * overwrites (facts/tokens.md section 1, statement 11). Throws 403 without create, 409 on a directory, 412 if there is a
- * file that the client wants kept, 403 if there is one that the token may not replace.
- */
-export async function placement(storage: Storage, exchange: Exchange, mayOverwrite: boolean): Promise<Placement> {
-  exchange.demand('create')
-  const existing = await storage.files.stat(exchange.path)
-  if (existing?.isDirectory()) throw new Refusal(409, 'a directory is there')
-  if (existing !== undefined && !mayOverwrite) throw new Refusal(412, 'a file is there already')
-  if (existing !== undefined) exchange.demand('replace')
-  return mayOverwrite && exchange.permits('replace') ? 'replace' : 'exclusive'
 }

@@ -10,7 +10,7 @@ export interface Progress {
 
 /**
  * Runs a third-party copy and tells its client how it goes: a marker at once and then every period, and the outcome in the
- * last line. When the client goes, `work` is aborted. Never throws: what `work` throws becomes the last line.
+ * last line. When the client goes, `work` is aborted, unless the storage plays one that goes on. Never throws: what `work` throws becomes the last line.
  */
 export async function reportCopy(
   storage: Storage,
@@ -23,10 +23,12 @@ export async function reportCopy(
   const progress: Progress = { bytes: 0 }
   const disconnected = new AbortController()
   const ended = new AbortController()
-  response.once('close', () => {
+  const onClose = (): void => {
     ended.abort()
-    if (behaviour.afterDisconnect === 'abort') disconnected.abort()
-  })
+    disconnected.abort()
+  }
+  if (response.destroyed) onClose()
+  response.once('close', onClose)
   const mark = (): void => void response.write(marker(behaviour, progress.bytes, remote, clock.now()))
   response.statusCode = behaviour.copyStatus
   response.setHeader('Content-Type', 'text/perf-marker-stream')
@@ -34,7 +36,7 @@ export async function reportCopy(
   void markEvery(behaviour.markerSeconds * 1000, mark, clock, ended.signal)
   let outcome = 'success: Created'
   try {
-    await work(progress, AbortSignal.any([disconnected.signal, storage.stopping]))
+    await work(progress, behaviour.afterDisconnect === 'abort' ? disconnected.signal : storage.stopping)
   } catch (error) {
     outcome = `failure: ${oneLine(error)}`
     storage.log.info({ storage: storage.name, path: exchange.path.join('/'), why: oneLine(error) }, 'COPY failed')

@@ -72,7 +72,7 @@ export function readRange(storage: Storage, handle: FileHandle, first: number, l
   const file = handle.createReadStream({ start: first, end: last, highWaterMark: READ_BYTES, autoClose: false })
   const { bytesPerSecond } = storage.behaviour
   if (bytesPerSecond === undefined) return file
-  return Readable.from(throttled(file, bytesPerSecond, storage.clock, storage.stopping))
+  return Readable.from(throttled(file, bytesPerSecond, storage.clock))
 }
 
 async function existing(storage: Storage, exchange: Exchange): Promise<Stats> {

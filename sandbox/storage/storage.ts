@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createAgentClient } from '../../shared/http/agent-client.ts'
 import { createTrust } from '../../shared/http/trust.ts'
@@ -75,10 +76,11 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   await files.makeDirectories(basePath.value)
   const verifier = new TokenVerifier(
     { issuer: options.issuer, audiences: options.audiences, basePath: basePath.value },
-    new IssuerKeys(options.issuer, http, clock),
+    new IssuerKeys(options.issuer, http, clock, log),
     clock,
   )
   const stopping = new AbortController()
+  setMaxListeners(0, stopping.signal) // one for each copy under way
   const behaviour = { ...WELL_BEHAVED, ...options.behaviour }
   const storage = { name, url, files, behaviour, http, stopping: stopping.signal, clock, log }
   const endpoint = new Endpoint(storage, verifier)

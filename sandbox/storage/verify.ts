@@ -23,7 +23,7 @@ export class TokenVerifier {
     this.#clock = clock
   }
 
-  /** Throws only when the issuer's keys can't be had. */
+  /** Throws 503 when the issuer's keys can't be had. */
   async verify(token: string): Promise<Parsed<Capability[]>> {
     const key = createHash('sha256').update(token).digest('base64')
     const claims = this.#verified.get(key) ?? (await this.#checkSignature(token))

@@ -1,5 +1,5 @@
 import { hasCode } from '../private-file.ts'
-import { type Exchange, placement, type Storage } from './exchange.ts'
+import type { Exchange, Storage } from './exchange.ts'
 import type { Placement, Upload } from './file-tree.ts'
 import { Refusal } from './refusal.ts'
 import { throttled } from './throttle.ts'
@@ -18,6 +18,20 @@ export async function put(storage: Storage, exchange: Exchange): Promise<void> {
   await receive(storage, exchange, upload, exchange.request, expected)
   await commit(exchange, upload, mode)
   exchange.answer(replaces ? 204 : 201, '')
+}
+
+/**
+ * How a new file may be placed: `replace` only if the client wants it and the token has modify, since create never
+ * overwrites (facts/tokens.md section 1, statement 11). Throws 403 without create, 409 on a directory, 412 if there is a
+ * file that the client wants kept, 403 if there is one that the token may not replace.
+ */
+export async function placement(storage: Storage, exchange: Exchange, mayOverwrite: boolean): Promise<Placement> {
+  exchange.demand('create')
+  const existing = await storage.files.stat(exchange.path)
+  if (existing?.isDirectory()) throw new Refusal(409, 'a directory is there')
+  if (existing !== undefined && !mayOverwrite) throw new Refusal(412, 'a file is there already')
+  if (existing !== undefined) exchange.demand('replace')
+  return mayOverwrite && exchange.permits('replace') ? 'replace' : 'exclusive'
 }
 
 /** Makes missing parents, which every create and modify includes; a storage that wants them made first answers 409. */
@@ -39,8 +53,7 @@ export async function receive(
 ): Promise<void> {
   const { bytesPerSecond } = storage.behaviour
   try {
-    const chunks =
-      bytesPerSecond === undefined ? body : throttled(body, bytesPerSecond, storage.clock, storage.stopping)
+    const chunks = bytesPerSecond === undefined ? body : throttled(body, bytesPerSecond, storage.clock)
     for await (const chunk of chunks) await upload.write(chunk)
     if (expectedBytes !== undefined && upload.bytes !== expectedBytes) {
       throw new Refusal(400, `${upload.bytes} bytes came, ${expectedBytes} were announced`)
@@ -51,6 +64,7 @@ export async function receive(
   }
 }
 
+/** Leaves nothing, or what has come so far under the final name, as XRootD does. */
 export async function abandon(storage: Storage, exchange: Exchange, upload: Upload): Promise<void> {
   if (storage.behaviour.debris) await upload.commit(exchange.path, 'replace')
   else await upload.discard()

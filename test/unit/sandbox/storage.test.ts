@@ -75,6 +75,20 @@ describe('the embedded storage', () => {
       expect((await get()).status).to.equal(401)
     })
 
+    it('503 while the issuer`s keys can`t be had, and soon after they can be all is well', async () => {
+      const token = await fixture.token('storage.read:/', site.audience)
+      const get = () => fixture.call('GET', `${site.url}/data/missing`, { token })
+      await issuer.stop()
+      expect((await get()).status).to.equal(503)
+      issuer = await startIssuer(fixture.sandbox, {}, { clock, random: systemRandom, log: silentLogger })
+      clock.advance(1_000)
+      expect((await get()).status).to.equal(404)
+      await issuer.stop()
+      clock.advance(2_000)
+      expect((await get()).status).to.equal(404)
+      issuer = await startIssuer(fixture.sandbox, {}, { clock, random: systemRandom, log: silentLogger })
+    })
+
     it('and takes the audience that all storages accept', async () => {
       const token = await fixture.token('storage.read:/', '')
       expect((await fixture.call('GET', `${site.url}/data/missing`, { token })).status).to.equal(404)
