@@ -4,6 +4,9 @@ import { OAuthError } from './oauth.ts'
 
 export const OFFLINE_ACCESS = 'offline_access'
 
+/** Says only that a token follows the WLCG profile; IAM allows it to every client. API tokens, for no storage, ask for it. */
+const PROFILE = 'wlcg'
+
 /** What a client that names no scope gets: ALL of its own, as INDIGO IAM does (facts/tokens.md section 2). */
 const ALL_STORAGE_SCOPES = ['storage.read:/', 'storage.create:/', 'storage.modify:/', 'storage.stage:/']
 
@@ -11,6 +14,7 @@ const ALL_STORAGE_SCOPES = ['storage.read:/', 'storage.create:/', 'storage.modif
 export function mintableScopes(client: Client, asked: readonly string[]): string[] {
   if (asked.length === 0) return client.storageScopes ? ALL_STORAGE_SCOPES : []
   for (const scope of asked) {
+    if (scope === PROFILE) continue
     if (!client.storageScopes || !isStorageScope(scope)) throw notAllowed(scope, `to the client ${client.id}`)
     readCapability(scope)
   }
