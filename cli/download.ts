@@ -1,0 +1,166 @@
+import { createWriteStream } from 'node:fs'
+import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { Command } from 'commander'
+import type { Client } from '../shared/contract/client.ts'
+import type { Answer } from '../shared/contract/route.ts'
+import type { Routes } from '../shared/contract/routes.ts'
+import { WaybillError } from '../shared/domain/errors.ts'
+import { parseDid } from '../shared/domain/names.ts'
+import type { Secret } from '../shared/domain/secret.ts'
+import { newRecipient } from '../shared/oidc/sealed-transport.ts'
+import { Meter } from '../shared/storage/meter.ts'
+import type { Checksums, StorageClient } from '../shared/storage/types.ts'
+import { addCommand, type Tools } from './command.ts'
+import { inParallel } from './in-parallel.ts'
+import { sumsOf } from './local-files.ts'
+import { bytesText } from './output.ts'
+import { pages } from './pages.ts'
+import { given, wholeNumber } from './values.ts'
+import { ProgressLine } from './watch.ts'
+
+type RemoteFile = Answer<Routes['planDownload']>['files'][number]
+
+const WIDTH = 4
+
+export interface DownloadOptions {
+  readonly client: Pick<Client, 'planDownload' | 'getDid' | 'listContents'>
+  readonly storage: Pick<StorageClient, 'get'>
+  readonly did: string
+  /** The directory on this machine. A file's name is its path below it. */
+  readonly to: string
+  readonly rse?: string
+  readonly width?: number
+  readonly onProgress?: (done: DownloadCounts) => void
+}
+
+export interface DownloadCounts {
+  readonly files: number
+  readonly bytes: number
+  /** Files that were here already, with the right size and checksum. */
+  readonly skipped: number
+  /** Files that no storage has, or none that is open for reading. */
+  readonly unavailable: readonly string[]
+}
+
+/** Brings a file, a dataset or all datasets of a container here. What is here already is skipped, so it can be repeated. */
+export async function downloadFiles(options: DownloadOptions): Promise<DownloadCounts> {
+  const counts = { files: 0, bytes: 0, skipped: 0, unavailable: [] as string[] }
+  for await (const did of datasetsOf(options.client, options.did)) {
+    let cursor: string | undefined
+    do {
+      const { key, plan, tokens } = await planDownload(options, did, cursor)
+      counts.unavailable.push(...plan.unavailable)
+      await inParallel(plan.files, options.width ?? WIDTH, async file => {
+        const token = tokens[file.access]
+        if (token === undefined)
+          throw new WaybillError('API_NONSENSE', `${file.did}: the plan ${key} has no token for it`)
+        const skipped = await fetchFile(options.storage, file, token, join(options.to, placeOf(file.did, options.did)))
+        counts.files += 1
+        counts.bytes += file.bytes
+        counts.skipped += skipped ? 1 : 0
+        options.onProgress?.(counts)
+      })
+      cursor = plan.next
+    } while (cursor !== undefined)
+  }
+  return counts
+}
+
+/** The DID itself, or the datasets that a container holds at any depth, each once. */
+async function* datasetsOf(
+  client: DownloadOptions['client'],
+  top: string,
+  seen: Set<string> = new Set(),
+): AsyncGenerator<string> {
+  if (seen.has(top)) return
+  seen.add(top)
+  const params = parseDid(top)
+  const { type } = await client.getDid({ params })
+  if (type !== 'CONTAINER') {
+    yield top
+    return
+  }
+  for await (const items of pages(query => client.listContents({ params, query }))) {
+    for (const { did } of items) yield* datasetsOf(client, did, seen)
+  }
+}
+
+async function planDownload({ client, rse }: DownloadOptions, did: string, cursor: string | undefined) {
+  const recipient = await newRecipient()
+  const plan = await client.planDownload({ body: { did, ...given({ rse, cursor }), key: recipient.publicJwk } })
+  const tokens = await Promise.all(plan.accesses.map(({ token, context }) => recipient.open(token, context)))
+  return { key: did, plan, tokens }
+}
+
+/** Names are safe as paths: no empty or dot segments. What is of another scope than was asked for lies below its scope. */
+function placeOf(did: string, asked: string): string {
+  const { scope, name } = parseDid(did)
+  return scope === parseDid(asked).scope ? name : join(scope, name)
+}
+
+/** True when the file was here already. */
+async function fetchFile(
+  storage: DownloadOptions['storage'],
+  file: RemoteFile,
+  token: Secret,
+  path: string,
+): Promise<boolean> {
+  if (await isHere(path, file)) return true
+  await mkdir(dirname(path), { recursive: true })
+  const draft = `${path}.part`
+  try {
+    const { body } = await storage.get(file.url, token)
+    const meter = new Meter(file.bytes, () => undefined)
+    await pipeline(body, meter, createWriteStream(draft))
+    if (!agrees(meter.checksums(), file)) {
+      throw new WaybillError('DOWNLOAD_DAMAGED', `${file.did}: what came from ${file.url} has another checksum`)
+    }
+    await rename(draft, path)
+  } catch (error) {
+    await rm(draft, { force: true })
+    throw error
+  }
+  return false
+}
+
+async function isHere(path: string, file: RemoteFile): Promise<boolean> {
+  const status = await stat(path).catch(() => undefined)
+  if (status === undefined || status.size !== file.bytes) return false
+  return agrees(await sumsOf(path, file.bytes), file)
+}
+
+function agrees(found: Checksums, { adler32, md5 }: RemoteFile): boolean {
+  return (adler32 === undefined || found.adler32 === adler32) && (md5 === undefined || found.md5 === md5)
+}
+
+export function addDownloadCommand(program: Command, tools: Tools): void {
+  addCommand<{ to: string; rse?: string; parallel: number }>(program, tools, {
+    usage: 'download <did>',
+    summary: 'bring a file, a dataset or a container here; can be repeated',
+    options: command =>
+      command
+        .option('--to <directory>', 'where to', '.')
+        .option('--rse <name>', 'only from this storage')
+        .option('--parallel <n>', 'files at a time', wholeNumber, WIDTH),
+    examples: ['download exp:run1 --to data'],
+    run: async ({ client, storage, output, terminal }, [did = ''], { to, rse, parallel }) => {
+      const line = new ProgressLine(terminal)
+      const onProgress = (done: DownloadCounts): void => line.show(`${done.files} files, ${bytesText(done.bytes)}`)
+      const width = Math.max(1, parallel)
+      const counts = await downloadFiles({ client, storage, did, to, width, onProgress, ...given({ rse }) }).finally(
+        () => line.end(),
+      )
+      output.done(
+        `${counts.files} files (${bytesText(counts.bytes)}) are in ${to}; ${counts.skipped} were there before`,
+        counts,
+      )
+      const [missing] = counts.unavailable
+      if (missing !== undefined) {
+        const others = counts.unavailable.length > 1 ? ` and ${counts.unavailable.length - 1} more` : ''
+        throw new WaybillError('DOWNLOAD_INCOMPLETE', `no storage gives out ${missing}${others} now`)
+      }
+    },
+  })
+}

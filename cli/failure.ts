@@ -1,0 +1,31 @@
+import { CommanderError } from 'commander'
+import { ApiError } from '../shared/contract/client.ts'
+import { WaybillError } from '../shared/domain/errors.ts'
+import type { Terminal } from '../shared/runtime/terminal.ts'
+import { UsageError } from './command.ts'
+
+/** 0 done, 1 failed, 2 misused. */
+export type ExitStatus = 0 | 1 | 2
+
+/** Says what went wrong, on standard error, and with what status the command ends. */
+export function tellFailure(error: unknown, terminal: Terminal): ExitStatus {
+  // commander has said what it had to say.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+  if (error instanceof UsageError) {
+    terminal.err(`waybill: ${error.message}\n`)
+    return 2
+  }
+  terminal.err(`waybill: ${error instanceof Error ? error.message : String(error)}\n`)
+  if (error instanceof ApiError) {
+    for (const { field, message } of error.errors.length > 1 ? error.errors : []) {
+      terminal.err(`  ${field}: ${message}\n`)
+    }
+  }
+  if (error instanceof WaybillError) {
+    const { code, field } = error
+    const details = { code, field, id: error instanceof ApiError ? error.id : undefined }
+    const known = Object.entries(details).filter(([, value]) => value !== undefined)
+    terminal.err(`  ${known.map(([name, value]) => `${name}: ${value}`).join(', ')}\n`)
+  }
+  return error instanceof WaybillError && error.code === 'CONFIG_INVALID' ? 2 : 1
+}

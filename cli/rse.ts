@@ -1,0 +1,218 @@
+import type { Command } from 'commander'
+import type { Answer } from '../shared/contract/route.ts'
+import type { Routes } from '../shared/contract/routes.ts'
+import { addCommand, type Tools, UsageError } from './command.ts'
+import { type AttributeValue, attribute, attributeValue, given, onOff, several, wholeNumber } from './values.ts'
+
+type Rse = Answer<Routes['getRse']>
+
+interface ProtocolFlags {
+  readonly url: string
+  readonly pull: boolean
+  readonly push: boolean
+  readonly freshConnections?: true
+  readonly redirectHost?: string[]
+}
+
+interface LimitFlags {
+  readonly maxInbound?: number
+  readonly maxOutbound?: number
+}
+
+export function addRseCommands(program: Command, tools: Tools): void {
+  const rse = program.command('rse').description('storages (RSEs), their attributes, protocols and links')
+
+  addCommand<AddFlags>(rse, tools, {
+    usage: 'add <name>',
+    summary: 'add a storage',
+    options: command =>
+      protocolOptions(command)
+        .requiredOption('--prefix <path>', 'where replicas live, below the base path: /data/exp')
+        .option('--base-path <path>', 'what the storage puts before the paths of token scopes')
+        .option('--audience <text>', 'what its tokens are for; default: the URL')
+        .option('--vo <name>', 'the VO; needed where there are several')
+        .option('--layout <name>', 'dataset, identity or hash')
+        .option('--checksum <name>', 'adler32 or md5')
+        .option('--attribute <key=value>', 'for RSE expressions; may be repeated', attribute)
+        .option('--max-inbound <n>', 'transfers to it at a time', wholeNumber)
+        .option('--max-outbound <n>', 'transfers from it at a time', wholeNumber),
+    examples: [
+      'rse add SITE-A --url https://xrootd.site-a.example.org:1094 --prefix /exp --base-path /data --attribute tier=1',
+    ],
+    run: async ({ client, output }, [name = ''], flags) => {
+      const { prefix, vo, layout, checksum, audience, basePath, maxInbound, maxOutbound } = flags
+      const optional = { vo, audience, maxInbound, maxOutbound, basePath, attributes: flags.attribute }
+      const protocols = [protocolBody(flags)]
+      const kinds = given({ layout: oneOf(LAYOUTS, layout), checksum: oneOf(CHECKSUMS, checksum) })
+      output.one(await client.addRse({ body: { name, prefix, protocols, ...given(optional), ...kinds } }), fields)
+    },
+  })
+
+  addCommand(rse, tools, {
+    usage: 'list [expression]',
+    summary: 'list storages, or those that an RSE expression names',
+    examples: ['rse list', "rse list 'tier=1&country=de'"],
+    run: async ({ client, output }, [expression]) => {
+      const { items } = await client.listRses({ query: given({ expression }) })
+      await output.list(
+        [items],
+        [
+          { name: 'rse', value: item => item.name },
+          { name: 'vo', value: item => item.vo },
+          { name: 'open for', value: openFor },
+          { name: 'url', value: item => item.protocols[0]?.url },
+          { name: 'attributes', value: attributesText },
+        ],
+      )
+    },
+  })
+
+  addCommand(rse, tools, {
+    usage: 'show <name>',
+    summary: 'show a storage',
+    examples: ['rse show SITE-A'],
+    run: async ({ client, output }, [name = '']) => output.one(await client.getRse({ params: { rse: name } }), fields),
+  })
+
+  addCommand<LimitFlags & { read?: boolean; write?: boolean; delete?: boolean }>(rse, tools, {
+    usage: 'set <name>',
+    summary: 'change limits or availability of a storage',
+    options: command =>
+      command
+        .option('--read <on|off>', 'may be read from', onOff)
+        .option('--write <on|off>', 'may be written to', onOff)
+        .option('--delete <on|off>', 'may be deleted from', onOff)
+        .option('--max-inbound <n>', 'transfers to it at a time', wholeNumber)
+        .option('--max-outbound <n>', 'transfers from it at a time', wholeNumber),
+    examples: ['rse set SITE-A --write off', 'rse set SITE-A --max-inbound 30'],
+    run: async ({ client, output }, [name = ''], { read, write, delete: remove, maxInbound, maxOutbound }) => {
+      const body = given({
+        maxInbound,
+        maxOutbound,
+        availabilityRead: read,
+        availabilityWrite: write,
+        availabilityDelete: remove,
+      })
+      if (Object.keys(body).length === 0) throw new UsageError('nothing to set: see waybill rse set --help')
+      output.one(await client.updateRse({ params: { rse: name }, body }), fields)
+    },
+  })
+
+  addCommand<{ remove?: true }>(rse, tools, {
+    usage: 'attribute <name> <key> [value]',
+    summary: 'set an attribute of a storage, or remove it',
+    options: command => command.option('--remove', 'remove it'),
+    examples: ['rse attribute SITE-A country de', 'rse attribute SITE-A country --remove'],
+    run: async ({ client, output }, [name = '', key = '', value], { remove }) => {
+      const params = { rse: name, key }
+      if ((value === undefined) !== (remove === true)) throw new UsageError('give a value, or --remove')
+      const answer =
+        value === undefined
+          ? await client.removeAttribute({ params })
+          : await client.setAttribute({ params, body: { value: attributeValue(value) } })
+      output.one(answer, fields)
+    },
+  })
+
+  addCommand<ProtocolFlags>(rse, tools, {
+    usage: 'protocol <name>',
+    summary: 'add a protocol to a storage, or change the one of the same URL',
+    options: protocolOptions,
+    examples: ['rse protocol SITE-A --url https://xrootd.site-a.example.org:1094 --no-push'],
+    run: async ({ client, output }, [name = ''], flags) =>
+      output.one(await client.addProtocol({ params: { rse: name }, body: protocolBody(flags) }), fields),
+  })
+
+  addCommand<{ distance?: number; maxActive?: number; remove?: true }>(rse, tools, {
+    usage: 'distance [source] [destination]',
+    summary: 'list the links; make, change or remove one',
+    options: command =>
+      command
+        .option('--distance <n>', 'the smaller the better', wholeNumber)
+        .option('--max-active <n>', 'transfers on it at a time', wholeNumber)
+        .option('--remove', 'close the link'),
+    examples: ['rse distance', 'rse distance SITE-A SITE-B --distance 2', 'rse distance SITE-A SITE-B --remove'],
+    run: async ({ client, output }, [source, destination], { distance, maxActive, remove }) => {
+      if (source === undefined) {
+        const { items } = await client.listDistances()
+        await output.list(
+          [items],
+          [
+            { name: 'source', value: item => item.source },
+            { name: 'destination', value: item => item.destination },
+            { name: 'distance', value: item => item.distance },
+            { name: 'max active', value: item => item.maxActive },
+          ],
+        )
+        return
+      }
+      if (destination === undefined) throw new UsageError('a link has two ends: name source and destination')
+      const params = { source, destination }
+      if (remove === true)
+        output.done(`no link from ${source} to ${destination} any more`, await client.removeDistance({ params }))
+      else output.one(await client.setDistance({ params, body: given({ distance, maxActive }) }))
+    },
+  })
+}
+
+type AddFlags = ProtocolFlags &
+  LimitFlags & {
+    readonly prefix: string
+    readonly basePath?: string
+    readonly audience?: string
+    readonly vo?: string
+    readonly layout?: string
+    readonly checksum?: string
+    readonly attribute?: Record<string, AttributeValue>
+  }
+
+const LAYOUTS = ['dataset', 'identity', 'hash'] as const
+const CHECKSUMS = ['adler32', 'md5'] as const
+
+function oneOf<T extends string>(known: readonly T[], text: string | undefined): T | undefined {
+  const found = known.find(word => word === text)
+  if (text !== undefined && found === undefined) throw new UsageError(`${text} is none of ${known.join(', ')}`)
+  return found
+}
+
+function protocolOptions(command: Command): Command {
+  return command
+    .requiredOption('--url <url>', 'https://host[:port]')
+    .option('--no-pull', 'it takes no COPY with Source')
+    .option('--no-push', 'it takes no COPY with Destination')
+    .option('--fresh-connections', 'a new connection for each COPY (some XRootD 5)')
+    .option('--redirect-host <host>', 'host that it may redirect to; may be repeated', several)
+}
+
+function protocolBody({ url, pull, push, freshConnections, redirectHost }: ProtocolFlags) {
+  return { url, canPull: pull, canPush: push, ...given({ freshConnections, redirectHosts: redirectHost }) }
+}
+
+function openFor(rse: Rse): string {
+  const words = [
+    rse.availabilityRead ? 'read' : '',
+    rse.availabilityWrite ? 'write' : '',
+    rse.availabilityDelete ? 'delete' : '',
+  ]
+  return words.filter(word => word !== '').join(',') || 'nothing'
+}
+
+function attributesText({ attributes }: Rse): string {
+  return Object.entries(attributes)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(' ')
+}
+
+function fields(rse: Rse): Record<string, unknown> {
+  const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...rest } = rse
+  const urls = protocols.map(({ url, canPull, canPush }) => {
+    const modes = [canPull ? 'pull' : '', canPush ? 'push' : ''].filter(mode => mode !== '')
+    return `${url} (${modes.join(', ') || 'streamed only'})`
+  })
+  return {
+    ...rest,
+    'open for': openFor(rse),
+    attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
+    protocols: urls.join(' '),
+  }
+}

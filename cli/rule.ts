@@ -1,0 +1,131 @@
+import type { Command } from 'commander'
+import type { Answer } from '../shared/contract/route.ts'
+import type { Routes } from '../shared/contract/routes.ts'
+import { addCommand, type Tools, UsageError } from './command.ts'
+import { type Column, timeText } from './output.ts'
+import { pages } from './pages.ts'
+import { duration, given, wholeNumber } from './values.ts'
+import { watchRule } from './watch.ts'
+
+export type Rule = Answer<Routes['getRule']>
+
+const COLUMNS: readonly Column<Rule>[] = [
+  { name: 'id', value: item => item.id },
+  { name: 'did', value: item => item.did },
+  { name: 'state', value: item => item.state },
+  { name: 'ok/copying/stuck', value: ({ locks }) => `${locks.ok}/${locks.replicating}/${locks.stuck}` },
+  { name: 'copies', value: item => item.copies },
+  { name: 'expression', value: item => item.expression },
+  { name: 'account', value: item => item.account },
+  { name: 'expires', value: item => timeText(item.expiresAt) },
+]
+const STATES = ['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'] as const
+
+interface AddFlags {
+  readonly copies: number
+  readonly to: string
+  readonly lifetime?: number
+  readonly activity?: string
+  readonly priority?: number
+  readonly comment?: string
+  readonly idempotencyKey?: string
+  readonly watch?: true
+}
+
+export function addRuleCommands(program: Command, tools: Tools): void {
+  const rule = program.command('rule').description('replication rules: how many copies of what, where, for how long')
+
+  addCommand<AddFlags>(rule, tools, {
+    usage: 'add <dids...>',
+    summary: 'ask for copies: one rule for each DID',
+    options: command =>
+      command
+        .requiredOption('--copies <n>', 'how many', wholeNumber)
+        .requiredOption('--to <expression>', 'RSE expression: which storages may have them')
+        .option('--lifetime <time>', 'how long they are kept: 3600, 12h, 7d; default: for ever', duration)
+        .option('--activity <text>', 'what it is for')
+        .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
+        .option('--comment <text>', 'for people')
+        .option('--idempotency-key <text>', 'the same key and rule again make no second one')
+        .option('--watch', 'stay until the rule is OK or stuck'),
+    examples: [
+      "rule add exp:run1 --copies 2 --to 'tier=1&country=de' --watch",
+      'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
+    ],
+    run: async (context, dids, flags) => {
+      const { copies, to, lifetime, activity, priority, comment, idempotencyKey, watch } = flags
+      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment }) }
+      const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
+      await context.output.list([items], COLUMNS)
+      if (watch !== true) return
+      for (const { id } of items) await watchRule(context, id)
+    },
+  })
+
+  addCommand<{ did?: string; account?: string; state?: string }>(rule, tools, {
+    usage: 'list',
+    summary: 'list rules',
+    options: command =>
+      command
+        .option('--did <did>', 'only for this DID')
+        .option('--account <name>', 'only of this account')
+        .option('--state <state>', 'only in this state'),
+    examples: ['rule list --state stuck', 'rule list --did exp:run1'],
+    run: async ({ client, output }, _, { did, account, state }) => {
+      const known = STATES.find(name => name === state?.toUpperCase())
+      if (state !== undefined && known === undefined) throw new UsageError(`${state} is none of ${STATES.join(', ')}`)
+      await output.list(
+        pages(at => client.listRules({ query: { ...given({ did, account, state: known }), ...at } })),
+        COLUMNS,
+      )
+    },
+  })
+
+  addCommand(rule, tools, {
+    usage: 'show <id>',
+    summary: 'show a rule with its progress and its problems',
+    examples: ['rule show 17'],
+    run: async ({ client, output }, [id = '']) => {
+      const found = await client.getRule({ params: { id } })
+      output.one(found, fields)
+      if (!output.json && found.problems !== undefined && found.problems.length > 0) {
+        await output.list(
+          [found.problems],
+          [
+            { name: 'file', value: item => item.did },
+            { name: 'rse', value: item => item.rse },
+            { name: 'code', value: item => item.code },
+            { name: 'message', value: item => item.message },
+          ],
+        )
+      }
+    },
+  })
+
+  addCommand<{ timeout?: number }>(rule, tools, {
+    usage: 'watch <id>',
+    summary: 'show the progress of a rule until it is OK (exit status 0) or stuck (1)',
+    options: command => command.option('--timeout <time>', 'give up after: 300, 10m, 2h', duration),
+    examples: ['rule watch 17', 'rule watch 17 --timeout 2h'],
+    run: (context, [id = ''], { timeout }) => watchRule(context, id, timeout),
+  })
+
+  addCommand(rule, tools, {
+    usage: 'remove <ids...>',
+    summary: 'remove rules: copies that no other rule wants may be deleted',
+    examples: ['rule remove 17'],
+    run: async ({ client, output }, ids) => {
+      for (const id of ids) output.done(`rule ${id} is removed`, await client.removeRule({ params: { id } }))
+    },
+  })
+}
+
+function fields({ locks, problems: _, ...rule }: Rule): Record<string, unknown> {
+  return {
+    ...rule,
+    locks: `${locks.ok} ok, ${locks.replicating} replicating, ${locks.stuck} stuck`,
+    expiresAt: timeText(rule.expiresAt),
+    createdAt: timeText(rule.createdAt),
+    updatedAt: timeText(rule.updatedAt),
+  }
+}

@@ -1,0 +1,51 @@
+import { InvalidArgumentError } from 'commander'
+
+/** How options are written. What does not fit is a misuse: exit status 2. */
+
+export function wholeNumber(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('a whole number is wanted')
+  return Number(text)
+}
+
+export function onOff(text: string): boolean {
+  if (text !== 'on' && text !== 'off') throw new InvalidArgumentError('on or off is wanted')
+  return text === 'on'
+}
+
+const SECONDS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
+
+/** `3600`, `90m`, `7d`: in seconds. */
+export function duration(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d{1,10})([smhdw]?)$/.exec(text) ?? []
+  if (digits === '') throw new InvalidArgumentError('a time is wanted, e.g. 3600, 90m, 12h, 7d')
+  return Number(digits) * (SECONDS[unit] ?? 1)
+}
+
+export function several(text: string, before: readonly string[] = []): string[] {
+  return [...before, text]
+}
+
+export type AttributeValue = string | number | boolean
+
+/** `key=value`, as often as wanted. */
+export function attribute(
+  text: string,
+  before: Readonly<Record<string, AttributeValue>> = {},
+): Record<string, AttributeValue> {
+  const at = text.indexOf('=')
+  if (at < 1) throw new InvalidArgumentError('key=value is wanted')
+  return { ...before, [text.slice(0, at)]: attributeValue(text.slice(at + 1)) }
+}
+
+/** `true`, `false` and numbers are what they look like; everything else is text. */
+export function attributeValue(text: string): AttributeValue {
+  if (text === 'true' || text === 'false') return text === 'true'
+  return /^-?(0|[1-9]\d{0,14})(\.\d{1,10})?$/.test(text) ? Number(text) : text
+}
+
+/** The options that were given: what is absent is left to the server's defaults. */
+export function given<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>
+  }
+}

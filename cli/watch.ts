@@ -1,0 +1,92 @@
+import type { Answer } from '../shared/contract/route.ts'
+import type { Routes } from '../shared/contract/routes.ts'
+import { WaybillError } from '../shared/domain/errors.ts'
+import { HttpFailure } from '../shared/http/failure.ts'
+import type { Clock } from '../shared/runtime/clock.ts'
+import type { Terminal } from '../shared/runtime/terminal.ts'
+import type { Context } from './command.ts'
+
+type Rule = Answer<Routes['getRule']>
+
+const INTERVAL_MS = 500
+/** A server that restarts is waited for, so long at most. */
+const PATIENCE_MS = 120_000
+
+/** Resolves when the rule is OK; throws `RULE_STUCK` or `RULE_UNFINISHED`. `timeoutSeconds`: for ever when absent. */
+export async function watchRule(context: Context, id: unknown, timeoutSeconds?: number): Promise<void> {
+  const { client, clock, output, terminal } = context
+  const line = new ProgressLine(terminal)
+  const began = clock.monotonic()
+  const finished = await followRule({
+    read: () => client.getRule({ params: { id } }),
+    clock,
+    onProgress: rule => line.show(progressText(rule)),
+    ...(timeoutSeconds === undefined ? {} : { until: began + timeoutSeconds * 1000 }),
+  }).finally(() => line.end())
+  if (output.json) output.one(finished)
+  if (finished.state === 'OK') return
+  if (finished.state === 'REPLICATING') {
+    throw new WaybillError('RULE_UNFINISHED', `rule ${id} is not finished after ${timeoutSeconds} s; it goes on`)
+  }
+  const why = finished.error ?? finished.problems?.[0]?.message ?? 'see waybill transfer list --rule'
+  throw new WaybillError(`RULE_${finished.state}`, `rule ${id} is ${finished.state}: ${why}`)
+}
+
+interface FollowOptions {
+  readonly read: () => Promise<Rule>
+  readonly clock: Clock
+  readonly onProgress: (rule: Rule) => void
+  /** On the monotonic clock. */
+  readonly until?: number
+}
+
+/** Looks again and again until the rule stops replicating. A server that is away for a while is waited for. */
+export async function followRule({ read, clock, onProgress, until = Infinity }: FollowOptions): Promise<Rule> {
+  let heardAt = clock.monotonic()
+  for (;;) {
+    try {
+      const rule = await read()
+      heardAt = clock.monotonic()
+      onProgress(rule)
+      if (rule.state !== 'REPLICATING' || heardAt >= until) return rule
+    } catch (error) {
+      if (!isPassing(error) || clock.monotonic() - heardAt > PATIENCE_MS) throw error
+    }
+    await clock.sleep(INTERVAL_MS)
+  }
+}
+
+/** A server that restarts, or a proxy before it. */
+function isPassing(error: unknown): boolean {
+  return error instanceof HttpFailure || (error instanceof WaybillError && [502, 503, 504].includes(error.status))
+}
+
+export function progressText({ id, state, locks, expanded }: Rule): string {
+  const total = locks.ok + locks.replicating + locks.stuck
+  const done = total === 0 ? 0 : Math.floor((20 * locks.ok) / total)
+  const stuck = locks.stuck === 0 ? '' : `, ${locks.stuck} stuck`
+  const bar = '#'.repeat(done).padEnd(20, '.')
+  return `rule ${id} ${state} [${bar}] ${locks.ok} of ${total}${expanded ? '' : ' or more'} replicas${stuck}`
+}
+
+/** A line that redraws itself for a person; in a log, one line for each thing that is new. */
+export class ProgressLine {
+  readonly #terminal: Terminal
+  #shown = ''
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal
+  }
+
+  show(text: string): void {
+    if (text === this.#shown) return
+    this.#terminal.err(this.#terminal.interactive ? `\r\u001b[2K${text}` : `${text}\n`)
+    this.#shown = text
+  }
+
+  /** What comes next begins on a line of its own. */
+  end(): void {
+    if (this.#terminal.interactive && this.#shown !== '') this.#terminal.err('\n')
+    this.#shown = ''
+  }
+}
