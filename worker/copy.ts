@@ -201,8 +201,12 @@ async function cleaned(attempt: Attempt, workshop: Workshop, failure: AttemptFai
   return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', result.failure) }
 }
 
-/** The connection was dropped; some storages go on copying all the same (facts/http-tpc.md section 5, Disconnect). */
+/**
+ * The connection was dropped. XRootD stops at its next marker, StoRM goes on, and the part may show only then
+ * (facts/http-tpc.md section 5, Disconnect): so not at once, and then as for any attempt whose end nobody saw.
+ */
 async function afterCancel(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
+  await workshop.clock.sleep(workshop.settleMs, attempt.stop)
   const settled = await settleDestination(attempt, workshop)
   switch (settled.kind) {
     case 'right':

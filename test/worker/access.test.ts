@@ -1,0 +1,79 @@
+import { expect } from 'chai'
+import { Stage } from './stage.ts'
+
+const CONTENT = 'x'.repeat(1000)
+
+describe('tokens at storages', () => {
+  let stage: Stage
+  afterEach(() => stage.end())
+
+  it('one canary for many copies of a grant', async () => {
+    stage = await Stage.create()
+    const first = await stage.transfer('f0', CONTENT)
+    const others = await Promise.all(Array.from({ length: 7 }, (_, i) => stage.transfer(`f${i + 1}`, CONTENT)))
+    const same = others.map(transfer => ({
+      ...transfer,
+      source: { ...transfer.source, grant: first.source.grant },
+      destination: { ...transfer.destination, grant: first.destination.grant },
+    }))
+    stage.start()
+    stage.server.enqueue(first, ...same)
+    for (const { transfer } of [first, ...same]) {
+      expect(await stage.server.outcomeOf(transfer)).to.include({ result: 'done' })
+    }
+    expect(stage.a.requests.get('HEAD'), 'at the source').to.equal(1)
+    expect(stage.b.requests.get('HEAD'), 'at the destination: one canary, eight verifications').to.equal(9)
+    expect(stage.issuer.requests.get('urn:ietf:params:oauth:grant-type:token-exchange')).to.equal(2)
+  })
+
+  it('a refused canary is sent once more with the token anew', async () => {
+    stage = await Stage.create()
+    stage.a.refuse({ verb: 'HEAD', status: 401, times: 1 })
+    stage.start()
+    const transfer = await stage.transfer('f1', CONTENT)
+    stage.server.enqueue(transfer)
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
+    expect(stage.a.requests.get('HEAD')).to.equal(2)
+  })
+
+  it('a canary refused twice holds the grant: nothing more is sent', async () => {
+    stage = await Stage.create()
+    stage.a.refuse({ verb: 'HEAD', status: 401, times: 1000 })
+    stage.start()
+    const first = await stage.transfer('f1', CONTENT)
+    const second = await stage.transfer('f2', CONTENT)
+    const same = { ...second, source: { ...second.source, grant: first.source.grant } }
+    stage.server.enqueue(first, same)
+    for (const { transfer } of [first, same]) {
+      const outcome = await stage.server.outcomeOf(transfer)
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: false })
+      expect(outcome.error).to.include({ code: 'TOKEN_REFUSED', scope: 'TOKEN' })
+    }
+    expect(stage.a.requests.get('HEAD')).to.equal(2)
+    expect(stage.b.requests.get('COPY') ?? 0).to.equal(0)
+  })
+
+  it('a COPY refused with 401 is sent once more', async () => {
+    stage = await Stage.create()
+    stage.b.refuse({ verb: 'COPY', status: 401, times: 1 })
+    stage.start()
+    const transfer = await stage.transfer('f1', CONTENT)
+    stage.server.enqueue(transfer)
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
+    expect(stage.b.requests.get('COPY')).to.equal(2)
+  })
+
+  it('tokens of 2 s: refreshed before an operation, and a copy may last longer than its token', async () => {
+    stage = await Stage.create({ tokenLifetime: 2 })
+    stage.a.behaviour.bytesPerSecond = 50_000
+    stage.start()
+    const transfer = await stage.transfer('slow', Buffer.alloc(150_000, 1))
+    stage.server.enqueue(transfer)
+    const outcome = await stage.server.outcomeOf(transfer.transfer)
+    expect(outcome).to.include({ result: 'done' })
+    expect(outcome.durationMs).to.be.above(2_000)
+    expect(stage.server.renewals.map(({ step }) => step)).to.include.members(['exchange', 'refresh'])
+    const { accessToken } = Object(stage.server.renewals.find(({ step }) => step === 'refresh')?.result)
+    expect(accessToken).to.be.a('string')
+  })
+})

@@ -1,0 +1,243 @@
+import { expect } from 'chai'
+import { ApiError } from '../../shared/contract/client.ts'
+import { type Clock, systemClock } from '../../shared/runtime/clock.ts'
+import { Stage, type StageOptions } from './stage.ts'
+
+const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
+
+describe('an attempt, between embedded storages', () => {
+  let stage: Stage
+  afterEach(() => stage.end())
+  const begin = async (options?: StageOptions) => {
+    stage = await Stage.create(options)
+    return stage
+  }
+  const run = async (transfer: Awaited<ReturnType<Stage['transfer']>>) => {
+    stage.server.enqueue(transfer)
+    return stage.server.outcomeOf(transfer.transfer)
+  }
+
+  describe('copies and verifies', () => {
+    for (const [mode, source, destination] of [
+      ['pull', {}, {}],
+      ['push', {}, { canPull: false }],
+      ['stream', { canPush: false }, { canPull: false }],
+    ] as const) {
+      it(`by ${mode}`, async () => {
+        await begin({ source, destination })
+        stage.start()
+        const transfer = await stage.transfer('f1', CONTENT)
+        const outcome = await run(transfer)
+        expect(outcome).to.deep.include({ transfer: 1, fence: 1, result: 'done', mode, bytes: CONTENT.length })
+        expect(outcome).to.deep.include({ sourceGrant: 11, destinationGrant: 12, cleaned: false })
+        expect(await stage.read('SITE-B', 'f1')).to.deep.equal(CONTENT)
+      })
+    }
+
+    it('an empty file', async () => {
+      await begin()
+      stage.start()
+      expect(await run(await stage.transfer('empty', ''))).to.include({ result: 'done', bytes: 0 })
+    })
+
+    it('names that need percent-encoding nowhere else', async () => {
+      await begin()
+      stage.start()
+      expect(await run(await stage.transfer('a+b=c@d,e~f', CONTENT))).to.include({ result: 'done' })
+    })
+
+    it('by md5 where the catalogue has nothing else', async () => {
+      await begin()
+      stage.start()
+      const { adler32: _, ...rest } = await stage.transfer('f1', 'Wikipedia')
+      expect(await run({ ...rest, md5: '9c677286866aad38f8e9b660f5411814' })).to.include({ result: 'done' })
+    })
+
+    it('with the source`s own checksum where the catalogue has none', async () => {
+      await begin()
+      stage.start()
+      const { adler32: _, ...rest } = await stage.transfer('f1', CONTENT)
+      expect(await run(rest)).to.include({ result: 'done' })
+    })
+
+    it('making the parents that COPY does not make', async () => {
+      await begin()
+      stage.b.behaviour.makeParents = false
+      stage.start()
+      expect(await run(await stage.transfer('deep/er/f1', CONTENT))).to.include({ result: 'done', mode: 'pull' })
+      expect(stage.b.requests.get('MKCOL')).to.be.greaterThan(0)
+    })
+
+    it('in the next mode when one is not supported, and remembers that', async () => {
+      await begin()
+      stage.b.behaviour.pull = false
+      stage.a.behaviour.push = false
+      stage.start()
+      expect(await run(await stage.transfer('f1', CONTENT))).to.include({ result: 'done', mode: 'stream' })
+      expect(await run(await stage.transfer('f2', CONTENT))).to.include({ result: 'done', mode: 'stream' })
+      expect(stage.a.requests.get('COPY')).to.equal(1)
+      expect(stage.b.requests.get('COPY')).to.equal(1)
+    })
+  })
+
+  describe('fails and cleans up', () => {
+    it('when the catalogue knows another checksum', async () => {
+      await begin()
+      stage.start()
+      const outcome = await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: true, mode: 'pull' })
+      expect(outcome.error).to.include({ code: 'CHECKSUM_MISMATCH', scope: 'TRANSFER', phase: 'FINALIZATION' })
+      expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
+    })
+
+    it('when the catalogue knows another size', async () => {
+      await begin()
+      stage.start()
+      const outcome = await run(await stage.transfer('f1', CONTENT, { bytes: 5 }))
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
+      expect(outcome.error).to.include({ code: 'SIZE_MISMATCH', retryable: true })
+    })
+
+    it('when the destination tells no checksum to compare', async () => {
+      await begin()
+      stage.b.behaviour.checksums = []
+      stage.start()
+      const outcome = await run(await stage.transfer('f1', CONTENT))
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
+      expect(outcome.error).to.include({ code: 'CHECKSUM_UNAVAILABLE', scope: 'DESTINATION' })
+    })
+
+    it('debris of a failed pull, as XRootD leaves it', async () => {
+      await begin()
+      stage.b.behaviour.debris = true
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      const missing = { ...transfer, source: { ...transfer.source, url: `${transfer.source.url}.missing` } }
+      const outcome = await run(missing)
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
+      expect(outcome.error).to.include({ code: 'SOURCE_MISSING', scope: 'SOURCE' })
+      expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
+      expect(stage.b.requests.get('DELETE')).to.equal(1)
+    })
+
+    it('nothing when nothing was left: no permit is asked for', async () => {
+      await begin()
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      const missing = { ...transfer, source: { ...transfer.source, url: `${transfer.source.url}.missing` } }
+      expect(await run(missing)).to.deep.include({ result: 'failed', cleaned: false })
+      expect(stage.server.called('askPermit')).to.equal(0)
+    })
+
+    it('another file in its place, pushed or pulled, and never overwrites it', async () => {
+      for (const destination of [{}, { canPull: false }]) {
+        await begin({ destination })
+        stage.server.before = name => {
+          if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is verified', { status: 409 })
+        }
+        await stage.write('SITE-B', 'f1', 'another')
+        stage.start()
+        const outcome = await run(await stage.transfer('f1', CONTENT))
+        expect(outcome).to.deep.include({ result: 'unknown' })
+        expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS' })
+        expect(outcome.error?.message).to.include('PERMIT_REFUSED')
+        expect(String(await stage.read('SITE-B', 'f1'))).to.equal('another')
+        expect(stage.b.requests.get('DELETE') ?? 0).to.equal(0)
+        if (destination.canPull === undefined) await stage.end()
+      }
+    })
+
+    it('not once the permit may be over: the DELETE is never sent', async () => {
+      await begin()
+      stage.server.permitSeconds = 0
+      stage.start()
+      const outcome = await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))
+      expect(outcome).to.deep.include({ result: 'unknown', cleaned: false })
+      expect(stage.b.requests.get('DELETE') ?? 0).to.equal(0)
+      expect(stage.server.called('askPermit')).to.equal(3)
+    })
+  })
+
+  it('takes a file that is there already and right', async () => {
+    await begin()
+    await stage.write('SITE-B', 'f1', CONTENT)
+    stage.start()
+    expect(await run(await stage.transfer('f1', CONTENT))).to.include({ result: 'done', bytes: 0 })
+  })
+
+  describe('whose end was not seen', () => {
+    it('is unknown at once, and settled by the next claim', async () => {
+      await begin()
+      stage.b.behaviour.withholdOutcome = true
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      const outcome = await run(transfer)
+      expect(outcome).to.deep.include({ result: 'unknown', cleaned: false })
+      expect(outcome.error).to.include({ code: 'OUTCOME_UNKNOWN', phase: 'TRANSFER' })
+      expect(stage.server.called('askPermit')).to.equal(0)
+      const settled = { ...transfer, fence: 2, kind: 'settle' } as const
+      stage.server.enqueue(settled)
+      expect(await stage.server.outcomeOfFence(settled.transfer, 2)).to.include({ result: 'done' })
+      expect(stage.b.requests.get('COPY')).to.equal(1)
+    })
+
+    it('is absent when nothing lies there', async () => {
+      await begin()
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      expect(await run({ ...transfer, kind: 'settle' })).to.include({ result: 'absent' })
+    })
+
+    it('is removed under a permit when it is wrong and no longer changes', async () => {
+      await begin()
+      await stage.write('SITE-B', 'f1', 'a part')
+      stage.start()
+      const outcome = await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
+      expect(outcome.error).to.include({ code: 'OUTCOME_UNKNOWN', retryable: true })
+      expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
+    })
+
+    it('is left alone while it grows', async () => {
+      await begin()
+      await stage.write('SITE-B', 'f1', 'a part')
+      const settleMs = 123
+      const clock: Clock = {
+        ...systemClock,
+        async sleep(ms, signal) {
+          if (ms !== settleMs) return systemClock.sleep(ms, signal)
+          await stage.write('SITE-B', 'f1', 'a part, and more')
+        },
+      }
+      stage.start({ clock, settleMs })
+      expect(await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })).to.include({ result: 'growing' })
+      expect(stage.server.called('askPermit')).to.equal(0)
+    })
+
+    it('is looked at again when the storage is away', async () => {
+      await begin()
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      const away = { ...transfer.destination, url: 'https://localhost:1/data/exp/ds/f1' }
+      const outcome = await run({ ...transfer, kind: 'settle', destination: away })
+      expect(outcome).to.include({ result: 'growing' })
+      expect(outcome.error).to.include({ code: 'CONNECT_FAILED', scope: 'DESTINATION' })
+    })
+  })
+
+  it('is cancelled: the copy ends, what it left is removed', async () => {
+    await begin()
+    stage.server.heartbeatSeconds = 0.05
+    stage.a.behaviour.bytesPerSecond = 100_000
+    stage.b.behaviour.debris = true
+    stage.start({ settleMs: 500 })
+    const transfer = await stage.transfer('big', Buffer.alloc(5_000_000, 7))
+    stage.server.enqueue(transfer)
+    await stage.server.untilProgress(transfer.transfer)
+    stage.server.cancelled.add(transfer.transfer)
+    const outcome = await stage.server.outcomeOf(transfer.transfer)
+    expect(outcome.error).to.include({ code: 'CANCELLED', scope: 'GENERAL' })
+    expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
+    expect(await stage.read('SITE-B', 'big')).to.equal(undefined)
+  })
+})

@@ -1,0 +1,233 @@
+import { expect } from 'chai'
+import { ApiError } from '../../shared/contract/client.ts'
+import { Secret } from '../../shared/domain/secret.ts'
+import type { TransferCode, TransferPhase, TransferScope } from '../../shared/domain/transfer-error.ts'
+import { HttpFailure } from '../../shared/http/failure.ts'
+import { transferFailure } from '../../shared/storage/classify.ts'
+import type { FileStatus } from '../../shared/storage/types.ts'
+import { mayHaveLeft, remedyFor } from '../../worker/copy.ts'
+import { childOf } from '../../worker/list.ts'
+import { nextClaim } from '../../worker/loop.ts'
+import { chooseMode, ModeMemory } from '../../worker/mode.ts'
+import { permitLeft } from '../../worker/remove.ts'
+import { backoff, isAway, isSessionOver } from '../../worker/server.ts'
+import { stopBy } from '../../worker/session.ts'
+import { concludeSettling } from '../../worker/settle.ts'
+import { isFresh } from '../../worker/tokens.ts'
+import { digestsToAsk, judge, type Sight } from '../../worker/verify.ts'
+import { manualClock } from '../unit/oidc-manual-clock.ts'
+
+const failure = (
+  code: TransferCode,
+  scope: TransferScope = 'DESTINATION',
+  phase: TransferPhase = 'PREPARATION',
+  more: { side?: 'SOURCE' | 'DESTINATION'; httpStatus?: number } = {},
+) => transferFailure(code, scope, phase, 'words', more)
+
+describe('the worker decides', () => {
+  describe('the mode', () => {
+    const able = { canPull: true, canPush: true }
+    const unable = { canPull: false, canPush: false }
+    for (const [source, destination, unsupported, mode] of [
+      [able, able, [], 'pull'],
+      [able, able, ['pull'], 'push'],
+      [able, able, ['pull', 'push'], 'stream'],
+      [able, unable, [], 'push'],
+      [unable, able, [], 'pull'],
+      [unable, able, ['pull'], 'stream'],
+      [unable, unable, [], 'stream'],
+    ] as const) {
+      const words = `source ${source.canPush ? 'pushes' : 'does not push'}, destination ${destination.canPull ? 'pulls' : 'does not pull'}, without ${unsupported.join(' and ') || 'nothing'}`
+      it(`${words}: ${mode}`, () => expect(chooseMode(source, destination, new Set(unsupported))).to.equal(mode))
+    }
+
+    it('remembers for ten minutes what two storages cannot do together', () => {
+      const clock = manualClock()
+      const memory = new ModeMemory(clock)
+      memory.remember('A', 'B', 'pull')
+      expect([...memory.unsupported('A', 'B')]).to.deep.equal(['pull'])
+      expect([...memory.unsupported('B', 'A')]).to.deep.equal([])
+      clock.advance(599_999)
+      expect([...memory.unsupported('A', 'B')]).to.deep.equal(['pull'])
+      clock.advance(1)
+      expect([...memory.unsupported('A', 'B')]).to.deep.equal([])
+    })
+  })
+
+  describe('what to do about a failed COPY', () => {
+    const nothing = { parent: false, token: false }
+    for (const [code, more, mode, done, remedy] of [
+      ['NOT_SUPPORTED', {}, 'pull', nothing, 'another-mode'],
+      ['NOT_SUPPORTED', {}, 'push', nothing, 'another-mode'],
+      ['NOT_SUPPORTED', {}, 'stream', nothing, 'none'],
+      ['PERMISSION_DENIED', {}, 'pull', nothing, 'none'],
+      ['SOURCE_MISSING', {}, 'pull', nothing, 'none'],
+      ['CANCELLED', {}, 'pull', nothing, 'none'],
+      ['PARENT_MISSING', {}, 'pull', nothing, 'make-parent'],
+      ['DESTINATION_CONFLICT', { httpStatus: 409 }, 'pull', nothing, 'make-parent'],
+      ['REQUEST_REFUSED', { httpStatus: 400 }, 'pull', nothing, 'make-parent'],
+      ['PARENT_MISSING', {}, 'pull', { parent: true, token: false }, 'none'],
+      ['TOKEN_REFUSED', {}, 'pull', nothing, 'another-token'],
+      ['TOKEN_REFUSED', {}, 'pull', { parent: false, token: true }, 'none'],
+      ['STORAGE_BUSY', {}, 'pull', nothing, 'none'],
+    ] as const) {
+      it(`${code} ${JSON.stringify(more)} of a ${mode}, ${JSON.stringify(done)}: ${remedy}`, () =>
+        expect(remedyFor(failure(code, 'DESTINATION', 'PREPARATION', more), mode, done)).to.equal(remedy))
+    }
+  })
+
+  describe('whether a failed attempt may have left something', () => {
+    for (const [what, given, progress, left] of [
+      ['nothing was sent', failure('PERMISSION_DENIED'), { sent: false, mode: 'pull' }, false],
+      ['a file was found before anything was sent', failure('DESTINATION_EXISTS'), { sent: false, mode: 'push' }, true],
+      ['the destination refused the pull', failure('PERMISSION_DENIED'), { sent: true, mode: 'pull' }, false],
+      [
+        'the destination refused the token',
+        failure('TOKEN_REFUSED', 'TOKEN', 'PREPARATION', { side: 'DESTINATION' }),
+        { sent: true, mode: 'pull' },
+        false,
+      ],
+      [
+        'the destination relays the source`s refusal',
+        failure('TOKEN_REFUSED', 'TOKEN', 'PREPARATION', { side: 'SOURCE' }),
+        { sent: true, mode: 'pull' },
+        true,
+      ],
+      ['the source refused the push', failure('PERMISSION_DENIED', 'SOURCE'), { sent: true, mode: 'push' }, false],
+      [
+        'the source relays the destination`s refusal',
+        failure('PERMISSION_DENIED', 'DESTINATION'),
+        { sent: true, mode: 'push' },
+        true,
+      ],
+      ['the destination is full', failure('DESTINATION_FULL'), { sent: true, mode: 'pull' }, true],
+      ['it broke off', failure('SOURCE_CUT_OFF', 'SOURCE', 'TRANSFER'), { sent: true, mode: 'pull' }, true],
+      ['no connection', failure('CONNECT_FAILED'), { sent: true, mode: 'pull' }, false],
+      ['the source of a stream refused', failure('PERMISSION_DENIED', 'SOURCE'), { sent: true, mode: 'stream' }, false],
+    ] as const) {
+      it(`${what}: ${left ? 'look' : 'no'}`, () => expect(mayHaveLeft(given, progress)).to.equal(left))
+    }
+  })
+
+  describe('what lies at the destination', () => {
+    const expected = { bytes: 9, checksums: { adler32: '11e60398' } }
+    const file = (size: number | undefined, checksums: object): FileStatus => ({ exists: true, size, checksums })
+    for (const [what, found, kind] of [
+      ['nothing', { exists: false }, 'absent'],
+      ['the file', file(9, { adler32: '11e60398' }), 'right'],
+      ['the file, in capitals', file(9, { adler32: '11E60398' }), 'right'],
+      ['the file, by a storage that tells no size', file(undefined, { adler32: '11e60398' }), 'right'],
+      ['another size', file(8, { adler32: '11e60398' }), 'wrong'],
+      ['another content', file(9, { adler32: '11e60399' }), 'wrong'],
+      ['the right size without a checksum', file(9, {}), 'unproven'],
+      [
+        'the right size with a checksum of another kind',
+        file(9, { md5: '9c677286866aad38f8e9b660f5411814' }),
+        'unproven',
+      ],
+    ] as const) {
+      it(`${what}: ${kind}`, () => expect(judge(expected, found).kind).to.equal(kind))
+    }
+
+    it('compares every checksum that both know', () => {
+      const both = { bytes: 9, checksums: { adler32: '11e60398', md5: '9c677286866aad38f8e9b660f5411814' } }
+      const sight = judge(both, file(9, { adler32: '11e60398', md5: '00000000000000000000000000000000' }))
+      expect(sight).to.include({ kind: 'wrong', code: 'CHECKSUM_MISMATCH' })
+    })
+
+    it('a short adler32 is the same number', () => {
+      const expected = { bytes: 1, checksums: { adler32: '00620062' } }
+      expect(judge(expected, file(1, { adler32: '620062' })).kind).to.equal('right')
+    })
+
+    it('asks for the storage`s kind if the catalogue has it, else for what the catalogue has', () => {
+      expect(digestsToAsk({ adler32: 'x', md5: 'y' }, 'md5')).to.deep.equal(['md5', 'adler32'])
+      expect(digestsToAsk({ adler32: 'x' }, 'md5')).to.deep.equal(['adler32'])
+      expect(digestsToAsk({}, 'md5')).to.deep.equal([])
+    })
+  })
+
+  describe('how an unseen attempt ended', () => {
+    const part = (size: number, adler32 = '0'): Sight => ({
+      kind: 'wrong',
+      code: 'SIZE_MISMATCH',
+      message: '',
+      size,
+      checksums: { adler32 },
+    })
+    for (const [what, first, second, conclusion] of [
+      ['gone at the second look', part(1), { kind: 'absent' }, 'absent'],
+      ['complete at the second look', part(1), { kind: 'right' }, 'right'],
+      ['more bytes', part(1), part(2), 'growing'],
+      ['as many bytes with another sum: written in place', part(9, '1'), part(9, '2'), 'growing'],
+      ['the same', part(1), part(1), 'stable'],
+      ['appeared', { kind: 'absent' }, part(1), 'growing'],
+    ] as const) {
+      it(`${what}: ${conclusion}`, () => expect(concludeSettling(first, second)).to.equal(conclusion))
+    }
+  })
+
+  describe('times', () => {
+    it('a permit ends half a second early, counted from before it was asked for', () => {
+      expect(permitLeft(1_000, 10, 1_000)).to.equal(9_500)
+      expect(permitLeft(1_000, 10, 10_499)).to.equal(1)
+      expect(permitLeft(1_000, 10, 11_000)).to.be.below(0)
+    })
+
+    it('work stops before the lease ends, counted from before it was asked for', () => {
+      expect(stopBy(1_000, 20)).to.equal(18_000)
+    })
+
+    it('a token is good while more is left than is needed, or than half its life', () => {
+      const token = { token: new Secret('x'), endsAt: 10_000, lifeMs: 10_000 }
+      expect(isFresh(token, 300, 4_999)).to.equal(true)
+      expect(isFresh(token, 300, 5_000)).to.equal(false)
+      expect(isFresh(token, 2, 7_999)).to.equal(true)
+      expect(isFresh(token, 2, 8_000)).to.equal(false)
+    })
+
+    it('a server that is away is asked less and less often', () => {
+      expect([1, 2, 3, 6, 7, 100].map(failures => backoff(failures, 0.999999))).to.deep.equal([
+        250, 500, 1_000, 8_000, 10_000, 10_000,
+      ])
+      expect(backoff(1, 0)).to.equal(125)
+    })
+
+    it('a claim waits at the server only when the last one brought nothing', () => {
+      expect(nextClaim(5, 5)).to.deep.equal({ limit: 5, waitSeconds: 0 })
+      expect(nextClaim(5, 0)).to.deep.equal({ limit: 5, waitSeconds: 20 })
+      expect(nextClaim(0, 0)).to.deep.equal({ limit: 0, waitSeconds: 0 })
+    })
+  })
+
+  it('what is worth repeating: no answer, a server in trouble, an ended token; not a refusal', () => {
+    const url = new URL('https://server.example/')
+    const answered = (status: number, code = 'X') => new ApiError(code, '', { status })
+    expect(isAway(new HttpFailure('connect', 'POST', url))).to.equal(true)
+    expect(isAway(new HttpFailure('aborted', 'POST', url))).to.equal(false)
+    for (const status of [401, 429, 500, 503]) expect(isAway(answered(status)), String(status)).to.equal(true)
+    for (const status of [400, 403, 404, 409]) expect(isAway(answered(status)), String(status)).to.equal(false)
+    expect(isSessionOver(answered(409, 'SESSION_ENDED'))).to.equal(true)
+    expect(isSessionOver(answered(409, 'LEASE_LOST'))).to.equal(false)
+  })
+
+  describe('what a listing may hold', () => {
+    const entry = (path: string) => ({ path, directory: false, size: 1 })
+    it('names directly in the directory', () => {
+      expect(childOf('/data/run', entry('/data/run/f.root')).name).to.equal('f.root')
+    })
+    for (const path of [
+      '/data/run',
+      '/data/run/',
+      '/data/run/..',
+      '/data/run/.',
+      '/data/run/../x',
+      '/data/running',
+      '/etc/passwd',
+      '',
+    ]) {
+      it(`refuses ${JSON.stringify(path)}`, () =>
+        expect(() => childOf('/data/run', entry(path))).to.throw('which is not in /data/run'))
+    }
+  })
+})

@@ -1,0 +1,288 @@
+import { EventEmitter, once } from 'node:events'
+import type { z } from 'zod'
+import { ApiError } from '../../shared/contract/client.ts'
+import {
+  type ClaimedTransfer,
+  type ImportJob,
+  type WorkerStorage,
+  workerRoutes,
+} from '../../shared/contract/routes/worker.ts'
+import type { Routes } from '../../shared/contract/routes.ts'
+import { Secret } from '../../shared/domain/secret.ts'
+import { HttpFailure } from '../../shared/http/failure.ts'
+import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
+import { type PublicJwk, sealFor } from '../../shared/oidc/sealed-transport.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import type { WorkerApi } from '../../worker/server.ts'
+
+export type ReportedOutcome = z.output<typeof workerRoutes.reportOutcomes.body>['outcomes'][number]
+export type ReportedFiles = z.output<typeof workerRoutes.reportImport.body>
+type Renewal = z.output<Routes['reportRenewal']['body']>
+type Acquired = z.input<Routes['acquireToken']['answer']>
+
+export interface StandInGrant {
+  readonly audience: string
+  readonly scopes: readonly string[]
+  readonly exchange: boolean
+  generation: number
+  exchanged: boolean
+  access?: { token: Secret; expiresAt: number; lifeMs: number }
+  refresh?: Secret
+  refused?: { code: string; message: string }
+}
+
+/**
+ * The rules server as a worker sees it, in memory: it hands out what a test queued, keeps grants at a real issuer, and
+ * records what is reported. Every call's body is parsed by the contract's own schema.
+ */
+export class StandInServer extends EventEmitter<{ call: [name: string]; outcome: []; import: [] }> {
+  leaseSeconds = 30
+  heartbeatSeconds = 10
+  permitSeconds = 10
+  sessions = 0
+  ended = new Set<number>()
+  readonly outcomes: ReportedOutcome[] = []
+  readonly refusedOutcomes: ReportedOutcome[] = []
+  readonly imports: ReportedFiles[] = []
+  readonly renewals: Renewal[] = []
+  readonly progress: { transfer: number; bytes: number }[] = []
+  readonly calls = new Map<string, number>()
+  readonly grants = new Map<number, StandInGrant>()
+  readonly storages = new Map<string, WorkerStorage>()
+  readonly cancelled = new Set<number>()
+  readonly queue: ClaimedTransfer[] = []
+  readonly importQueue: ImportJob[] = []
+  readonly wantedRenewals: number[] = []
+  /** Called before each call; what it throws is what the worker sees. */
+  before: (name: string) => void | Promise<void> = () => undefined
+  /** Called after a call was applied: an answer that is lost. */
+  after: (name: string) => void = () => undefined
+  readonly #issuer: IssuerClient
+  readonly #issuerUrl: string
+  readonly #keys = new Map<number, PublicJwk>()
+  readonly #applied = new Set<string>()
+
+  constructor(issuer: IssuerClient, issuerUrl: string) {
+    super()
+    this.setMaxListeners(0)
+    this.#issuer = issuer
+    this.#issuerUrl = issuerUrl
+  }
+
+  readonly api: WorkerApi = {
+    openSession: call =>
+      this.#call('openSession', async () => {
+        const { key } = workerRoutes.openSession.body.parse(call.body)
+        this.sessions += 1
+        this.#keys.set(this.sessions, key)
+        const { leaseSeconds, heartbeatSeconds } = this
+        return { session: this.sessions, leaseSeconds, heartbeatSeconds }
+      }),
+    heartbeat: call =>
+      this.#call('heartbeat', async () => {
+        this.#require(Number(call.params.id))
+        this.progress.push(...workerRoutes.heartbeat.body.parse(call.body).progress)
+        return { leaseSeconds: this.leaseSeconds, cancel: [...this.cancelled] }
+      }),
+    closeSession: call => this.#call('closeSession', async () => this.#end(Number(call.params.id))),
+    claim: call =>
+      this.#call('claim', async () => {
+        const { session, limit, waitSeconds } = workerRoutes.claim.body.parse(call.body)
+        this.#require(session)
+        if (this.queue.length === 0 && this.importQueue.length === 0 && waitSeconds > 0) {
+          await this.#queued(call.signal)
+        }
+        const transfers = this.queue.splice(0, limit)
+        const imports = this.importQueue.splice(0)
+        return { transfers, storages: [...this.storages.values()], renewals: this.wantedRenewals.splice(0), imports }
+      }),
+    reportOutcomes: call =>
+      this.#call('reportOutcomes', async () => {
+        const { session, outcomes } = workerRoutes.reportOutcomes.body.parse(call.body)
+        this.#require(session)
+        const results = outcomes.map(outcome => {
+          const key = `${outcome.transfer} ${outcome.fence}`
+          const repeated = this.#applied.has(key)
+          if (!repeated) {
+            this.#applied.add(key)
+            this.outcomes.push(outcome)
+            this.emit('outcome')
+          }
+          const answer = repeated ? ('already-applied' as const) : ('applied' as const)
+          return { transfer: outcome.transfer, fence: outcome.fence, answer }
+        })
+        return { results }
+      }),
+    askPermit: call =>
+      this.#call('askPermit', async () => {
+        const { session, transfer } = workerRoutes.askPermit.body.parse(call.body)
+        this.#require(session)
+        return { seconds: this.permitSeconds, grant: transfer + CLEAN_UP }
+      }),
+    acquireToken: call =>
+      this.#call('acquireToken', async () => {
+        const { session, lifeSeconds } = workerRoutes.acquireToken.body.parse(call.body)
+        this.#require(session)
+        return this.#acquire(session, Number(call.params.id), lifeSeconds)
+      }) as ReturnType<WorkerApi['acquireToken']>,
+    reportRenewal: call =>
+      this.#call('reportRenewal', async () => {
+        const renewal = workerRoutes.reportRenewal.body.parse(call.body)
+        this.#require(renewal.session)
+        this.renewals.push(renewal)
+        return this.#renewed(Number(call.params.id), renewal)
+      }),
+    reportImport: call =>
+      this.#call('reportImport', async () => {
+        this.imports.push(workerRoutes.reportImport.body.parse(call.body))
+        this.emit('import')
+        return {}
+      }),
+  }
+
+  /** Adds work; a waiting claim gets it. */
+  enqueue(...transfers: ClaimedTransfer[]): void {
+    this.queue.push(...transfers)
+    this.emit('call', 'enqueue')
+  }
+
+  enqueueImport(job: ImportJob): void {
+    this.importQueue.push(job)
+    this.emit('call', 'enqueue')
+  }
+
+  /** The outcome of a transfer, once it is reported. */
+  async outcomeOf(transfer: number): Promise<ReportedOutcome> {
+    for (;;) {
+      const found = this.outcomes.find(outcome => outcome.transfer === transfer)
+      if (found !== undefined) return found
+      await once(this, 'outcome')
+    }
+  }
+
+  async outcomeOfFence(transfer: number, fence: number): Promise<ReportedOutcome> {
+    for (;;) {
+      const found = this.outcomes.find(outcome => outcome.transfer === transfer && outcome.fence === fence)
+      if (found !== undefined) return found
+      await once(this, 'outcome')
+    }
+  }
+
+  /** Resolves when bytes of a copy were told. */
+  async untilProgress(transfer: number): Promise<void> {
+    while (!this.progress.some(entry => entry.transfer === transfer)) await this.untilCalled('heartbeat')
+  }
+
+  /** Resolves at the next call of that name. */
+  async untilCalled(name: string): Promise<void> {
+    for (;;) {
+      const [called] = await once(this, 'call')
+      if (called === name) return
+    }
+  }
+
+  called(name: string): number {
+    return this.calls.get(name) ?? 0
+  }
+
+  async #call<T>(name: string, run: () => Promise<T>): Promise<T> {
+    this.calls.set(name, this.called(name) + 1)
+    this.emit('call', name)
+    await this.before(name)
+    const answer = await run()
+    this.after(name)
+    return answer
+  }
+
+  async #queued(signal: AbortSignal | undefined): Promise<void> {
+    const waiting = new AbortController()
+    const onAbort = () => waiting.abort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      while (this.queue.length === 0 && this.importQueue.length === 0) {
+        await once(this, 'call', { signal: waiting.signal })
+      }
+    } catch {
+      throw new HttpFailure('aborted', 'POST', new URL('https://server.example/v1/worker/claims'))
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  #require(session: number): void {
+    if (session > 0 && session <= this.sessions && !this.ended.has(session)) return
+    throw new ApiError('SESSION_ENDED', `session ${session} has ended`, { status: 409 })
+  }
+
+  #end(session: number): Record<string, never> {
+    this.ended.add(session)
+    return {}
+  }
+
+  /** As the real one does: mint, then have it exchanged once, then refreshed when half of its life is gone. */
+  async #acquire(session: number, id: number, lifeSeconds: number): Promise<Acquired> {
+    const grant = this.grants.get(id)
+    if (grant === undefined) return { kind: 'refused', code: 'GRANT_UNKNOWN', message: `no grant ${id}` }
+    if (grant.refused !== undefined) return { kind: 'refused', ...grant.refused }
+    const { audience, scopes } = grant
+    grant.access ??= await this.#mint(grant)
+    const { token, expiresAt, lifeMs } = grant.access
+    const fresh = expiresAt - systemClock.now() > Math.min(lifeSeconds * 1000, lifeMs / 2)
+    if (grant.exchanged || !grant.exchange) {
+      if (fresh) return this.#sealed(session, id, grant, token, expiresAt)
+      if (grant.refresh === undefined) {
+        grant.access = await this.#mint(grant)
+        return this.#sealed(session, id, grant, grant.access.token, grant.access.expiresAt)
+      }
+    }
+    const kind = grant.exchanged ? 'refresh' : 'exchange'
+    const context = `grant:${id}:${grant.generation}:${kind}`
+    const secret = grant.exchanged ? (grant.refresh ?? token) : token
+    const sealed = await sealFor(this.#keys.get(session), secret, context)
+    const order = { generation: grant.generation, leaseSeconds: 60, delayMs: 0, issuer: this.#issuerUrl }
+    return { kind, ...order, audience, scopes: [...scopes], context, token: sealed }
+  }
+
+  async #mint({ audience, scopes }: StandInGrant): Promise<NonNullable<StandInGrant['access']>> {
+    const { accessToken, expiresAt } = await this.#issuer.mint({ audience, scopes })
+    return { token: accessToken, expiresAt, lifeMs: expiresAt - systemClock.now() }
+  }
+
+  async #sealed(
+    session: number,
+    id: number,
+    { generation }: StandInGrant,
+    token: Secret,
+    expiresAt: number,
+  ): Promise<Acquired> {
+    const context = `grant:${id}:${generation}:access`
+    const sealed = await sealFor(this.#keys.get(session), token, context)
+    return {
+      kind: 'token',
+      generation,
+      expiresInSeconds: (expiresAt - systemClock.now()) / 1000,
+      context,
+      token: sealed,
+    }
+  }
+
+  #renewed(id: number, { generation, result }: Renewal): { generation: number } {
+    const grant = this.grants.get(id)
+    if (grant === undefined || grant.generation !== generation) {
+      throw new ApiError('LEASE_LOST', 'somebody else has it', { status: 409 })
+    }
+    if (result.kind === 'failed') {
+      grant.refused = { code: result.code, message: result.message }
+      return { generation }
+    }
+    const expiresAt = systemClock.now() + result.expiresInSeconds * 1000
+    grant.access = { token: new Secret(result.accessToken), expiresAt, lifeMs: result.expiresInSeconds * 1000 }
+    if (result.refreshToken !== undefined) grant.refresh = new Secret(result.refreshToken)
+    grant.exchanged = true
+    grant.generation += 1
+    return { generation: grant.generation }
+  }
+}
+
+/** A transfer's clean-up grant has its number plus this. */
+export const CLEAN_UP = 10_000
