@@ -40,8 +40,8 @@ interface Tools {
 }
 
 /**
- * Makes the authority in `directory`, or takes the one that is there. Several processes may do so at once: the directory
- * appears whole, by one rename, and who comes second takes the first one's.
+ * Makes the authority in `directory`, or takes the one that is there. Several processes may do so at once: the
+ * directory appears whole, by one rename, and who comes second takes the first one's.
  */
 export async function ensureAuthority(directory: string, tools: Tools): Promise<Authority> {
   const authority: Authority = {

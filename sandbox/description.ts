@@ -52,8 +52,8 @@ const STORAGES = ['SITE-A', 'SITE-B', 'SITE-C']
 const BASE_PATH = '/data'
 
 /**
- * Makes what a sandbox consists of in `dir` (certificates, client secrets, directories), or takes what is there, and writes
- * `sandbox.json` last. Several processes may do so at once. Starts nothing.
+ * Makes what a sandbox consists of in `dir` (certificates, client secrets, directories), or takes what is there, and
+ * writes `sandbox.json` last. Several processes may do so at once. Starts nothing.
  */
 export async function prepareSandbox(
   options: PrepareOptions,

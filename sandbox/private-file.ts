@@ -2,7 +2,10 @@ import { constants } from 'node:fs'
 import { type FileHandle, link, open, rename, unlink } from 'node:fs/promises'
 import { systemRandom } from '../shared/runtime/random.ts'
 
-/** Writes a file whole or not at all: readers see the old text or the new one. Nobody else may read it unless `mode` says so. */
+/**
+ * Writes a file whole or not at all: readers see the old text or the new one. Nobody else may read it unless `mode`
+ * says so.
+ */
 export async function writePrivateFile(path: string, text: string, mode = 0o600): Promise<void> {
   const draft = draftOf(path)
   await writeDraft(draft, text, mode)
@@ -24,7 +27,10 @@ export async function createPrivateFile(path: string, text: string): Promise<boo
   }
 }
 
-/** Beside the file, so that the rename stays on one file system; never the same twice, so that writers don't meet in it. */
+/**
+ * Beside the file, so that the rename stays on one file system; never the same twice, so that writers don't meet in
+ * it.
+ */
 function draftOf(path: string): string {
   return `${path}.${systemRandom.uuid()}.draft`
 }

@@ -1,6 +1,6 @@
 /**
- * Storage scopes of the WLCG profile, `storage.<verb>:<path>`, as values (facts/tokens.md section 1, statements 9 to 17).
- * Pure. The issuer reads them to grant, the storages to obey.
+ * Storage scopes of the WLCG profile, `storage.<verb>:<path>`, as values (facts/tokens.md section 1, statements 9 to
+ * 17). Pure. The issuer reads them to grant, the storages to obey.
  */
 /** Every storage accepts it (statement 6). */
 export const ANY_AUDIENCE = 'https://wlcg.cern.ch/jwt/v1/any'
@@ -33,8 +33,8 @@ export function parseCapability(scope: string): Parsed<Capability> {
 }
 
 /**
- * The decoded segments of an absolute, percent-encoded path. Empty segments are dropped; dot segments are refused however
- * often they are encoded, and so are encoded slashes and NUL.
+ * The decoded segments of an absolute, percent-encoded path. Empty segments are dropped; dot segments are refused
+ * however often they are encoded, and so are encoded slashes and NUL.
  */
 export function parsePath(encoded: string): Parsed<string[]> {
   if (!encoded.startsWith('/')) return bad(`"${encoded}" is not an absolute path`)

@@ -24,7 +24,10 @@ export interface AccessToken {
   readonly claims: JWTPayload
 }
 
-/** Signs and reads the issuer's access tokens: JWTs of the WLCG profile. Remembers which were revoked until they expire. */
+/**
+ * Signs and reads the issuer's access tokens: JWTs of the WLCG profile. Remembers which were revoked until they
+ * expire.
+ */
 export class AccessTokens {
   readonly #issuer: string
   readonly #key: SigningKey

@@ -61,7 +61,9 @@ export class RefreshTokens {
     return this.#issueIn(this.#random.uuid(), grant)
   }
 
-  /** What the token is good for; `undefined` when it is unknown, has expired or was retired longer ago than the grace. */
+  /**
+   * What the token is good for; `undefined` when it is unknown, has expired or was retired longer ago than the grace.
+   */
   read(token: string): (RefreshGrant & { readonly expiresAt: number }) | undefined {
     const entry = this.#entries.get(hashOf(token))
     return entry !== undefined && this.#isGood(entry) ? entry : undefined

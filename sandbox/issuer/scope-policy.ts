@@ -4,7 +4,10 @@ import { OAuthError } from './oauth.ts'
 
 export const OFFLINE_ACCESS = 'offline_access'
 
-/** Says only that a token follows the WLCG profile; IAM allows it to every client. API tokens, for no storage, ask for it. */
+/**
+ * Says only that a token follows the WLCG profile; IAM allows it to every client. API tokens, for no storage, ask for
+ * it.
+ */
 const PROFILE = 'wlcg'
 
 /** What a client that names no scope gets: ALL of its own, as INDIGO IAM does (facts/tokens.md section 2). */

@@ -10,8 +10,8 @@ import {
 
 /**
  * Who may do what: the WLCG profile as two pure functions. Numbers are the statements of facts/tokens.md section 1.
- * `judgeToken` says whether a token whose signature is good is valid here, and for what (else: 401); `permits` says whether
- * what it is good for includes an operation (else: 403).
+ * `judgeToken` says whether a token whose signature is good is valid here, and for what (else: 401); `permits` says
+ * whether what it is good for includes an operation (else: 403).
  */
 export interface TokenRules {
   readonly issuer: string
@@ -44,7 +44,10 @@ export function judgeToken(claims: Claims, rules: TokenRules, nowSeconds: number
 
 export type Operation = 'stat' | 'list' | 'read' | 'create' | 'replace' | 'mkdir' | 'rename' | 'delete'
 
-/** Verbs that allow an operation. Modify contains create (12) but not read; stage does not contain read (13), nor poll stat (14). */
+/**
+ * Verbs that allow an operation. Modify contains create (12) but not read; stage does not contain read (13), nor poll
+ * stat (14).
+ */
 const GRANTED_BY: Record<Operation, readonly StorageVerb[]> = {
   stat: ['read', 'create', 'modify', 'stage'],
   list: ['read'],

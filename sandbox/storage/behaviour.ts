@@ -1,6 +1,8 @@
 import { ALGORITHMS, type Algorithm } from './checksums.ts'
 
-/** How this storage behaves where real ones differ (facts/http-tpc.md sections 2 to 5). Set in process, never by HTTP. */
+/**
+ * How this storage behaves where real ones differ (facts/http-tpc.md sections 2 to 5). Set in process, never by HTTP.
+ */
 export interface Behaviour {
   /** XRootD 5 says 201, all others 202. */
   copyStatus: 201 | 202

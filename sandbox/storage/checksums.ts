@@ -65,8 +65,8 @@ async function compute(file: string): Promise<Checksums> {
 }
 
 /**
- * The `Digest` header (RFC 3230) for a `Want-Digest`: the algorithm that is wanted most among those supported. `undefined`
- * when none of them is.
+ * The `Digest` header (RFC 3230) for a `Want-Digest`: the algorithm that is wanted most among those supported.
+ * `undefined` when none of them is.
  */
 export function wantedAlgorithm(
   wantDigest: string | undefined,

@@ -9,8 +9,8 @@ import { askRemote, remoteAddress, remoteFailure, transferHeaders } from './remo
 import { abandon, commit, placement, prepareParents, receive } from './write.ts'
 
 /**
- * HTTP third-party copy: pull with `Source`, push with `Destination` (facts/http-tpc.md section 1). A `Destination` on this
- * storage without anything for a passive side is WebDAV's own COPY (RFC 4918 section 9.8), as rclone sends it.
+ * HTTP third-party copy: pull with `Source`, push with `Destination` (facts/http-tpc.md section 1). A `Destination` on
+ * this storage without anything for a passive side is WebDAV's own COPY (RFC 4918 section 9.8), as rclone sends it.
  */
 export async function copy(storage: Storage, exchange: Exchange): Promise<void> {
   const source = exchange.header('source')

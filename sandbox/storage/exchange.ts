@@ -78,7 +78,9 @@ export class Exchange {
     )
   }
 
-  /** The path in a `Destination` on this very storage. Throws 400, and 502 for another host (RFC 4918 section 9.9.4). */
+  /**
+   * The path in a `Destination` on this very storage. Throws 400, and 502 for another host (RFC 4918 section 9.9.4).
+   */
   localDestination(storage: Storage): string[] {
     const destination = this.header('destination')
     if (destination === undefined) throw new Refusal(400, 'Destination is missing')

@@ -19,8 +19,8 @@ export interface FileTreeOptions {
 }
 
 /**
- * The storage's files: the URL's `/` is `directory`. Paths are decoded segments, free of dots and slashes (`parsePath`), and
- * WebDAV makes no symbolic links, so no path leads out of it. Errors are those of the file system.
+ * The storage's files: the URL's `/` is `directory`. Paths are decoded segments, free of dots and slashes
+ * (`parsePath`), and WebDAV makes no symbolic links, so no path leads out of it. Errors are those of the file system.
  */
 export class FileTree {
   readonly checksums = new ChecksumCache()
@@ -167,7 +167,10 @@ export class Upload {
   }
 }
 
-/** A file goes by link(2), since rename(2) replaces silently; a directory can't, and rename(2) replaces only empty ones. */
+/**
+ * A file goes by link(2), since rename(2) replaces silently; a directory can't, and rename(2) replaces only empty
+ * ones.
+ */
 async function place(from: string, to: string, placement: Placement): Promise<void> {
   if (placement === 'replace' || (await stat(from)).isDirectory()) return rename(from, to)
   await link(from, to)

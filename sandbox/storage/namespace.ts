@@ -24,7 +24,10 @@ export async function remove(storage: Storage, exchange: Exchange): Promise<void
   exchange.answer(204, '')
 }
 
-/** Renaming between granted paths is part of create; taking the place of something is not (facts/tokens.md section 1, 11). */
+/**
+ * Renaming between granted paths is part of create; taking the place of something is not (facts/tokens.md section 1,
+ * 11).
+ */
 export async function move(storage: Storage, exchange: Exchange): Promise<void> {
   const to = exchange.localDestination(storage)
   exchange.demand('rename')

@@ -9,8 +9,9 @@ export interface Progress {
 }
 
 /**
- * Runs a third-party copy and tells its client how it goes: a marker at once and then every period, and the outcome in the
- * last line. When the client goes, `work` is aborted, unless the storage plays one that goes on. Never throws: what `work` throws becomes the last line.
+ * Runs a third-party copy and tells its client how it goes: a marker at once and then every period, and the outcome in
+ * the last line. When the client goes, `work` is aborted, unless the storage plays one that goes on. Never throws: what
+ * `work` throws becomes the last line.
  */
 export async function reportCopy(
   storage: Storage,

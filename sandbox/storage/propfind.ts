@@ -8,8 +8,8 @@ import { Refusal } from './refusal.ts'
 const BATCH = 64
 
 /**
- * PROPFIND, depth 0 or 1, always with the same properties: what davix, gfal2 and rclone ask for. The request's body is not
- * read, as if it asked for `allprop` (RFC 4918 section 9.1).
+ * PROPFIND, depth 0 or 1, always with the same properties: what davix, gfal2 and rclone ask for. The request's body is
+ * not read, as if it asked for `allprop` (RFC 4918 section 9.1).
  */
 export async function propfind(storage: Storage, exchange: Exchange): Promise<void> {
   const depth = exchange.header('depth')?.trim().toLowerCase() ?? 'infinity'
@@ -49,8 +49,8 @@ function entry(path: readonly string[], stats: Stats): string {
     `<D:creationdate>${stats.birthtime.toISOString()}</D:creationdate>`,
     `<D:getetag>${escapeXml(etag(stats))}</D:getetag>`,
   ].join('')
-  const status = '<D:status>HTTP/1.1 200 OK</D:status>'
-  return `<D:response><D:href>${escapeXml(href)}</D:href><D:propstat><D:prop>${properties}</D:prop>${status}</D:propstat></D:response>\n`
+  const propstat = `<D:propstat><D:prop>${properties}</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>`
+  return `<D:response><D:href>${escapeXml(href)}</D:href>${propstat}</D:response>\n`
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }

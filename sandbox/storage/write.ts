@@ -22,8 +22,8 @@ export async function put(storage: Storage, exchange: Exchange): Promise<void> {
 
 /**
  * How a new file may be placed: `replace` only if the client wants it and the token has modify, since create never
- * overwrites (facts/tokens.md section 1, statement 11). Throws 403 without create, 409 on a directory, 412 if there is a
- * file that the client wants kept, 403 if there is one that the token may not replace.
+ * overwrites (facts/tokens.md section 1, statement 11). Throws 403 without create, 409 on a directory, 412 if there is
+ * a file that the client wants kept, 403 if there is one that the token may not replace.
  */
 export async function placement(storage: Storage, exchange: Exchange, mayOverwrite: boolean): Promise<Placement> {
   exchange.demand('create')

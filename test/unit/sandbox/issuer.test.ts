@@ -142,6 +142,13 @@ describe('the embedded issuer', () => {
       expect(claims.scope).to.equal('storage.read:/ storage.create:/ storage.modify:/ storage.stage:/')
     })
 
+    it('the scope wlcg, which names the profile, to every client', async () => {
+      for (const client of ['server', 'worker', 'manager'] as const) {
+        const { claims } = await request(client, { grant_type: 'client_credentials', scope: 'wlcg' })
+        expect(claims.scope).to.equal('wlcg')
+      }
+    })
+
     it('an API token without any scope for the worker and for people', async () => {
       for (const client of ['worker', 'manager'] as const) {
         const { claims } = await request(client, { grant_type: 'client_credentials', audience: 'https://waybill' })
