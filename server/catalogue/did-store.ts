@@ -138,7 +138,7 @@ export async function insertContents(
   if (ids.length > 0) {
     await query(
       executor,
-      `UPDATE dids SET files = files + added.files, bytes = dids.bytes + added.bytes
+      `UPDATE dids SET files = dids.files + added.files, bytes = dids.bytes + added.bytes
          FROM (SELECT count(*) AS files, sum(bytes) AS bytes FROM dids
                 WHERE type = 'FILE' AND id IN ${keyset(executor, 'ids')}) AS added
         WHERE dids.id = :parentId AND dids.type = 'DATASET' AND added.files > 0`,
