@@ -25,20 +25,31 @@ export interface FileTreeOptions {
 export class FileTree {
   readonly checksums = new ChecksumCache()
   readonly #options: FileTreeOptions
+  /** The directory of this life's uploads in `incoming`. */
+  readonly #life: string
   #usedBytes = 0
 
   private constructor(options: FileTreeOptions) {
     this.#options = options
+    this.#life = options.random.uuid()
   }
 
-  /** Sweeps away what uploads of an earlier life left behind. */
   static async open(options: FileTreeOptions): Promise<FileTree> {
     const tree = new FileTree(options)
     await mkdir(options.directory, { recursive: true })
-    await rm(options.incoming, { recursive: true, force: true })
-    await mkdir(options.incoming, { recursive: true })
+    await mkdir(join(options.incoming, tree.#life), { recursive: true })
     if (options.quotaBytes !== undefined) tree.#usedBytes = await bytesBelow(options.directory)
     return tree
+  }
+
+  /**
+   * Removes what uploads of earlier lives left behind. Only for who holds the port: another life may still be going
+   * on.
+   */
+  async sweep(): Promise<void> {
+    const { incoming } = this.#options
+    const lives = (await readdir(incoming)).filter(life => life !== this.#life)
+    for (const life of lives) await rm(join(incoming, life), { recursive: true })
   }
 
   locate(path: readonly string[]): string {
@@ -99,7 +110,7 @@ export class FileTree {
   }
 
   async beginUpload(): Promise<Upload> {
-    const draft = join(this.#options.incoming, this.#options.random.uuid())
+    const draft = join(this.#options.incoming, this.#life, this.#options.random.uuid())
     return new Upload(this, draft, await open(draft, 'wx'))
   }
 

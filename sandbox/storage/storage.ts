@@ -30,7 +30,7 @@ export interface StorageOptions {
   readonly basePath: string
   /** What the URL's `/` is on disk. */
   readonly directory: string
-  /** For unfinished uploads: on the same file system, not inside `directory`. Emptied at the start. */
+  /** For unfinished uploads: on the same file system, not inside `directory`. */
   readonly incoming: string
   readonly issuer: string
   readonly authority: Authority
@@ -87,6 +87,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   const service = await serveHttps(name, options.port, options.authority, (request, response) =>
     endpoint.handle(request, response),
   )
+  await files.sweep()
   return {
     ...service,
     behaviour,

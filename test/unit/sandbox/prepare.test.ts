@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -109,5 +109,19 @@ describe('preparing a sandbox', () => {
       (thrown: unknown) => thrown,
     )
     expect(unknown).to.include({ code: 'SANDBOX_NO_SUCH_PART' })
+  })
+
+  it('a storage that starts removes uploads cut off by a kill, but not those of one that is running', async () => {
+    const sandbox = await prepareSandbox({ dir, portBase: 0 })
+    const incoming = join(dir, 'incoming', 'SITE-A')
+    await mkdir(join(incoming, 'earlier'), { recursive: true })
+    await writeFile(join(incoming, 'earlier', 'draft'), 'half')
+    const storage = await startStorage(sandbox, 'SITE-A')
+    const [life, ...others] = await readdir(incoming)
+    expect(others).to.deep.equal([])
+    expect(life).to.be.a('string').and.not.equal('earlier')
+    await startStorage(sandbox, 'SITE-A').catch((thrown: unknown) => expect(thrown).to.include({ code: 'EADDRINUSE' }))
+    expect(await readdir(incoming)).to.include(life)
+    await storage.stop()
   })
 })
