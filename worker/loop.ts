@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { z } from 'zod'
 import type { ClaimedTransfer, ImportJob, WorkerStorage } from '../shared/contract/routes/worker.ts'
 import type { Routes } from '../shared/contract/routes.ts'
@@ -75,6 +76,7 @@ export class Work implements HeartbeatLoad {
     const { api, issuers, clock, random, log, metrics, modes, watchdogs, settleMs } = options
     const { id, recipient } = session
     const signal = this.#ending.signal
+    setMaxListeners(0, signal, this.#importing.signal)
     const onLookup = (hit: boolean) => metrics.tokenLookup(hit)
     this.#tokens = new GrantTokens({ api, session: id, recipient, issuers, clock, random, signal, onLookup })
     this.#renewals = new Renewals(this.#tokens, log)

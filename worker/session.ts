@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { ApiError } from '../shared/contract/client.ts'
 import { newRecipient, type Recipient } from '../shared/oidc/sealed-transport.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
@@ -77,6 +78,8 @@ export class Session {
     this.recipient = recipient
     this.#heartbeatMs = opened.heartbeatSeconds * 1000
     this.#stopBy = stopBy
+    // Every request under the session listens to it.
+    setMaxListeners(0, this.ended)
   }
 
   get ended(): AbortSignal {

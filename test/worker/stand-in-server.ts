@@ -168,6 +168,10 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
     }
   }
 
+  async untilImport(): Promise<void> {
+    await once(this, 'import')
+  }
+
   /** Resolves when bytes of a copy were told. */
   async untilProgress(transfer: number): Promise<void> {
     while (!this.progress.some(entry => entry.transfer === transfer)) await this.untilCalled('heartbeat')

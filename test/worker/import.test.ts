@@ -1,0 +1,69 @@
+import { expect } from 'chai'
+import type { ImportJob } from '../../shared/contract/routes/worker.ts'
+import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
+import { Stage } from './stage.ts'
+
+describe('an import', () => {
+  let stage: Stage
+  beforeEach(async () => {
+    stage = await Stage.create()
+  })
+  afterEach(() => stage.end())
+
+  async function job(below: string): Promise<ImportJob> {
+    const { source } = await stage.transfer('other/file', 'x')
+    const storage = stage.server.storages.get('SITE-A')
+    if (storage === undefined) throw new Error('no storage')
+    const url = `${stage.storage('SITE-A').url}/data/exp/ds/${below}`
+    return { import: 5, fence: 3, url, grant: source.grant, storage }
+  }
+  const untilDone = async () => {
+    while (!stage.server.imports.at(-1)?.done) await stage.server.untilImport()
+    return stage.server.imports
+  }
+
+  it('hands in every file below the directory, with size and checksum', async () => {
+    const files = new Map([
+      ['a.root', 'one'],
+      ['sub/b.root', 'two'],
+      ['sub/deep/er/c.root', 'three'],
+      ['sub/with space & more.root', 'four'],
+    ])
+    for (const [name, content] of files) await stage.write('SITE-A', `tree/${name}`, content)
+    stage.start()
+    stage.server.enqueueImport(await job('tree'))
+    const found = (await untilDone()).flatMap(report => report.files)
+    const expected = [...files].map(([path, content]) => ({
+      path,
+      bytes: content.length,
+      adler32: adler32Hex(adler32(Buffer.from(content))),
+    }))
+    expect(found.sort((a, b) => (a.path < b.path ? -1 : 1))).to.deep.equal(expected)
+    expect(stage.server.imports.every(({ fence, session }) => fence === 3 && session === 1)).to.equal(true)
+  })
+
+  it('comes in batches', async () => {
+    for (let i = 0; i < 501; i++) await stage.write('SITE-A', `many/f${i}`, `${i}`)
+    stage.start()
+    stage.server.enqueueImport(await job('many'))
+    expect((await untilDone()).map(({ files, done }) => [files.length, done])).to.deep.equal([
+      [500, false],
+      [1, true],
+    ])
+  })
+
+  it('of an empty directory is done with nothing', async () => {
+    await stage.write('SITE-A', 'hollow/sub/.keep', '')
+    stage.start()
+    stage.server.enqueueImport(await job('hollow'))
+    expect((await untilDone()).flatMap(({ files }) => files.map(({ path }) => path))).to.deep.equal(['sub/.keep'])
+  })
+
+  it('that fails says why', async () => {
+    stage.start()
+    stage.server.enqueueImport(await job('missing'))
+    const [report] = await untilDone()
+    expect(report).to.deep.include({ files: [], done: true })
+    expect(report?.error).to.match(/^(NOT_FOUND|SOURCE_MISSING): PROPFIND answered 404/)
+  })
+})

@@ -1,0 +1,152 @@
+import { expect } from 'chai'
+import { HttpFailure } from '../../shared/http/failure.ts'
+import { Stage } from './stage.ts'
+
+const away = () => new HttpFailure('connect', 'POST', new URL('https://server.example/'))
+
+describe('a worker', () => {
+  let stage: Stage
+  afterEach(() => stage.end())
+
+  it('claims no more than it has room for, and all in the end', async () => {
+    stage = await Stage.create()
+    const transfers = await Promise.all(Array.from({ length: 25 }, (_, i) => stage.transfer(`f${i}`, `content ${i}`)))
+    const limits: number[] = []
+    const { claim } = stage.server.api
+    stage.start({
+      concurrency: 4,
+      api: {
+        ...stage.server.api,
+        claim: call => {
+          limits.push(call.body.limit)
+          return claim(call)
+        },
+      },
+    })
+    stage.server.enqueue(...transfers)
+    for (const { transfer } of transfers) expect(await stage.server.outcomeOf(transfer)).to.include({ result: 'done' })
+    expect(Math.max(...limits)).to.equal(4)
+  })
+
+  it('repeats a report whose answer was lost: nothing is copied or counted twice', async () => {
+    stage = await Stage.create()
+    let lost = 0
+    stage.server.after = name => {
+      if (name === 'reportOutcomes' && lost++ === 0) throw away()
+    }
+    stage.start()
+    const transfer = await stage.transfer('f1', 'content')
+    stage.server.enqueue(transfer)
+    await stage.server.outcomeOf(transfer.transfer)
+    await stage.server.untilCalled('reportOutcomes')
+    expect(stage.server.outcomes).to.have.length(1)
+    expect(stage.b.requests.get('COPY')).to.equal(1)
+  })
+
+  it('goes on while the server is away, and reports when it is back', async () => {
+    stage = await Stage.create()
+    let serverAway = false
+    stage.server.before = name => {
+      if (serverAway && name !== 'acquireToken' && name !== 'reportRenewal') throw away()
+    }
+    stage.start()
+    const transfer = await stage.transfer('f1', 'content')
+    stage.server.enqueue(transfer)
+    await stage.server.untilCalled('reportRenewal')
+    serverAway = true
+    await stage.server.untilCalled('reportOutcomes')
+    expect(String(await stage.read('SITE-B', 'f1'))).to.equal('content')
+    serverAway = false
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
+    expect(stage.server.sessions).to.equal(1)
+  })
+
+  it('stops all attempts of a lease it cannot renew, reports nothing under it, and begins a new session', async () => {
+    stage = await Stage.create()
+    stage.server.leaseSeconds = 1
+    stage.server.heartbeatSeconds = 0.2
+    stage.a.behaviour.bytesPerSecond = 50_000
+    let serverAway = false
+    stage.server.before = () => {
+      if (serverAway) throw away()
+    }
+    stage.start()
+    const slow = await stage.transfer('slow', Buffer.alloc(2_000_000, 1))
+    stage.server.enqueue(slow)
+    await stage.server.untilProgress(slow.transfer)
+    serverAway = true
+    await stage.server.untilCalled('openSession')
+    serverAway = false
+    stage.server.leaseSeconds = 30
+    const next = await stage.transfer('f1', 'content')
+    stage.a.behaviour.bytesPerSecond = undefined
+    stage.server.enqueue(next)
+    expect(await stage.server.outcomeOf(next.transfer)).to.include({ result: 'done' })
+    expect(stage.server.sessions).to.equal(2)
+    expect(stage.server.outcomes.map(({ transfer }) => transfer)).to.deep.equal([next.transfer])
+  })
+
+  it('renews grants ahead of the work that needs them', async () => {
+    stage = await Stage.create()
+    const { source, destination } = await stage.transfer('f1', 'content')
+    stage.server.wantedRenewals.push(source.grant, destination.grant)
+    stage.start()
+    await stage.server.untilCalled('reportRenewal')
+    await stage.server.untilCalled('reportRenewal')
+    expect(stage.server.queue).to.deep.equal([])
+  })
+
+  describe('that is stopped', () => {
+    it('lets attempts finish, reports them and closes its session', async () => {
+      stage = await Stage.create()
+      stage.a.behaviour.bytesPerSecond = 100_000
+      const worker = stage.start()
+      const transfer = await stage.transfer('f1', Buffer.alloc(100_000, 1))
+      stage.server.enqueue(transfer)
+      await stage.server.untilCalled('reportRenewal')
+      await worker.stop()
+      expect(stage.server.outcomes.map(({ result }) => result)).to.deep.equal(['done'])
+      expect([...stage.server.ended]).to.deep.equal([1])
+    })
+
+    it('ends what takes too long: a COPY under way is unknown, what was not sent is handed back', async () => {
+      stage = await Stage.create()
+      stage.server.heartbeatSeconds = 0.05
+      stage.a.behaviour.bytesPerSecond = 20_000
+      const worker = stage.start({ shutdownMs: 50 })
+      const slow = await stage.transfer('slow', Buffer.alloc(2_000_000, 1))
+      stage.server.enqueue(slow)
+      await stage.server.untilProgress(slow.transfer)
+      const waiting = await stage.transfer('f1', 'content')
+      stage.server.before = name => {
+        if (name === 'acquireToken') throw away()
+      }
+      stage.server.enqueue(waiting)
+      await stage.server.untilCalled('acquireToken')
+      await worker.stop()
+      const results = stage.server.outcomes.map(({ transfer, result }) => [transfer, result])
+      expect(Object.fromEntries(results)).to.deep.equal({
+        [slow.transfer]: 'unknown',
+        [waiting.transfer]: 'handed-back',
+      })
+      expect(stage.server.outcomes.find(({ result }) => result === 'unknown')?.error).to.include({
+        code: 'INTERRUPTED',
+      })
+      expect([...stage.server.ended]).to.deep.equal([1])
+    })
+
+    it('stops while it has nothing to do, and while there is no server', async () => {
+      stage = await Stage.create()
+      const idle = stage.start()
+      await stage.server.untilCalled('claim')
+      await idle.stop()
+      stage.server.before = () => {
+        throw away()
+      }
+      const lonely = stage.start()
+      await stage.server.untilCalled('openSession')
+      await lonely.stop()
+      expect(stage.server.sessions).to.equal(1)
+    })
+  })
+})
