@@ -1,0 +1,185 @@
+import { ensureVo, insertAccount } from '../../server/accounts/store.ts'
+import type { Registered } from '../../server/catalogue/register.ts'
+import { registerFiles } from '../../server/catalogue/register.ts'
+import type { Context } from '../../server/context.ts'
+import type { Database } from '../../server/database/database.ts'
+import { type Binding, query, queryOne } from '../../server/database/sql.ts'
+import { ruleEvaluator } from '../../server/rules/evaluate.ts'
+import { insertRule } from '../../server/rules/store.ts'
+import { type Rse, StorageDirectory } from '../../server/storages/directory.ts'
+import { insertRse, putLink } from '../../server/storages/store.ts'
+import { ensureGrant, refreshReady, setBundleGrants } from '../../server/tokens/grant-store.ts'
+import { ensureIssuer } from '../../server/tokens/issuers.ts'
+import { type ClaimedRow, claimOnLink, linksToServe } from '../../server/transfers/claim.ts'
+import { insertSession } from '../../server/transfers/sessions.ts'
+import { Wake } from '../../server/wake.ts'
+import { silentLogger } from '../../shared/runtime/logger.ts'
+import type { Random } from '../../shared/runtime/random.ts'
+import { ManualClock } from '../unit/http-manual-clock.ts'
+
+/** Fences of the first epoch. */
+export const FENCE_BASE = 2 ** 32
+const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
+/** Backoff is random: half of the most it may be. */
+const MIDDLE: Random = {
+  uuid: () => '00000000-0000-4000-8000-000000000000',
+  bytes: count => Buffer.alloc(count),
+  fraction: () => 0.5,
+}
+
+interface Plan {
+  readonly rses: readonly string[]
+  /** Active transfers that each storage takes, in and out, and each link. */
+  readonly storageLimit?: number
+  readonly linkLimit?: number
+}
+
+/** One VO with storages, all linked with each other, and what a test does to them. Time stands until the test moves it. */
+export class World {
+  readonly context: Context
+  readonly clock = new ManualClock()
+  readonly db: Database
+  readonly voId: number
+  readonly accountId: number
+  readonly issuerId: number
+  /** What background work logged as errors. */
+  readonly #errors: object[] = []
+
+  private constructor(db: Database, keys: { voId: number; accountId: number; issuerId: number }) {
+    this.db = db
+    this.voId = keys.voId
+    this.accountId = keys.accountId
+    this.issuerId = keys.issuerId
+    this.context = {
+      db,
+      clock: this.clock,
+      random: MIDDLE,
+      log: { ...silentLogger, error: fields => void this.#errors.push(fields) },
+      storages: new StorageDirectory(db.read, this.clock),
+      wake: new Wake(),
+    }
+  }
+
+  static async make(db: Database, { rses, storageLimit = 1000, linkLimit = 1000 }: Plan): Promise<World> {
+    const keys = await db.write(async executor => {
+      const voId = await ensureVo(executor, 'vo')
+      await insertAccount(executor, voId, 'someone', 0)
+      const account = await queryOne<{ id: number }>(executor, 'SELECT id FROM accounts')
+      const ids = []
+      for (const name of rses) {
+        const common = { name, voId, prefix: '/data', basePath: '/', audience: `https://${name}.example.org`, now: 0 }
+        const limits = { maxInbound: storageLimit, maxOutbound: storageLimit }
+        ids.push(await insertRse(executor, { ...common, ...limits, layout: 'dataset', checksum: 'adler32' }))
+      }
+      for (const sourceId of ids) {
+        for (const destinationId of ids) {
+          if (sourceId === undefined || destinationId === undefined || sourceId === destinationId) continue
+          await putLink(executor, { sourceId, destinationId, distance: 1, maxActive: linkLimit })
+        }
+      }
+      return { voId, accountId: account?.id ?? 0, issuerId: await ensureIssuer(executor, WORKER.issuer) }
+    })
+    return new World(db, keys)
+  }
+
+  async rse(name: string): Promise<Rse> {
+    return this.context.storages.byName(name)
+  }
+
+  /** A dataset of files that are AVAILABLE at a storage. */
+  async dataset(name: string, count: number, at: string): Promise<Registered> {
+    const rse = await this.rse(at)
+    const files = Array.from({ length: count }, (_, i) => ({ did: `s:${name}.f${i}`, bytes: 100 + i }))
+    const registration = { rse, accountId: this.accountId, dataset: `s:${name}`, files, state: 'AVAILABLE' as const }
+    return this.db.write(executor => registerFiles(executor, { ...registration, now: this.clock.now() }))
+  }
+
+  async didId(name: string): Promise<number> {
+    return this.number('SELECT id AS n FROM dids WHERE name = :name', { name })
+  }
+
+  /** Its key; the rule is not evaluated yet. */
+  async addRule(did: string, expression: string, copies: number, priority = 3): Promise<number> {
+    const common = { voId: this.voId, accountId: this.accountId, activity: 'test', comment: null, expiresAt: null }
+    const didId = await this.didId(did)
+    const rule = { ...common, didId, expression, copies, priority, now: this.clock.now() }
+    const id = await this.db.write(executor => insertRule(executor, rule))
+    if (id === undefined) throw new Error('there is such a rule already')
+    return id
+  }
+
+  /** Lets the evaluator work until it has nothing more to do. */
+  async evaluate(): Promise<void> {
+    const evaluator = ruleEvaluator(this.context)
+    await evaluator.start()
+    await this.clock.untilSleeping()
+    await evaluator.stop()
+    if (this.#errors.length > 0) throw new AggregateError(this.#errors.splice(0).map(causeOf), 'the evaluator failed')
+  }
+
+  /** Gives every bundle grants that can be used, as the token room would. */
+  async grantAll(): Promise<void> {
+    await this.db.write(async executor => {
+      const bundles = await query<{ id: number; source: number; destination: number }>(
+        executor,
+        `SELECT bundles.id, source.rse_id AS source, destination.rse_id AS destination FROM bundles
+           JOIN directories AS source ON source.id = source_directory_id
+           JOIN directories AS destination ON destination.id = destination_directory_id WHERE source_grant_id IS NULL`,
+      )
+      const grant = (rseId: number, purpose: 'read' | 'write'): Promise<number> => {
+        const key = { issuerId: this.issuerId, client: 'server', voId: this.voId, rseId, audience: 'a', purpose }
+        return ensureGrant(executor, { ...key, scopes: ['storage.read:/'] }, this.clock.now())
+      }
+      const rows = []
+      for (const { id, source, destination } of bundles) {
+        rows.push({ bundle: id, source: await grant(source, 'read'), destination: await grant(destination, 'write') })
+      }
+      await setBundleGrants(executor, rows)
+      await query(executor, "UPDATE grants SET state = 'LIVE', generation = 1 WHERE state = 'WANTED'")
+      await refreshReady(
+        executor,
+        rows.flatMap(row => [row.source, row.destination]),
+      )
+    })
+  }
+
+  async openSession(leaseMs = 20_000): Promise<number> {
+    const now = this.clock.now()
+    const session = { worker: 'w', publicJwk: '{}', expiresAt: now + leaseMs }
+    return this.db.write(executor => insertSession(executor, WORKER, session, now))
+  }
+
+  /** Claims on the links in their order, as a worker's request does. */
+  async claim(sessionId: number, limit: number): Promise<ClaimedRow[]> {
+    const claimed: ClaimedRow[] = []
+    for (const link of await linksToServe(this.db.read, {})) {
+      const claimant = { sessionId, fenceBase: FENCE_BASE }
+      const left = limit - claimed.length
+      if (left > 0) {
+        claimed.push(
+          ...(await this.db.write(executor => claimOnLink(executor, link, claimant, left, this.clock.now()))),
+        )
+      }
+    }
+    return claimed
+  }
+
+  async rows<Row>(sql: string, bindings: Readonly<Record<string, Binding>> = {}): Promise<Row[]> {
+    return query<Row>(this.db.read, sql, bindings)
+  }
+
+  /** The column `n` of the only row. */
+  async number(sql: string, bindings: Readonly<Record<string, Binding>> = {}): Promise<number> {
+    const [row] = await this.rows<{ n: number }>(sql, bindings)
+    if (row === undefined) throw new Error(`no row: ${sql}`)
+    return row.n
+  }
+
+  async change(sql: string, bindings: Readonly<Record<string, Binding>> = {}): Promise<void> {
+    await this.db.write(executor => query(executor, sql, bindings))
+  }
+}
+
+function causeOf(logged: object): unknown {
+  return 'err' in logged ? logged.err : logged
+}
