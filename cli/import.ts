@@ -13,10 +13,10 @@ export function addImportCommand(program: Command, tools: Tools): void {
     options: command =>
       command
         .requiredOption('--rse <name>', 'the storage')
-        .requiredOption('--path <path>', 'the directory, below the prefix of the storage')
+        .requiredOption('--path <path>', 'the directory at the storage, below its prefix')
         .requiredOption('--did <did>', 'the dataset that the files will be in')
         .option('--no-wait', 'do not wait until it is listed'),
-    examples: ['import --rse SITE-A --path /old/run1 --did exp:run1'],
+    examples: ['import --rse SITE-A --path /data/exp/old/run1 --did exp:run1'],
     run: async ({ client, output, clock, terminal }, _, { rse, path, did, wait }) => {
       let job = await client.addImport({ body: { rse, path, dataset: did } })
       const line = new ProgressLine(terminal)

@@ -27,7 +27,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
     summary: 'add a storage',
     options: command =>
       protocolOptions(command)
-        .requiredOption('--prefix <path>', 'where replicas live, below the base path: /data/exp')
+        .requiredOption('--prefix <path>', 'where replicas live: /data/exp')
         .option('--base-path <path>', 'what the storage puts before the paths of token scopes')
         .option('--audience <text>', 'what its tokens are for; default: the URL')
         .option('--vo <name>', 'the VO; needed where there are several')
@@ -37,7 +37,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
         .option('--max-inbound <n>', 'transfers to it at a time', wholeNumber)
         .option('--max-outbound <n>', 'transfers from it at a time', wholeNumber),
     examples: [
-      'rse add SITE-A --url https://xrootd.site-a.example.org:1094 --prefix /exp --base-path /data --attribute tier=1',
+      'rse add SITE-A --url https://xrootd.site-a.example.org:1094 --prefix /data/exp --base-path /data --attribute tier=1',
     ],
     run: async ({ client, output }, [name = ''], flags) => {
       const { prefix, vo, layout, checksum, audience, basePath, maxInbound, maxOutbound } = flags

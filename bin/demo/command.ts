@@ -1,0 +1,31 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { wholeNumber } from '../../cli/values.ts'
+import { runDemo } from './demo.ts'
+
+interface DemoFlags {
+  readonly dir?: string
+  readonly exit?: true
+  readonly files: number
+  readonly portBase: number
+}
+
+export function addDemoCommand(program: Command): void {
+  const command = program
+    .command('demo')
+    .description('run everything on this machine: issuer, three storages, server and worker; move files by a rule')
+    .option('--dir <directory>', 'where everything of it lives; kept, and used again. Default: a temporary one')
+    .option('--exit', 'end when the rule is OK; exit status 0 only if every replica was verified')
+    .option('--files <n>', 'how many files', wholeNumber, 200)
+    .option('--port-base <n>', 'first of seven ports; 0 takes free ones', wholeNumber, 0)
+    .addHelpText('after', '\nExamples:\n  $ waybill demo\n  $ waybill demo --exit --dir waybill-demo --files 1000')
+    .action(async () => {
+      const { dir, exit, files, portBase } = command.opts<DemoFlags>()
+      const directory = dir ?? (await mkdtemp(join(tmpdir(), 'waybill-demo-')))
+      await runDemo({ directory, exit: exit === true, files, portBase })
+      // Only after a good end: after a bad one its logs say why.
+      if (dir === undefined) await rm(directory, { recursive: true })
+    })
+}

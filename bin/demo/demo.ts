@@ -1,0 +1,96 @@
+import { join } from 'node:path'
+import { openConnection } from '../../cli/connection.ts'
+import { prepareSandbox, type Sandbox } from '../../sandbox/main.ts'
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { HttpClient } from '../../shared/http/client.ts'
+import { createGotClient } from '../../shared/http/got-client.ts'
+import { createTrust } from '../../shared/http/trust.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import { silentLogger } from '../../shared/runtime/logger.ts'
+import { systemTerminal } from '../../shared/runtime/terminal.ts'
+import { stopRequest } from '../run.ts'
+import { Children } from './children.ts'
+import { type ManagerToken, managerToken } from './manager-token.ts'
+import { type Settings, writeSettings } from './settings.ts'
+import { tellStory } from './story.ts'
+
+export interface DemoOptions {
+  readonly directory: string
+  /** End after the story, instead of serving on. */
+  readonly exit: boolean
+  readonly files: number
+  readonly portBase: number
+}
+
+const clock = systemClock
+const log = silentLogger
+const say = (text: string): void => systemTerminal.out(`${text}\n`)
+
+/** Everything on one machine, as separate processes. Throws when the story does not end well; nothing runs any more then. */
+export async function runDemo({ directory, exit, files, portBase }: DemoOptions): Promise<void> {
+  const interrupted = stopRequest({ shutdownSeconds: 60, clock, log }).then(() => 'interrupted' as const)
+  const sandbox = await prepareSandbox({ dir: directory, portBase })
+  const settings = await writeSettings(sandbox)
+  const ca = sandbox.authority.caFile
+  const http = createGotClient({ trust: createTrust({ path: ca, defaultRoots: false, clock, log }) })
+  const children = new Children({ logs: join(sandbox.directory, 'logs'), clock, tell: say })
+  const over = new AbortController()
+  const run = async (): Promise<void> => {
+    await startParts(children, sandbox, settings, http)
+    const manager = await managerToken(sandbox, settings.api, http, clock)
+    void manager.keepFresh(over.signal)
+    say(`Issuer, ${sandbox.storages.length} storages, server and worker run; logs are in ${sandbox.directory}/logs`)
+    const connection = openConnection({ server: settings.api, ca, token: async () => manager.current(), clock, log })
+    await tellStory({ ...connection, sandbox, clock, terminal: systemTerminal, files })
+    connection.close()
+    if (exit) return
+    tellWhere(sandbox, settings, manager)
+    await interrupted
+  }
+  try {
+    const ended = await Promise.race([run(), interrupted])
+    if (ended === 'interrupted' && exit) throw new WaybillError('DEMO_INTERRUPTED', 'interrupted before the end')
+  } finally {
+    over.abort()
+    await children.stop()
+    http.close()
+  }
+}
+
+async function startParts(children: Children, sandbox: Sandbox, settings: Settings, http: HttpClient): Promise<void> {
+  const { directory, issuer, storages } = sandbox
+  const answers = (url: string, wanted?: number) => async (): Promise<boolean> => {
+    try {
+      const response = await http.request({ method: 'GET', url })
+      await response.text(1_000_000)
+      return wanted === undefined || response.status === wanted
+    } catch {
+      return false
+    }
+  }
+  const sandboxPart = (part: string, url: string, wanted?: number): Promise<void> =>
+    children.start(
+      part === 'issuer' ? part : `storage-${part}`,
+      ['sandbox', '--dir', directory, '--part', part, '--log-level', 'warn'],
+      answers(url, wanted),
+    )
+  await Promise.all([
+    sandboxPart('issuer', `${issuer}/.well-known/openid-configuration`, 200),
+    ...storages.map(({ name, url }) => sandboxPart(name, url)),
+    children.start('server', ['server', '--config', settings.serverConfig], answers(`${settings.api}/readyz`, 200)),
+    children.start('worker', ['worker', '--config', settings.workerConfig], answers(settings.workerMetrics, 200)),
+  ])
+}
+
+function tellWhere(sandbox: Sandbox, settings: Settings, manager: ManagerToken): void {
+  say(`
+It serves on, until Ctrl-C:
+  API             ${settings.api}
+  documentation   ${settings.api}/docs
+  metrics         ${settings.serverMetrics}  ${settings.workerMetrics}
+
+To talk to it from another terminal:
+  export WAYBILL_URL=${settings.api} WAYBILL_CA=${sandbox.authority.caFile} BEARER_TOKEN_FILE=${manager.file}
+  npx waybill status
+  npx waybill rule list`)
+}

@@ -1,0 +1,135 @@
+import { join } from 'node:path'
+import type { LocalFile } from '../../cli/local-files.ts'
+import { bytesText } from '../../cli/output.ts'
+import { pages } from '../../cli/pages.ts'
+import { uploadFiles } from '../../cli/upload.ts'
+import { followRule, ProgressLine, progressText } from '../../cli/watch.ts'
+import type { Sandbox } from '../../sandbox/main.ts'
+import type { Client } from '../../shared/contract/client.ts'
+import { WaybillError } from '../../shared/domain/errors.ts'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import type { Terminal } from '../../shared/runtime/terminal.ts'
+import type { StorageClient } from '../../shared/storage/types.ts'
+import { compareOnDisk, makeFiles } from './files.ts'
+
+const DATASETS = ['run1', 'run2', 'run3', 'run4']
+const SCOPE = 'demo'
+const CONTAINER = `${SCOPE}:all-runs`
+const ACCOUNT = 'manager'
+const COPIES = 2
+
+export interface StoryOptions {
+  readonly sandbox: Sandbox
+  readonly client: Client
+  readonly storage: StorageClient
+  readonly clock: Clock
+  readonly terminal: Terminal
+  /** How many files in all. */
+  readonly files: number
+}
+
+/** What the demo shows: files at one storage, a rule, and their copies at the two others. Throws when a copy is not right. */
+export async function tellStory(options: StoryOptions): Promise<void> {
+  const { client, clock, terminal, sandbox } = options
+  const say = (text: string): void => terminal.out(`${text}\n`)
+  await prepareInstallation(options)
+  const [first, ...others] = sandbox.storages
+  if (first === undefined) throw new WaybillError('DEMO_FAILED', 'the sandbox has no storages')
+  const files = await uploadDatasets(options, first.name)
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+  say(`${files.length} files (${bytesText(bytes)}) in ${DATASETS.length} datasets lie at ${first.name}`)
+
+  say(`A rule: ${COPIES} copies of ${CONTAINER} at storages with tier=2`)
+  const began = clock.monotonic()
+  const id = await addRule(client)
+  const line = new ProgressLine(terminal)
+  const read = () => client.getRule({ params: { id } })
+  const rule = await followRule({ read, clock, onProgress: at => line.show(progressText(at)) }).finally(() =>
+    line.end(),
+  )
+  const seconds = (clock.monotonic() - began) / 1000
+  if (rule.state !== 'OK') {
+    const why = rule.error ?? rule.problems?.[0]?.message ?? 'see waybill transfer list'
+    throw new WaybillError('DEMO_FAILED', `the rule is ${rule.state}: ${why}`)
+  }
+  const wrong = await compareOnDisk(
+    files,
+    others.map(({ directory }) => directory),
+  )
+  if (wrong.length > 0) throw new WaybillError('DEMO_FAILED', `on the disks of the storages:\n  ${wrong.join('\n  ')}`)
+  const moved = bytes * COPIES
+  say(
+    `Done: ${files.length * COPIES} replicas (${bytesText(moved)}) in ${seconds.toFixed(1)} s, ${bytesText(moved / seconds)}/s; every adler32 was compared on disk`,
+  )
+  await tellTokens(client, say)
+}
+
+async function prepareInstallation({ client, sandbox }: StoryOptions): Promise<void> {
+  await unlessThere('ACCOUNT_EXISTS', client.addAccount({ body: { name: ACCOUNT } }))
+  const subject = sandbox.clients.manager.id
+  await client.addIdentity({ body: { issuer: sandbox.issuer, subject, account: ACCOUNT } })
+  for (const [index, storage] of sandbox.storages.entries()) {
+    const { name, url, audience, basePath } = storage
+    const attributes = { tier: index === 0 ? 1 : 2 }
+    const prefix = `${basePath}/${SCOPE}`
+    const body = { name, prefix, basePath, audience, attributes, protocols: [{ url }] }
+    await unlessThere('RSE_EXISTS', client.addRse({ body }))
+  }
+  for (const { name: source } of sandbox.storages) {
+    for (const { name: destination } of sandbox.storages) {
+      if (source !== destination) await client.setDistance({ params: { source, destination }, body: { distance: 1 } })
+    }
+  }
+}
+
+async function uploadDatasets(options: StoryOptions, rse: string): Promise<LocalFile[]> {
+  const { client, storage, clock, terminal, sandbox } = options
+  const all: LocalFile[] = []
+  const line = new ProgressLine(terminal)
+  for (const [index, dataset] of DATASETS.entries()) {
+    const count = Math.floor((options.files + index) / DATASETS.length)
+    const files = await makeFiles(join(sandbox.directory, 'files', dataset), dataset, count)
+    await uploadFiles({ client, storage, clock, rse, dataset: `${SCOPE}:${dataset}`, files, width: 8 })
+    all.push(...files)
+    line.show(`uploading: ${all.length} of ${options.files} files`)
+  }
+  line.end()
+  await client.addDids({ body: { dids: [{ did: CONTAINER, type: 'CONTAINER' }] } })
+  const dids = DATASETS.map(dataset => `${SCOPE}:${dataset}`)
+  await client.attach({ params: { scope: SCOPE, name: 'all-runs' }, body: { dids } })
+  return all
+}
+
+/** The rule's id; in a directory that was used before, that of the rule from then. */
+async function addRule(client: Client): Promise<number> {
+  const body = { dids: [CONTAINER], copies: COPIES, expression: 'tier=2', comment: 'waybill demo' }
+  const { items } = await unlessThere('RULE_EXISTS', client.addRules({ body })).then(
+    added => added ?? client.listRules({ query: { did: CONTAINER } }),
+  )
+  const [rule] = items
+  if (rule === undefined) throw new WaybillError('DEMO_FAILED', 'the rule was not made')
+  return rule.id
+}
+
+async function tellTokens(client: Client, say: (text: string) => void): Promise<void> {
+  const { tokenRequests } = await client.status()
+  const { minted, exchanged, refreshed } = tokenRequests
+  say(
+    `Tokens: ${minted} minted, ${exchanged} exchanged, ${refreshed} refreshed. Each was good for this and nothing else:`,
+  )
+  for await (const grants of pages(query => client.listGrants({ query }))) {
+    for (const { rse, purpose, audience, scopes } of grants) {
+      say(`  ${rse} ${purpose.padEnd(8)} ${audience}  ${scopes.join(' ')}`)
+    }
+  }
+}
+
+/** The answer; `undefined` when the server says that it is there already. */
+async function unlessThere<T>(code: string, call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call
+  } catch (error) {
+    if (error instanceof WaybillError && error.code === code) return undefined
+    throw error
+  }
+}

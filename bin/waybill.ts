@@ -1,0 +1,33 @@
+#!/usr/bin/env node
+import process, { geteuid } from 'node:process'
+import { Command } from 'commander'
+import { tellFailure } from '../cli/failure.ts'
+import { addPeopleCommands } from '../cli/program.ts'
+import { systemClock } from '../shared/runtime/clock.ts'
+import { environment } from '../shared/runtime/environment.ts'
+import { createLogger } from '../shared/runtime/logger.ts'
+import { systemTerminal } from '../shared/runtime/terminal.ts'
+import { version } from '../shared/runtime/version.ts'
+import { addServiceCommands } from './services.ts'
+
+/** The `waybill` command: composed from the rooms. */
+const program = new Command('waybill')
+  .description('Replication rules and HTTP third-party copies with narrow tokens')
+  .version(version)
+  .configureOutput({ writeOut: text => systemTerminal.out(text), writeErr: text => systemTerminal.err(text) })
+  .exitOverride()
+
+addServiceCommands(program)
+addPeopleCommands(program, {
+  terminal: systemTerminal,
+  environment,
+  clock: systemClock,
+  log: createLogger('waybill', 'warn'),
+  userId: geteuid?.() ?? 0,
+})
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = tellFailure(error, systemTerminal)
+}
