@@ -6,7 +6,7 @@ import type { Clock } from '../runtime/clock.ts'
 import { type Agents, ConnectionPool, type PoolOptions } from './agents.ts'
 import { answer, answerBody, BODY_FAILED } from './body.ts'
 import { CONTROL_TIMEOUTS, type HttpClient, type HttpRequest, type HttpResponse, type HttpTimeouts } from './client.ts'
-import { Deadlines } from './deadlines.ts'
+import { Deadlines, DeadlineTimer } from './deadlines.ts'
 import { errorCode, failureKind, HttpFailure, type HttpFailureKind } from './failure.ts'
 import { requestAddress, wireHeaders } from './wire.ts'
 
@@ -26,10 +26,11 @@ const CONTINUE_MS = 3_000
 export function createAgentClient(options: AgentClientOptions): HttpClient {
   const pool = new ConnectionPool(options)
   const timeouts = options.timeouts ?? CONTROL_TIMEOUTS
+  const timer = new DeadlineTimer(options.clock)
   return {
     request: async request => {
       const url = requestAddress(request)
-      return new Exchange(url, request, request.timeouts ?? timeouts, options.clock).run(pool.agents())
+      return new Exchange(url, request, request.timeouts ?? timeouts, timer).run(pool.agents())
     },
     close: () => pool.close(),
   }
@@ -58,11 +59,11 @@ class Exchange {
   /** The first failure is the cause; what Node reports after our own `destroy` is its echo. */
   #failure: HttpFailure | undefined
 
-  constructor(url: URL, request: HttpRequest, timeouts: HttpTimeouts, clock: Clock) {
+  constructor(url: URL, request: HttpRequest, timeouts: HttpTimeouts, timer: DeadlineTimer) {
     this.#url = url
     this.#request = request
     this.#timeouts = timeouts
-    this.#deadlines = new Deadlines(clock, phase => {
+    this.#deadlines = new Deadlines(timer, phase => {
       if (phase === 'continue') this.#sendBody?.()
       else this.#fail(EXPIRED[phase])
     })

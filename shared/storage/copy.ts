@@ -1,9 +1,8 @@
 import type { Readable } from 'node:stream'
 import type { Secret } from '../domain/secret.ts'
 import type { TransferFailure } from '../domain/transfer-error.ts'
-import { Deadlines } from '../http/deadlines.ts'
+import { Deadlines, type DeadlineTimer } from '../http/deadlines.ts'
 import { HttpFailure } from '../http/failure.ts'
-import type { Clock } from '../runtime/clock.ts'
 import { type Attempted, classifyLastLine, transferFailure } from './classify.ts'
 import { type MarkerEvent, MarkerParser } from './perf-markers.ts'
 import { answeredFailure, bearer, failureOf, type StorageDeps, send } from './send.ts'
@@ -34,7 +33,7 @@ export async function copy(deps: StorageDeps, request: CopyRequest): Promise<Cop
       const error = await answeredFailure(attempted, response, tokens)
       return { kind: GATEWAY.has(response.status) ? 'unknown' : 'failed', error }
     }
-    return await new CopyWatch(deps.clock, request, watchdogs, total).follow(response.body)
+    return await new CopyWatch(deps.timer, request, watchdogs, total).follow(response.body)
   } catch (error) {
     const failure = failureOf(attempted, error)
     // What was sent and not answered may be under way; so may a COPY that was answered with something else than HTTP.
@@ -81,12 +80,12 @@ class CopyWatch {
   #beginning = ''
   #finish: (why: TransferFailure) => void = () => undefined
 
-  constructor(clock: Clock, request: CopyRequest, watchdogs: Watchdogs, total: number) {
+  constructor(timer: DeadlineTimer, request: CopyRequest, watchdogs: Watchdogs, total: number) {
     this.#request = request
     this.#watchdogs = watchdogs
     this.#tokens = [request.activeToken, request.passiveToken]
     this.#total = total
-    this.#deadlines = new Deadlines(clock, name => this.#finish(this.#expired(name)))
+    this.#deadlines = new Deadlines(timer, name => this.#finish(this.#expired(name)))
   }
 
   async follow(body: Readable): Promise<CopyOutcome> {

@@ -3,6 +3,7 @@ import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
 import type { TransferFailure, TransferPhase } from '../domain/transfer-error.ts'
 import type { HttpClient, HttpResponse, HttpTimeouts } from '../http/client.ts'
+import type { DeadlineTimer } from '../http/deadlines.ts'
 import { HttpFailure } from '../http/failure.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { type Attempted, classifyAnswer, classifyHttpFailure, transferFailure } from './classify.ts'
@@ -16,6 +17,7 @@ export interface StorageDeps {
   /** For everything else; its bodies must wait for `100 Continue` (`createAgentClient`), or redirected uploads fail. */
   readonly client: HttpClient
   readonly clock: Clock
+  readonly timer: DeadlineTimer
   /** Where the storage at `host` may redirect to, as patterns (`redirects.ts`). */
   readonly redirectHosts: (host: string) => readonly string[]
 }

@@ -1,4 +1,5 @@
 import type { HttpClient } from '../http/client.ts'
+import { DeadlineTimer } from '../http/deadlines.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { copy } from './copy.ts'
 import { DirectoryMaker, list } from './directories.ts'
@@ -21,7 +22,7 @@ export interface StorageClientOptions {
 /** Speaks to all storages of a process. It keeps no state but connections and, for a minute, which directories exist. */
 export function createStorageClient(options: StorageClientOptions): StorageClient {
   const { copyClient, client, clock, redirectHosts = defaultRedirectHosts } = options
-  const deps: StorageDeps = { copyClient, client, clock, redirectHosts }
+  const deps: StorageDeps = { copyClient, client, clock, timer: new DeadlineTimer(clock), redirectHosts }
   const directories = new DirectoryMaker(deps)
   return {
     head: (...parameters) => head(deps, ...parameters),

@@ -19,7 +19,7 @@ export async function stream(deps: StorageDeps, request: StreamRequest): Promise
   const ending = new AbortController()
   const signal = request.signal === undefined ? ending.signal : AbortSignal.any([request.signal, ending.signal])
   let expired: TransferFailure | undefined
-  const deadlines = new Deadlines<'noProgress' | 'total'>(deps.clock, name => {
+  const deadlines = new Deadlines<'noProgress' | 'total'>(deps.timer, name => {
     const code = name === 'total' ? 'TIMEOUT_TOTAL' : 'TIMEOUT_NO_PROGRESS'
     const words =
       name === 'total' ? 'not done in time' : `no byte moved for ${Math.round(watchdogs.noProgress / 1000)} s`

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'chai'
 import { Secret } from '../../shared/domain/secret.ts'
 import type { CopyOutcome, CopyRequest } from '../../shared/storage/types.ts'
@@ -265,6 +266,7 @@ describe('third-party copy', () => {
       ending.abort()
       expect(code(await outcome)).to.equal('unknown CANCELLED')
       await gone
+      await turn()
       expect(clock.sleepers).to.equal(0)
     })
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { setImmediate as turn } from 'node:timers/promises'
 import { deflateSync } from 'node:zlib'
 import { expect } from 'chai'
 import { Secret } from '../../shared/domain/secret.ts'
@@ -66,6 +67,7 @@ describe('streamed copy', () => {
       'GET Bearer source-token-0123',
       'PUT Bearer destination-token-4567',
     ])
+    await turn()
     expect(clock.sleepers).to.equal(0)
   })
 
