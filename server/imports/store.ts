@@ -1,4 +1,5 @@
 import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
+import { holdSession } from '../transfers/sessions.ts'
 
 export interface ImportRow {
   id: number
@@ -40,7 +41,7 @@ export async function findImport(executor: Executor, id: number): Promise<Import
   return queryOne<ImportRow>(executor, `${COLUMNS} WHERE imports.id = :id`, { id })
 }
 
-/** Gives waiting imports to a session; it lists them from the start, which registers nothing twice. */
+/** Gives waiting imports to a session; it lists them from the start, which registers nothing twice. Throws 409 SESSION_ENDED. */
 export async function claimImports(
   executor: Executor,
   claimant: { sessionId: number; voIds?: readonly number[]; rseIds?: readonly number[] },
@@ -64,6 +65,7 @@ export async function claimImports(
     },
   )
   if (rows.length === 0) return []
+  await holdSession(executor, sessionId)
   return query<ImportRow>(executor, `${COLUMNS} WHERE imports.id IN ${keyset(executor, 'ids')}`, {
     ids: encodeRows(rows.map(row => row.id)),
   })

@@ -2,6 +2,7 @@ import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
+import { holdSession } from './sessions.ts'
 
 /** What a worker may serve; `undefined` is everything. Enforced in the claiming statement itself. */
 export interface WorkerReach {
@@ -27,7 +28,10 @@ const BUNDLES_PER_CLAIM = 20
 
 const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END + 1'
 
-/** Links with work in the order they should be served, from a look without locks: the claim counts again. */
+/**
+ * Links with work in the order they should be served, from a look without locks: the claim counts again. A link whose work
+ * waits for tokens is not among them: it would have the smallest share, and hold up those that can be served.
+ */
 export async function linksToServe(read: Executor, reach: WorkerReach): Promise<LinkLoad[]> {
   const rows = await query<{
     id: number
@@ -41,7 +45,10 @@ export async function linksToServe(read: Executor, reach: WorkerReach): Promise<
     read,
     `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, links.max_active, links.served_at,
             (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active
-       FROM links WHERE has_work AND distance > 0`,
+       FROM links WHERE has_work AND distance > 0
+        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready
+                     ${reach.voIds === undefined ? '' : `AND bundles.vo_id IN ${keyset(read, 'vos')}`})`,
+    reach.voIds === undefined ? {} : { vos: encodeRows(reach.voIds) },
   )
   const links = rows
     .filter(
@@ -91,6 +98,7 @@ async function storageLoads(executor: Executor, rseIds: readonly number[]): Prom
 /**
  * Claims up to `limit` transfers of one link: lock the two storages, count, claim what is free. With counters, or with the
  * count inside the claiming statement, 30 claimers against a limit of 7 reached 39 and 58; lock, then count, held 7.
+ * Throws 409 SESSION_ENDED.
  */
 export async function claimOnLink(
   executor: Executor,
@@ -118,11 +126,12 @@ export async function claimOnLink(
   let room = Math.min(limit, roomOf({ ...link, active: active?.count ?? 0 }, source, destination))
   const claimed: ClaimedRow[] = []
   for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant) : []) {
-    const rows = await claimInBundle(executor, bundle.id, claimant, room, now)
+    const rows = await claimInBundle(executor, link.id, bundle.id, claimant, room, now)
     claimed.push(...rows)
     room -= rows.length
     if (room <= 0) break
   }
+  if (claimed.length > 0) await holdSession(executor, claimant.sessionId)
   return claimed
 }
 
@@ -143,6 +152,7 @@ async function readyBundles(executor: Executor, linkId: number, reach: WorkerRea
 
 async function claimInBundle(
   executor: Executor,
+  linkId: number,
   bundleId: number,
   claimant: Claimant,
   limit: number,
@@ -164,18 +174,19 @@ async function claimInBundle(
     { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase },
   )
   if (rows.length < limit) {
-    await query(
+    const dry = await query(
       executor,
       `UPDATE bundles SET has_work = false WHERE id = :bundleId
-          AND NOT EXISTS (SELECT 1 FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED')`,
+          AND NOT EXISTS (SELECT 1 FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED') RETURNING id`,
       { bundleId },
     )
+    if (dry.length > 0) await settleLinkHint(executor, linkId)
   }
   return rows
 }
 
 /** A link whose bundles all ran dry is not looked at again until something is queued on it. */
-export async function settleLinkHint(executor: Executor, linkId: number): Promise<void> {
+async function settleLinkHint(executor: Executor, linkId: number): Promise<void> {
   await query(
     executor,
     `UPDATE links SET has_work = false WHERE id = :linkId
@@ -184,7 +195,7 @@ export async function settleLinkHint(executor: Executor, linkId: number): Promis
   )
 }
 
-/** Attempts whose end nobody saw: they hold their slots already, so no limit is asked. */
+/** Attempts whose end nobody saw: they hold their slots already, so no limit is asked. Throws 409 SESSION_ENDED. */
 export async function claimToSettle(
   executor: Executor,
   claimant: Claimant,
@@ -193,7 +204,7 @@ export async function claimToSettle(
 ): Promise<ClaimedRow[]> {
   const vos = claimant.voIds === undefined ? '' : `AND vo_id IN ${keyset(executor, 'vos')}`
   const rses = claimant.rseIds === undefined ? '' : `AND destination_rse_id IN ${keyset(executor, 'rses')}`
-  return query<ClaimedRow>(
+  const rows = await query<ClaimedRow>(
     executor,
     `UPDATE transfers SET session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
       WHERE state = 'SETTLING' AND session_id IS NULL AND id IN (
@@ -209,4 +220,6 @@ export async function claimToSettle(
       ...(claimant.rseIds === undefined ? {} : { rses: encodeRows(claimant.rseIds) }),
     },
   )
+  if (rows.length > 0) await holdSession(executor, claimant.sessionId)
+  return rows
 }

@@ -1,7 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
-import { type Executor, query, queryOne } from '../database/sql.ts'
+import { type Executor, isSqlite, query, queryOne } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { loseTransfers } from './outcome-store.ts'
 import { prunePermits } from './permits.ts'
@@ -57,6 +57,16 @@ export async function extendSession(
     ...identity,
   })
   if (rows.length === 0) throw sessionEnded(id)
+}
+
+/**
+ * For the end of a transaction that gave work to a session: it lives, and stays so until the transaction is over, or nothing
+ * was given. Without it a claim that waited could give work to a session that ended meanwhile, and nobody would take it back.
+ */
+export async function holdSession(executor: Executor, id: number): Promise<void> {
+  const lock = isSqlite(executor) ? '' : 'FOR SHARE'
+  const row = await queryOne(executor, `SELECT id FROM sessions WHERE id = :id AND ended_at IS NULL ${lock}`, { id })
+  if (row === undefined) throw sessionEnded(id)
 }
 
 function sessionEnded(id: number): WaybillError {

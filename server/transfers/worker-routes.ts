@@ -11,7 +11,7 @@ import { replicaUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToExchange } from '../tokens/grant-store.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
-import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe, settleLinkHint, type WorkerReach } from './claim.ts'
+import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe, type WorkerReach } from './claim.ts'
 import { cancelledOf, type HeldTransfer, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, PERMIT_SECONDS } from './permits.ts'
@@ -73,11 +73,9 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
     const claimed = await db.write(executor => claimToSettle(executor, claimant, limit, clock.now()))
     const links = claimed.length < limit ? await linksToServe(db.read, reach) : []
     for (const link of links.slice(0, LINKS_PER_CLAIM)) {
-      const rows = await db.write(async executor => {
-        const got = await claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())
-        if (got.length === 0) await settleLinkHint(executor, link.id)
-        return got
-      })
+      const rows = await db.write(executor =>
+        claimOnLink(executor, link, claimant, limit - claimed.length, clock.now()),
+      )
       claimed.push(...rows)
       if (claimed.length > 0) break
     }
