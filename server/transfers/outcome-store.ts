@@ -43,16 +43,17 @@ export async function findAttempts(
 export interface Application {
   readonly id: number
   readonly fence: number
-  /** The state the decision was made on, and where it led. */
+  /** What the decision was made on, and where it led. */
   readonly from: TransferState
+  readonly cancelRequested: boolean
   readonly to: TransferState
   readonly attempts: number
   readonly notBefore: number
 }
 
 /**
- * Applies decisions in one statement: a row only moves if (id, fence, state) are still what the decision was made on, and its
- * session still holds it. Answers who won; a lost race is no error.
+ * Applies decisions in one statement: a row only moves if all that the decision was made on still holds, and its session
+ * holds it. Answers who won; a lost race is no error.
  */
 export async function applyTransitions(
   executor: Executor,
@@ -64,6 +65,7 @@ export async function applyTransitions(
     id: 'bigint',
     fence: 'bigint',
     from_state: 'text',
+    cancelled: 'boolean',
     to_state: 'text',
     attempts: 'bigint',
     not_before: 'bigint',
@@ -74,7 +76,7 @@ export async function applyTransitions(
             reason = CASE WHEN given.to_state = 'WAITING' THEN 'BACKOFF' ELSE NULL END, updated_at = :now
        FROM ${set} AS given
       WHERE transfers.id = given.id AND transfers.fence = given.fence AND transfers.state = given.from_state
-        AND transfers.session_id = :sessionId
+        AND transfers.cancel_requested = given.cancelled AND transfers.session_id = :sessionId
      RETURNING transfers.id`,
     {
       sessionId,
@@ -84,6 +86,7 @@ export async function applyTransitions(
           id: row.id,
           fence: row.fence,
           from_state: row.from,
+          cancelled: row.cancelRequested,
           to_state: row.to,
           attempts: row.attempts,
           not_before: row.notBefore,

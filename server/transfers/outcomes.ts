@@ -33,10 +33,13 @@ interface Decision {
   readonly application: Application
 }
 
+/** How often a report is decided anew when the row moved between the look and the write: a heartbeat, a cancellation. */
+const LOOKS = 5
+
 /**
  * Applies what a worker reports, as a batch: read, decide in `transition()`, write with guards. The read is outside the
- * transaction, which keeps that short; whoever was overtaken meanwhile is told `refused`, and a repeated report
- * `already-applied`.
+ * transaction, which keeps that short; what was overtaken meanwhile is looked at again. `refused`: the transfer is not the
+ * session's, or not in a state for it; a repeated report hears `already-applied`.
  */
 export async function applyOutcomes(
   context: Context,
@@ -45,40 +48,57 @@ export async function applyOutcomes(
   outcomes: readonly ReportedOutcome[],
   onApplied?: (held: HeldTransfer, reported: ReportedOutcome) => void,
 ): Promise<{ transfer: number; fence: number; answer: OutcomeAnswer }[]> {
-  const now = context.clock.now()
+  const applied = new Set<ReportedOutcome>()
+  let open = outcomes
+  for (let look = 0; look < LOOKS && open.length > 0; look += 1) {
+    const now = context.clock.now()
+    const decisions = await decide(context, policy, sessionId, open, now)
+    if (decisions.length === 0) break
+    const won = await context.db.write(executor => applyDecisions(executor, sessionId, decisions, now))
+    for (const { held, reported } of decisions) {
+      if (!won.has(held.id)) continue
+      applied.add(reported)
+      onApplied?.(held, reported)
+    }
+    if (decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
+    open = decisions.filter(({ held }) => !won.has(held.id)).map(({ reported }) => reported)
+  }
+  const lost = outcomes.filter(reported => !applied.has(reported))
+  const known = lost.length === 0 ? [] : await findAttempts(context.db.read, lost)
+  const repeated = new Set(known.map(row => `${row.transfer_id} ${row.fence}`))
+  return outcomes.map(reported => {
+    const { transfer, fence } = reported
+    const otherwise = repeated.has(`${transfer} ${fence}`) ? 'already-applied' : 'refused'
+    return { transfer, fence, answer: applied.has(reported) ? 'applied' : otherwise }
+  })
+}
+
+/** What becomes of those transfers that the session holds. Of several reports on one attempt only the first can count. */
+async function decide(
+  context: Context,
+  policy: RetryPolicy,
+  sessionId: number,
+  outcomes: readonly ReportedOutcome[],
+  now: number,
+): Promise<Decision[]> {
   const rows = await findTransfers(
     context.db.read,
     outcomes.map(reported => reported.transfer),
   )
   const byId = new Map(rows.map(row => [row.id, row]))
-  const decisions = outcomes.flatMap(reported => {
+  return outcomes.flatMap(reported => {
     const held = byId.get(reported.transfer)
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
-    const facts = { state: held.state, attempts: held.attempts, cancelRequested: Boolean(held.cancel_requested) }
-    const next = transition(facts, eventOf(reported, context.random.fraction()), now, policy)
+    const { id, fence, state: from, attempts } = held
+    const cancelRequested = Boolean(held.cancel_requested)
+    const event = eventOf(reported, context.random.fraction())
+    const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
-    const application = {
-      id: held.id,
-      fence: held.fence,
-      from: held.state,
-      to: next.state,
-      attempts: next.attempts,
-      notBefore: next.notBefore,
-    }
-    return [{ held, reported, application }]
-  })
-  const won =
-    decisions.length === 0
-      ? new Set<number>()
-      : await context.db.write(executor => applyDecisions(executor, sessionId, decisions, now))
-  for (const { held, reported } of decisions) if (won.has(held.id)) onApplied?.(held, reported)
-  if (decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
-  const lost = outcomes.filter(reported => !won.has(reported.transfer))
-  const known = lost.length === 0 ? [] : await findAttempts(context.db.read, lost)
-  const repeated = new Set(known.map(row => `${row.transfer_id} ${row.fence}`))
-  return outcomes.map(({ transfer, fence }) => {
-    const answer = won.has(transfer) ? 'applied' : repeated.has(`${transfer} ${fence}`) ? 'already-applied' : 'refused'
-    return { transfer, fence, answer }
+    byId.delete(id)
+    const { state: to, notBefore } = next
+    return [
+      { held, reported, application: { id, fence, from, to, attempts: next.attempts, cancelRequested, notBefore } },
+    ]
   })
 }
 
@@ -148,9 +168,11 @@ async function applyDecisions(
     requeued.flatMap(held => held.bundle_id ?? []),
     requeued.flatMap(held => held.link_id ?? []),
   )
+  // The last lock may have gone since the worker was told to go on.
+  const again = winners.filter(({ application }) => application.to === 'QUEUED' || application.to === 'WAITING')
   await cancelTransfers(
     executor,
-    requeued.map(held => held.replica_id),
+    again.map(({ held }) => held.replica_id),
     now,
   )
   await dropPermits(

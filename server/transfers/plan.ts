@@ -1,5 +1,5 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
-import { TRANSFER_MACHINE, type TransferEventType } from '../../shared/domain/transfer-state.ts'
+import { ACTIVE_STATES, TRANSFER_MACHINE, type TransferEventType } from '../../shared/domain/transfer-state.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
@@ -59,7 +59,7 @@ export async function openTransfers(
   // A cancellation that was asked for, and a lock that came after it: the copy is wanted again.
   await query(
     executor,
-    `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND session_id IS NOT NULL
+    `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND state IN (${stateList(ACTIVE_STATES)})
        AND replica_id IN ${keyset(executor, 'replicas')}`,
     { replicas: bindings.replicas },
   )
