@@ -1,0 +1,203 @@
+import { expect } from 'chai'
+import { cancelTransfers } from '../../server/transfers/cancel.ts'
+import { recordProgress } from '../../server/transfers/outcome-store.ts'
+import { applyOutcomes, type OutcomeAnswer, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
+import { grantPermit, prunePermits } from '../../server/transfers/permits.ts'
+import { openTransfers } from '../../server/transfers/plan.ts'
+import { endSession, extendSession, requireSession, sessionReaper } from '../../server/transfers/sessions.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { databases, type TestDatabase } from './databases.ts'
+import { World } from './world.ts'
+
+const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
+const FAILURE = {
+  scope: 'DESTINATION',
+  phase: 'TRANSFER',
+  code: 'STORAGE_ERROR',
+  message: '500',
+  retryable: true,
+} as const
+type Result = ReportedOutcome['result']
+
+for (const { name, open } of databases) {
+  describe(`outcomes on ${name}`, () => {
+    let test: TestDatabase
+    let world: World
+    let session: number
+    let claimed: { id: number; fence: number }[]
+
+    beforeEach(async () => {
+      test = await open()
+      world = await World.make(test.db, { rses: ['A', 'B'] })
+      await world.dataset('d', 4, 'A')
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await world.grantAll()
+      session = await world.openSession()
+      claimed = await world.claim(session, 100)
+    })
+    afterEach(() => test.drop())
+
+    async function report(
+      by: number,
+      results: readonly [{ id: number; fence: number }, Result][],
+    ): Promise<OutcomeAnswer[]> {
+      const outcomes = results.map(([{ id, fence }, result]) => ({
+        transfer: id,
+        fence,
+        result,
+        durationMs: 10,
+        endedMsAgo: 0,
+        bytes: 5,
+        cleaned: false,
+        ...(result === 'failed' ? { error: FAILURE } : {}),
+      }))
+      return (await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, by, outcomes)).map(({ answer }) => answer)
+    }
+    const nth = (i: number): { id: number; fence: number } => claimed[i] ?? { id: 0, fence: 0 }
+    const states = async (): Promise<string[]> =>
+      (await world.rows<{ state: string }>('SELECT state FROM transfers ORDER BY id')).map(row => row.state)
+
+    it('are applied once, and a repeated report hears so', async () => {
+      expect(
+        await report(session, [
+          [nth(0), 'done'],
+          [nth(1), 'failed'],
+        ]),
+      ).to.deep.equal(['applied', 'applied'])
+      expect(
+        await report(session, [
+          [nth(0), 'done'],
+          [nth(1), 'failed'],
+        ]),
+      ).to.deep.equal(Array(2).fill('already-applied'))
+      expect(await world.number('SELECT count(*) AS n FROM attempts')).to.equal(2)
+      expect(await world.number('SELECT locks_ok AS n FROM rules')).to.equal(1)
+    })
+
+    it('that two reports race for are applied by one of them', async () => {
+      const answers = await Promise.all(Array.from({ length: 8 }, () => report(session, [[nth(0), 'done']])))
+      expect(answers.flat().filter(answer => answer === 'applied')).to.have.length(1)
+      expect(answers.flat().filter(answer => answer === 'already-applied')).to.have.length(7)
+      expect(await world.number('SELECT locks_ok AS n FROM rules')).to.equal(1)
+    })
+
+    it('that a heartbeat overtakes are applied none the less', async () => {
+      const overtaken = { ...nth(0), transfer: nth(0).id, state: 'COPYING' as const, bytes: 3 }
+      const write: typeof test.db.write = async work => {
+        await test.db.write(e => recordProgress(e, session, [overtaken], world.clock.now()))
+        return test.db.write(work)
+      }
+      const context = { ...world.context, db: { ...test.db, write } }
+      const outcome = { transfer: nth(0).id, fence: nth(0).fence, result: 'done' as const, cleaned: false }
+      const numbers = { durationMs: 10, endedMsAgo: 0, bytes: 5 }
+      const [answer] = await applyOutcomes(context, DEFAULT_RETRY_POLICY, session, [{ ...outcome, ...numbers }])
+      expect([answer?.answer, (await states())[0]]).to.deep.equal(['applied', 'DONE'])
+    })
+
+    it('that contradict each other within one report: the first counts', async () => {
+      expect(
+        await report(session, [
+          [nth(0), 'done'],
+          [nth(0), 'failed'],
+        ]),
+      ).to.deep.equal(['applied', 'already-applied'])
+      expect((await states())[0]).to.equal('DONE')
+      expect(await world.number("SELECT count(*) AS n FROM replicas WHERE state = 'AVAILABLE'")).to.equal(5)
+    })
+
+    it('are refused from another session, with another fence, and once the session has ended', async () => {
+      const other = await world.openSession()
+      expect(await report(other, [[nth(0), 'done']])).to.deep.equal(['refused'])
+      expect(await report(session, [[{ ...nth(0), fence: nth(0).fence - 1 }, 'done']])).to.deep.equal(['refused'])
+      await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      expect(await report(session, [[nth(0), 'done']])).to.deep.equal(['refused'])
+      expect(await states()).to.deep.equal(Array(4).fill('SETTLING'))
+    })
+
+    it('of copies that nobody wants any more do not begin again', async () => {
+      await world.change('DELETE FROM locks')
+      await world.change('UPDATE replicas SET lock_count = 0')
+      // The worker reports before it hears of the cancellation, or while it is written.
+      await report(session, [
+        [nth(0), 'failed'],
+        [nth(1), 'handed-back'],
+      ])
+      expect((await states()).slice(0, 2)).to.deep.equal(['CANCELLED', 'CANCELLED'])
+    })
+
+    it('of copies that were cancelled, then wanted again, count', async () => {
+      const replicas = await world.rows<{ replica_id: number }>('SELECT replica_id FROM transfers ORDER BY id')
+      const ids = replicas.map(row => row.replica_id)
+      await report(session, [[nth(1), 'unknown']])
+      await world.change('UPDATE replicas SET lock_count = 0')
+      await test.db.write(e => cancelTransfers(e, ids, world.clock.now()))
+      expect(await world.number('SELECT count(*) AS n FROM transfers WHERE cancel_requested')).to.equal(4)
+      const rule = { vo_id: world.voId, account_id: world.accountId, activity: 'test', priority: 3 }
+      await world.change('UPDATE replicas SET lock_count = 1')
+      await test.db.write(e => openTransfers(e, ids, rule, world.clock.now()))
+      expect(await world.number('SELECT count(*) AS n FROM transfers WHERE cancel_requested')).to.equal(0)
+      expect(await report(session, [[nth(0), 'done']])).to.deep.equal(['applied'])
+    })
+
+    it('leave the queue of a failed copy until its time has come', async () => {
+      await report(session, [[nth(0), 'failed']])
+      const waiting = "SELECT not_before - :now AS n FROM transfers WHERE state = 'WAITING'"
+      expect(await world.number(waiting, { now: world.clock.now() })).to.equal(DEFAULT_RETRY_POLICY.baseDelay / 2)
+    })
+
+    describe('permits', () => {
+      const permit = (fence = nth(0).fence, sessionId = session): Promise<unknown> =>
+        test.db.write(e => grantPermit(e, { sessionId, transfer: nth(0).id, fence }, world.clock.now()))
+
+      it('are for whoever holds the transfer, and never for a file that is verified', async () => {
+        expect(await permit()).to.deep.include({ top: '/data/s/d', voId: world.voId })
+        expect(await codeOf(permit(nth(0).fence + 1))).to.equal('PERMIT_REFUSED')
+        expect(await codeOf(permit(nth(0).fence, await world.openSession()))).to.equal('PERMIT_REFUSED')
+        await world.change("UPDATE replicas SET state = 'AVAILABLE'")
+        expect(await codeOf(permit())).to.equal('PERMIT_REFUSED')
+      })
+
+      it('keep the path free of new attempts until they are surely over', async () => {
+        await permit()
+        expect(await report(session, [[nth(0), 'handed-back']])).to.deep.equal(['applied'])
+        expect(await world.claim(session, 1)).to.deep.equal([])
+        await world.clock.advance(60_000)
+        await test.db.write(e => prunePermits(e, world.clock.now()))
+        expect((await world.claim(session, 1)).map(row => row.id)).to.deep.equal([nth(0).id])
+      })
+    })
+
+    describe('sessions', () => {
+      it('are their own worker’s', async () => {
+        expect((await requireSession(test.db.read, WORKER, session)).worker).to.equal('w')
+        expect(await codeOf(requireSession(test.db.read, { ...WORKER, client: 'other' }, session))).to.equal(
+          'SESSION_ENDED',
+        )
+        expect(await codeOf(test.db.write(e => extendSession(e, { ...WORKER, client: 'other' }, session, 1)))).to.equal(
+          'SESSION_ENDED',
+        )
+      })
+
+      it('end when their lease runs out, unless a heartbeat comes first', async () => {
+        const kept = await world.openSession()
+        await world.clock.advance(20_001)
+        await test.db.write(e => extendSession(e, WORKER, kept, world.clock.now() + 20_000))
+        const reaper = sessionReaper(world.context)
+        await reaper.start()
+        await world.clock.untilSleeping()
+        await reaper.stop()
+        expect(await codeOf(requireSession(test.db.read, WORKER, session))).to.equal('SESSION_ENDED')
+        expect((await requireSession(test.db.read, WORKER, kept)).id).to.equal(kept)
+        expect(await states()).to.deep.equal(Array(4).fill('SETTLING'))
+      })
+    })
+  })
+}
+
+async function codeOf(attempt: Promise<unknown>): Promise<unknown> {
+  return attempt.then(
+    () => 'done',
+    error => error.code,
+  )
+}
