@@ -29,7 +29,8 @@ export function periodic(options: PeriodicOptions): Service {
       try {
         const more = await options.round(signal)
         if (!more) {
-          await options.clock.sleep(options.interval, options.topic === undefined ? signal : listener.signal)
+          const wakes = options.topic !== undefined && !options.wake.closed
+          await options.clock.sleep(options.interval, wakes ? listener.signal : signal)
         }
       } catch (error) {
         options.log.error({ err: error, service: options.name }, 'a round of background work failed; it is tried again')

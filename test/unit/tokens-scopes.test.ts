@@ -1,13 +1,14 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { covers, MAX_DIRECTORIES, type Purpose, type ScopeRequest, scopesFor } from '../../server/tokens/scopes.ts'
+import { covers, MAX_DIRECTORIES, type ScopeRequest, scopesFor } from '../../server/tokens/scopes.ts'
+import type { GrantPurpose } from '../../shared/domain/grant-state.ts'
 import { refusal } from './oidc-local-issuer.ts'
 
 const read = (request: Partial<ScopeRequest>): string[] =>
   scopesFor({ purpose: 'read', directories: [], basePath: '/', prefix: '/', ...request })
 
 describe('scopes of a grant', () => {
-  const purposes: [Purpose, ...string[]][] = [
+  const purposes: [GrantPurpose, ...string[]][] = [
     ['read', 'storage.read:/ds'],
     ['list', 'storage.read:/ds'],
     ['write', 'storage.create:/ds', 'storage.read:/ds'],
