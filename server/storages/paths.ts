@@ -19,7 +19,8 @@ export interface ReplicaPath {
 
 /**
  * `dataset` is undefined for a file in no dataset. Under the layout `dataset` two files share a path only if they are of one
- * dataset and their names differ by the leading slash alone (`a`, `/a`): the store refuses the second (PATH_TAKEN).
+ * dataset and their names differ by the leading slash, or by the dataset's name before them, alone (`a`, `/a`, `ds/a`): the
+ * store refuses the second (PATH_TAKEN).
  */
 export function replicaPath(layout: Layout, file: Did, dataset?: Did): ReplicaPath {
   switch (layout) {
@@ -36,8 +37,14 @@ export function replicaPath(layout: Layout, file: Did, dataset?: Did): ReplicaPa
 function datasetPath(file: Did, dataset: Did | undefined): ReplicaPath {
   const top = `/${dataset?.scope ?? file.scope}/${dataset?.name.replaceAll('/', '~') ?? '~'}`
   const foreign = dataset !== undefined && dataset.scope !== file.scope ? [`~${file.scope}`] : []
-  const { directory, name } = pathOf(foreign, segmentsOf(file.name))
+  const { directory, name } = pathOf(foreign, segmentsOf(nameWithin(file, dataset)))
   return { top, directory: `${top}${directory}`, name }
+}
+
+/** An imported file is called after its dataset (`run1/raw/f` in `run1`): the dataset's directory says that already. */
+function nameWithin(file: Did, dataset: Did | undefined): string {
+  const within = dataset?.scope === file.scope && file.name.startsWith(`${dataset.name}/`)
+  return within ? file.name.slice(dataset.name.length + 1) : file.name
 }
 
 function hashPath(file: Did): ReplicaPath {

@@ -9,6 +9,9 @@ const TABLE: [Layout, string, string | undefined, string, string, string][] = [
   ['dataset', 'foo:bar', 'foo:ds', '/foo/ds', '', 'bar'],
   ['dataset', 'foo:run/1/bar', 'foo:ds', '/foo/ds', '/run/1', 'bar'],
   ['dataset', 'cms:/store/x.root', 'cms:/A/B/RAW', '/cms/~A~B~RAW', '/store', 'x.root'],
+  ['dataset', 'foo:ds/raw/bar', 'foo:ds', '/foo/ds', '/raw', 'bar'],
+  ['dataset', 'foo:dsx/bar', 'foo:ds', '/foo/ds', '/dsx', 'bar'],
+  ['dataset', 'raw:ds/bar', 'foo:ds', '/foo/ds', '/~raw/ds', 'bar'],
   ['dataset', 'raw:run/bar', 'foo:ds', '/foo/ds', '/~raw/run', 'bar'],
   ['dataset', 'foo:run/bar', undefined, '/foo/~', '/run', 'bar'],
   ['identity', 'foo:bar', 'foo:ds', '/foo', '', 'bar'],
@@ -34,10 +37,13 @@ describe('replica paths', () => {
     })
   }
 
-  it('dataset: no two files share a path, but for a leading slash in the name of the same file in the same dataset', () => {
+  it('dataset: no two files share a path, but for a leading slash or the name of their dataset before the name', () => {
     const placed = fc.tuple(did, fc.option(did, { nil: undefined }))
-    const identity = ([file, dataset]: [Did, Did | undefined]): string =>
-      [file.scope, file.name.replace(/^\//, ''), dataset === undefined ? '' : formatDid(dataset)].join('|')
+    const identity = ([file, dataset]: [Did, Did | undefined]): string => {
+      const within = dataset?.scope === file.scope && file.name.startsWith(`${dataset.name}/`)
+      const name = within ? file.name.slice(dataset.name.length + 1) : file.name
+      return [file.scope, name.replace(/^\//, ''), dataset === undefined ? '' : formatDid(dataset)].join('|')
+    }
     fc.assert(
       fc.property(placed, placed, (one, other) => {
         expect(written(one) === written(other)).to.equal(identity(one) === identity(other))
