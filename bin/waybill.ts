@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-import process, { geteuid } from 'node:process'
+import process from 'node:process'
 import { Command } from 'commander'
-import { tellFailure } from '../cli/failure.ts'
+import { type ExitStatus, tellFailure } from '../cli/failure.ts'
 import { addPeopleCommands } from '../cli/program.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { environment } from '../shared/runtime/environment.ts'
@@ -23,11 +23,14 @@ addPeopleCommands(program, {
   environment,
   clock: systemClock,
   log: createLogger('waybill', 'warn'),
-  userId: geteuid?.() ?? 0,
+  userId: process.geteuid?.() ?? 0,
 })
 
+let status: ExitStatus = 0
 try {
   await program.parseAsync()
 } catch (error) {
-  process.exitCode = tellFailure(error, systemTerminal)
+  status = tellFailure(error, systemTerminal)
 }
+// A command is over when it is done: connections kept for a next request must not keep its caller waiting.
+process.exit(status)

@@ -59,7 +59,7 @@ export function addCommand<Options = object>(parent: Command, tools: Tools, spec
       const flags = command.opts<ConnectionFlags>()
       const connection = openConnection({
         server: serverUrl(flags.server ?? environment.WAYBILL_URL),
-        ca: flags.ca ?? environment.WAYBILL_CA,
+        ca: flags.ca ?? (environment.WAYBILL_CA || undefined),
         token: () => personsToken(environment, userId),
         clock,
         log,

@@ -49,7 +49,7 @@ export async function personsToken(environment: Environment, userId: number): Pr
   if (found !== undefined) return found.token
   throw new WaybillError(
     'TOKEN_NOT_FOUND',
-    'no token: set BEARER_TOKEN or BEARER_TOKEN_FILE, or put it where oidc-agent or htgettoken would: $XDG_RUNTIME_DIR/bt_u$ID',
+    `no token: set BEARER_TOKEN or BEARER_TOKEN_FILE, or put it where htgettoken does: $XDG_RUNTIME_DIR/bt_u${userId} or /tmp/bt_u${userId}`,
   )
 }
 

@@ -145,8 +145,8 @@ export function addDownloadCommand(program: Command, tools: Tools): void {
         .option('--rse <name>', 'only from this storage')
         .option('--parallel <n>', 'files at a time', wholeNumber, WIDTH),
     examples: ['download exp:run1 --to data'],
-    run: async ({ client, storage, output, terminal }, [did = ''], { to, rse, parallel }) => {
-      const line = new ProgressLine(terminal)
+    run: async ({ client, storage, output, terminal, clock }, [did = ''], { to, rse, parallel }) => {
+      const line = new ProgressLine(terminal, clock)
       const onProgress = (done: DownloadCounts): void => line.show(`${done.files} files, ${bytesText(done.bytes)}`)
       const width = Math.max(1, parallel)
       const counts = await downloadFiles({ client, storage, did, to, width, onProgress, ...given({ rse }) }).finally(

@@ -19,7 +19,7 @@ export function addImportCommand(program: Command, tools: Tools): void {
     examples: ['import --rse SITE-A --path /data/exp/old/run1 --did exp:run1'],
     run: async ({ client, output, clock, terminal }, _, { rse, path, did, wait }) => {
       let job = await client.addImport({ body: { rse, path, dataset: did } })
-      const line = new ProgressLine(terminal)
+      const line = new ProgressLine(terminal, clock)
       while (wait && (job.state === 'QUEUED' || job.state === 'LISTING')) {
         line.show(`import ${job.id} ${job.state}: ${job.files} files, ${bytesText(job.bytes)}`)
         await clock.sleep(INTERVAL_MS)

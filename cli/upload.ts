@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs'
+import { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import type { Client } from '../shared/contract/client.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
@@ -150,13 +151,19 @@ async function sendFile({ storage }: UploadOptions, plan: Plan, file: PlannedFil
       `${file.path}: another file lies at ${file.url}, perhaps an upload that broke off; have it removed there, then repeat`,
     )
   }
-  await storage.put(file.url, token, createReadStream(file.path), file.bytes, { overwrite: true })
-  if ((await lies()) !== 'right') {
-    throw new WaybillError(
-      'UPLOAD_DAMAGED',
-      `${file.path}: what lies at ${file.url} now is not what was sent: repeat it`,
-    )
-  }
+  // It was just looked at: nothing is overwritten.
+  const failure = await storage.put(file.url, token, contentOf(file), file.bytes, { overwrite: true }).then(
+    () =>
+      new WaybillError('UPLOAD_DAMAGED', `${file.path}: what lies at ${file.url} now is not what was sent: repeat it`),
+    (error: unknown) => error,
+  )
+  // What lies there decides, not how the sending ended: an answer can get lost.
+  if ((await lies()) !== 'right') throw failure
+}
+
+/** As many bytes as were announced, whatever is appended to the file meanwhile. */
+function contentOf({ path, bytes }: LocalFile): Readable {
+  return bytes === 0 ? Readable.from([]) : createReadStream(path, { end: bytes - 1 })
 }
 
 export function addUploadCommand(program: Command, tools: Tools): void {
@@ -171,7 +178,7 @@ export function addUploadCommand(program: Command, tools: Tools): void {
     examples: ['upload *.root --rse SITE-A --did exp:run1', 'upload results/ --rse SITE-A --did exp:run1'],
     run: async ({ client, storage, output, terminal, clock }, paths, { rse, did, parallel }) => {
       const files = await findLocalFiles(paths)
-      const line = new ProgressLine(terminal)
+      const line = new ProgressLine(terminal, clock)
       const onProgress = (done: UploadCounts): void =>
         line.show(`${done.files} of ${files.length} files, ${bytesText(done.bytes)}`)
       const width = Math.max(1, parallel)

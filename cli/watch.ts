@@ -15,7 +15,7 @@ const PATIENCE_MS = 120_000
 /** Resolves when the rule is OK; throws `RULE_STUCK` or `RULE_UNFINISHED`. `timeoutSeconds`: for ever when absent. */
 export async function watchRule(context: Context, id: unknown, timeoutSeconds?: number): Promise<void> {
   const { client, clock, output, terminal } = context
-  const line = new ProgressLine(terminal)
+  const line = new ProgressLine(terminal, clock)
   const began = clock.monotonic()
   const finished = await followRule({
     read: () => client.getRule({ params: { id } }),
@@ -69,24 +69,41 @@ export function progressText({ id, state, locks, expanded }: Rule): string {
   return `rule ${id} ${state} [${bar}] ${locks.ok} of ${total}${expanded ? '' : ' or more'} replicas${stuck}`
 }
 
-/** A line that redraws itself for a person; in a log, one line for each thing that is new. */
+/** Between two lines in a log, and between two drawings for a person. Milliseconds. */
+const PLAIN_MS = 2000
+const DRAWN_MS = 50
+
+/** A line that redraws itself for a person; in a log, a line now and then. The last state is always shown. */
 export class ProgressLine {
   readonly #terminal: Terminal
+  readonly #clock: Clock
   #shown = ''
+  #shownAt = Number.NEGATIVE_INFINITY
+  #latest = ''
 
-  constructor(terminal: Terminal) {
+  constructor(terminal: Terminal, clock: Clock) {
     this.#terminal = terminal
+    this.#clock = clock
   }
 
   show(text: string): void {
-    if (text === this.#shown) return
-    this.#terminal.err(this.#terminal.interactive ? `\r\u001b[2K${text}` : `${text}\n`)
-    this.#shown = text
+    this.#latest = text
+    const interval = this.#terminal.interactive ? DRAWN_MS : PLAIN_MS
+    if (this.#clock.monotonic() - this.#shownAt >= interval) this.#print()
   }
 
   /** What comes next begins on a line of its own. */
   end(): void {
+    this.#print()
     if (this.#terminal.interactive && this.#shown !== '') this.#terminal.err('\n')
     this.#shown = ''
+    this.#latest = ''
+  }
+
+  #print(): void {
+    if (this.#latest === this.#shown) return
+    this.#shown = this.#latest
+    this.#shownAt = this.#clock.monotonic()
+    this.#terminal.err(this.#terminal.interactive ? `\r\u001b[2K${this.#shown}` : `${this.#shown}\n`)
   }
 }

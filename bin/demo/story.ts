@@ -42,7 +42,7 @@ export async function tellStory(options: StoryOptions): Promise<void> {
   say(`A rule: ${COPIES} copies of ${CONTAINER} at storages with tier=2`)
   const began = clock.monotonic()
   const id = await addRule(client)
-  const line = new ProgressLine(terminal)
+  const line = new ProgressLine(terminal, clock)
   const read = () => client.getRule({ params: { id } })
   const rule = await followRule({ read, clock, onProgress: at => line.show(progressText(at)) }).finally(() =>
     line.end(),
@@ -85,7 +85,7 @@ async function prepareInstallation({ client, sandbox }: StoryOptions): Promise<v
 async function uploadDatasets(options: StoryOptions, rse: string): Promise<LocalFile[]> {
   const { client, storage, clock, terminal, sandbox } = options
   const all: LocalFile[] = []
-  const line = new ProgressLine(terminal)
+  const line = new ProgressLine(terminal, clock)
   for (const [index, dataset] of DATASETS.entries()) {
     const count = Math.floor((options.files + index) / DATASETS.length)
     const files = await makeFiles(join(sandbox.directory, 'files', dataset), dataset, count)
