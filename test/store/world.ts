@@ -15,6 +15,7 @@ import { insertSession } from '../../server/transfers/sessions.ts'
 import { Wake } from '../../server/wake.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import type { Random } from '../../shared/runtime/random.ts'
+import type { Service } from '../../shared/runtime/services.ts'
 import { ManualClock } from '../unit/http-manual-clock.ts'
 
 /** Fences of the first epoch. */
@@ -94,6 +95,14 @@ export class World {
     return this.db.write(executor => registerFiles(executor, { ...registration, now: this.clock.now() }))
   }
 
+  /** One more file of a dataset, AVAILABLE at a storage. */
+  async attach(dataset: string, file: string, at: string): Promise<void> {
+    const rse = await this.rse(at)
+    const files = [{ did: `s:${file}`, bytes: 7 }]
+    const registration = { rse, accountId: this.accountId, dataset: `s:${dataset}`, files, state: 'AVAILABLE' as const }
+    await this.db.write(executor => registerFiles(executor, { ...registration, now: this.clock.now() }))
+  }
+
   async didId(name: string): Promise<number> {
     return this.number('SELECT id AS n FROM dids WHERE name = :name', { name })
   }
@@ -110,11 +119,16 @@ export class World {
 
   /** Lets the evaluator work until it has nothing more to do. */
   async evaluate(): Promise<void> {
-    const evaluator = ruleEvaluator(this.context)
-    await evaluator.start()
+    await this.run(ruleEvaluator)
+  }
+
+  /** Lets a background service work until it sleeps. Throws what it would log as errors. */
+  async run(service: (context: Context) => Service): Promise<void> {
+    const running = service(this.context)
+    await running.start()
     await this.clock.untilSleeping()
-    await evaluator.stop()
-    if (this.#errors.length > 0) throw new AggregateError(this.#errors.splice(0).map(causeOf), 'the evaluator failed')
+    await running.stop()
+    if (this.#errors.length > 0) throw new AggregateError(this.#errors.splice(0).map(causeOf), `${running.name} failed`)
   }
 
   /** Gives every bundle grants that can be used, as the token room would. */

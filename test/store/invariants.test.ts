@@ -1,0 +1,154 @@
+import { expect } from 'chai'
+import fc from 'fast-check'
+import { startRemoval } from '../../server/rules/store.ts'
+import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
+import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
+import { transferReleaser } from '../../server/transfers/plan.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
+import { databases } from './databases.ts'
+import { brokenInvariants } from './invariants.ts'
+import { FENCE_BASE, World } from './world.ts'
+
+const RETRY = { maxAttempts: 2, baseDelay: 5_000, maxDelay: 60_000 }
+const FAILURE = { scope: 'SOURCE', phase: 'TRANSFER', code: 'STORAGE_ERROR', message: '500', retryable: true } as const
+
+const session = fc.nat(1)
+const result = fc.constantFrom(
+  ...(['done', 'done', 'failed', 'failed', 'failed', 'unknown', 'handed-back', 'absent', 'growing'] as const),
+)
+
+/** What may happen, in any order. Numbers pick one of what there is. */
+const action = fc.oneof(
+  fc.record({
+    do: fc.constant('rule' as const),
+    dataset: fc.nat(2),
+    at: fc.nat(3),
+    priority: fc.integer({ min: 1, max: 5 }),
+  }),
+  fc.record({ do: fc.constant('remove' as const), which: fc.nat(5) }),
+  fc.record({ do: fc.constant('attach' as const), dataset: fc.nat(2) }),
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('evaluate' as const) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('claim' as const), session, limit: fc.integer({ min: 1, max: 9 }) }),
+  },
+  {
+    weight: 9,
+    arbitrary: fc.record({
+      do: fc.constant('report' as const),
+      session,
+      result,
+      share: fc.integer({ min: 1, max: 3 }),
+    }),
+  },
+  fc.record({ do: fc.constant('lose' as const), session }),
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 6, 90) }) },
+)
+type Action = typeof action extends fc.Arbitrary<infer T> ? T : never
+
+for (const { name, open } of databases) {
+  describe(`the store on ${name}`, () => {
+    it('keeps its invariants through anything that happens', async function () {
+      this.timeout(120_000)
+      await fc.assert(
+        fc.asyncProperty(fc.array(action, { minLength: 10, maxLength: 40, size: 'max' }), async actions => {
+          const { db, drop } = await open()
+          try {
+            const story = await Story.begin(
+              await World.make(db, { rses: ['A', 'B', 'C'], storageLimit: 6, linkLimit: 5 }),
+            )
+            for (const [i, step] of actions.entries()) {
+              await story.play(step)
+              expect(await brokenInvariants(story.world), `after step ${i}`).to.deep.equal([])
+            }
+          } finally {
+            await drop()
+          }
+        }),
+        { numRuns: 40 },
+      )
+    })
+  })
+}
+
+class Story {
+  readonly world: World
+  readonly #sessions: number[]
+  #files = 0
+
+  private constructor(world: World, sessions: number[]) {
+    this.world = world
+    this.#sessions = sessions
+  }
+
+  static async begin(world: World): Promise<Story> {
+    for (const dataset of ['d0', 'd1', 'd2']) await world.dataset(dataset, 4, 'A')
+    await world.addRule('d0', 'B', 1)
+    await world.addRule('d1', 'B|C', 2)
+    await world.evaluate()
+    await world.grantAll()
+    return new Story(world, [await world.openSession(), await world.openSession()])
+  }
+
+  async play(step: Action): Promise<void> {
+    const { world } = this
+    const { db, clock } = world
+    switch (step.do) {
+      case 'rule': {
+        const [at = 'B', copies = 1] = ([['B'], ['C'], ['B|C', 2], ['A|B|C', 2]] as const)[step.at] ?? []
+        await world.addRule(`d${step.dataset}`, at, copies, step.priority).catch(() => undefined)
+        return
+      }
+      case 'remove': {
+        const rules = await world.rows<{ id: number }>("SELECT id FROM rules WHERE stage <> 'REMOVING'")
+        const rule = rules[step.which % Math.max(1, rules.length)]
+        if (rule !== undefined) await db.write(e => startRemoval(e, rule.id, clock.now()))
+        return
+      }
+      case 'attach':
+        this.#files += 1
+        return world.attach(`d${step.dataset}`, `new${this.#files}`, 'A')
+      case 'evaluate':
+        await world.evaluate()
+        return world.grantAll()
+      case 'claim': {
+        const session = this.#sessions[step.session] ?? 0
+        const settled = await db.write(e =>
+          claimToSettle(e, { sessionId: session, fenceBase: FENCE_BASE }, step.limit, clock.now()),
+        )
+        if (settled.length < step.limit) await world.claim(session, step.limit - settled.length)
+        return
+      }
+      case 'report':
+        return this.#report(this.#sessions[step.session] ?? 0, step.result, step.share)
+      case 'lose':
+        await db.write(e => endSession(e, this.#sessions[step.session] ?? 0, clock.now(), clock.now()))
+        this.#sessions[step.session] = await world.openSession()
+        return
+      case 'wait': {
+        await clock.advance(step.seconds * 1000)
+        await world.run(ruleRepairer)
+        await world.run(transferReleaser)
+        return world.grantAll()
+      }
+    }
+  }
+
+  async #report(session: number, result: ReportedOutcome['result'], share: number): Promise<void> {
+    const held = await this.world.rows<{ id: number; fence: number }>(
+      'SELECT id, fence FROM transfers WHERE session_id = :session',
+      { session },
+    )
+    const some = held.filter((_, i) => i % share === 0)
+    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: true }
+    const outcomes = some.map(({ id: transfer, fence }) => ({
+      transfer,
+      fence,
+      result,
+      ...numbers,
+      ...(result === 'failed' ? { error: FAILURE } : {}),
+    }))
+    await applyOutcomes(this.world.context, RETRY, session, outcomes)
+  }
+}

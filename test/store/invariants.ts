@@ -1,0 +1,51 @@
+import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import type { World } from './world.ts'
+
+const ACTIVE = ACTIVE_STATES.map(state => `'${state}'`).join(', ')
+const OPEN = "state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
+const count = (state: string): string => `(SELECT count(*) FROM locks WHERE rule_id = rules.id AND state = '${state}')`
+
+/** What must hold between any two transactions: a sentence, and a query that finds what breaks it. */
+const INVARIANTS: Readonly<Record<string, string>> = {
+  "a rule's counters are those of its locks": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND
+    (locks_ok <> ${count('OK')} OR locks_replicating <> ${count('REPLICATING')} OR locks_stuck <> ${count('STUCK')})`,
+  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND error IS NULL AND state <> CASE
+    WHEN locks_stuck > 0 OR problems > 0 THEN 'STUCK'
+    WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,
+  "a replica's lock count is that of its locks": `SELECT id FROM replicas
+    WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)`,
+  'a lock is OK exactly where its replica is AVAILABLE': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
+    WHERE (locks.state = 'OK') <> (replicas.state = 'AVAILABLE')`,
+  'a lock that is REPLICATING has an open transfer': `SELECT replica_id FROM locks WHERE state = 'REPLICATING'
+    AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = locks.replica_id AND ${OPEN})`,
+  'a transfer that nobody wants is not queued': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
+    WHERE lock_count = 0 AND transfers.state IN ('WAITING', 'QUEUED')`,
+  'a transfer that somebody wants is not to be cancelled': `SELECT transfers.id FROM transfers
+    JOIN replicas ON replicas.id = replica_id WHERE lock_count > 0 AND cancel_requested AND transfers.${OPEN}`,
+  'a file that is there is not copied': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
+    WHERE replicas.state = 'AVAILABLE' AND transfers.${OPEN}`,
+  'a replica has one open transfer at most': `SELECT replica_id FROM transfers WHERE ${OPEN} GROUP BY replica_id HAVING count(*) > 1`,
+  'what is queued can be found by a claim': `SELECT transfers.id FROM transfers JOIN bundles ON bundles.id = bundle_id
+    JOIN links ON links.id = bundles.link_id WHERE transfers.state = 'QUEUED' AND NOT (bundles.has_work AND links.has_work)`,
+  'work is held by living sessions only': `SELECT transfers.id FROM transfers JOIN sessions ON sessions.id = session_id
+    WHERE sessions.ended_at IS NOT NULL`,
+  'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'STAGING', 'COPYING') AND session_id IS NULL`,
+  'what is not active is not held': `SELECT id FROM transfers WHERE state NOT IN (${ACTIVE}) AND session_id IS NOT NULL`,
+  'storages take no more than their limits': `SELECT id FROM rses
+    WHERE (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) > max_outbound
+       OR (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) > max_inbound`,
+  'links take no more than their limits': `SELECT id FROM links
+    WHERE (SELECT count(*) FROM transfers WHERE link_id = links.id AND state IN (${ACTIVE})) > max_active`,
+  'attempts that count have their outcome': `SELECT id FROM transfers WHERE attempts <>
+    (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id AND outcome IN ('done', 'failed'))`,
+}
+
+/** The sentences that do not hold, with the keys of what breaks them. */
+export async function brokenInvariants(world: World): Promise<string[]> {
+  const broken: string[] = []
+  for (const [sentence, sql] of Object.entries(INVARIANTS)) {
+    const rows = await world.rows<object>(sql)
+    if (rows.length > 0) broken.push(`${sentence}: not for ${rows.flatMap(row => Object.values(row)).join(', ')}`)
+  }
+  return broken
+}
