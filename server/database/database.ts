@@ -5,7 +5,7 @@ import { type Executor, queryOne } from './sql.ts'
 
 /**
  * Two sets of connections: some that read, and on SQLite exactly one that writes, so that writers queue here instead of
- * failing with SQLITE_BUSY. A write transaction begins with a write, or its reads may be stale (docs/decisions/0002).
+ * failing with SQLITE_BUSY. A write transaction holds the lock from its first statement on (docs/decisions/0002).
  */
 export interface Database {
   readonly read: Executor
@@ -23,7 +23,12 @@ export function openSqlite(filename: string): Database {
   const reader = knex(sqliteConfig(filename, READERS))
   return {
     read: reader,
-    write: work => writer.transaction(work),
+    write: work =>
+      writer.transaction(async executor => {
+        // knex begins deferred: a write takes the lock at once, so that nothing read here can be stale when it is written.
+        await executor.raw('UPDATE installation SET epoch = epoch WHERE id = 0')
+        return work(executor)
+      }),
     async migrate() {
       await writer.migrate.latest({ migrationSource })
     },

@@ -1,3 +1,4 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { datasetsBelow, filesOf } from '../catalogue/did-store.ts'
@@ -22,8 +23,10 @@ import {
   moveCursor,
   nextChoice,
   nextRuleInWork,
+  postpone,
   type RuleRow,
   removeLocks,
+  setError,
   takeStep,
 } from './store.ts'
 
@@ -38,6 +41,18 @@ const FILES_PER_STEP = { least: 100, most: 5_000 }
  */
 export function ruleEvaluator(context: Context): Service {
   let filesPerStep = 500
+
+  /** How many files it took, or datasets when choosing. */
+  async function step(rule: RuleRow, rses: readonly Rse[]): Promise<number> {
+    const now = context.clock.now()
+    if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses)
+    return context.db.write(async executor => {
+      if (!(await takeStep(executor, rule, now))) return 0
+      if (rule.stage === 'REMOVING') return removeStep(executor, rule, filesPerStep, now)
+      return expandStep(executor, rule, rses, filesPerStep, now)
+    })
+  }
+
   return periodic({
     ...context,
     name: 'evaluate rules',
@@ -46,25 +61,19 @@ export function ruleEvaluator(context: Context): Service {
     async round() {
       const rule = await nextRuleInWork(context.db.read)
       if (rule === undefined) return false
-      const started = context.clock.monotonic()
-      const rses = await context.storages.ofVo(rule.vo_id)
-      const files = await context.db.write(async executor => {
-        const now = context.clock.now()
-        if (!(await takeStep(executor, rule, now))) return 0
-        switch (rule.stage) {
-          case 'CHOOSING':
-            return chooseStep(executor, rule, rses)
-          case 'EXPANDING':
-            return expandStep(executor, rule, rses, filesPerStep, now)
-          case 'REMOVING':
-            return removeStep(executor, rule, filesPerStep, now)
-          case 'EXPANDED':
-            return 0
+      try {
+        const rses = await context.storages.ofVo(rule.vo_id)
+        const started = context.clock.monotonic()
+        const files = await step(rule, rses)
+        if (files === filesPerStep) {
+          const fit = Math.round((filesPerStep * STEP_MS) / Math.max(1, context.clock.monotonic() - started))
+          filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
         }
-      })
-      if (files === filesPerStep) {
-        const fit = Math.round((filesPerStep * STEP_MS) / Math.max(1, context.clock.monotonic() - started))
-        filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
+      } catch (error) {
+        // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
+        context.log.error({ err: error, rule: rule.id }, 'a step of a rule failed; it is tried again')
+        await context.db.write(executor => postpone(executor, rule.id, context.clock.now()))
+        return false
       }
       if (rule.stage === 'EXPANDING') {
         context.wake.notify('grants')
@@ -75,38 +84,56 @@ export function ruleEvaluator(context: Context): Service {
   })
 }
 
-/** Storages for the next datasets below the rule's DID; `cursor_file` is the last dataset that was looked at. */
-async function chooseStep(executor: Executor, rule: RuleRow, rses: readonly Rse[]): Promise<number> {
-  const did = await queryOne<{ type: string }>(executor, 'SELECT type FROM dids WHERE id = :id', { id: rule.did_id })
-  const single = did?.type === 'FILE' && rule.cursor_file === 0
-  const datasets = single
-    ? [rule.did_id]
-    : await datasetsBelow(executor, rule.did_id, rule.cursor_file, DATASETS_PER_STEP)
-  const names = new Set(resolveExpression(rule.expression, [...rses]))
-  const candidates = rses.filter(rse => names.has(rse.name))
-  const held = await holdings(executor, datasets)
-  const chosen = await choicesOf(executor, rule.id, datasets)
-  const choices = datasets.flatMap(datasetId => {
-    const before = new Set(chosen.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
-    const options = candidates.map(rse => ({
-      rse,
-      rseId: rse.id,
-      bytesHeld: held.find(h => h.dataset_id === datasetId && h.rse_id === rse.id)?.bytes ?? 0,
-    }))
-    // A storage that cannot be written to may still keep what it holds.
-    const possible = options.filter(option => option.rse.availabilityWrite || option.bytesHeld > 0)
-    const seed = { ruleId: rule.id, datasetId }
-    return selectRses(possible, before, rule.copies, seed).map(rseId => ({ dataset_id: datasetId, rse_id: rseId }))
-  })
-  await insertChoices(executor, rule.id, choices)
+/**
+ * Storages for the next datasets below the rule's DID; `cursor_file` is the last dataset that was looked at. What they hold
+ * is counted outside the transaction: it may take a while, and a choice is as good as what was known when it was made.
+ */
+async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly Rse[]): Promise<number> {
+  const did = await collectionOf(db.read, rule.did_id)
+  const single = did.type === 'FILE'
+  const datasets = single ? [did.id] : await datasetsBelow(db.read, did.id, rule.cursor_file, DATASETS_PER_STEP)
+  const { candidates, error } = candidatesOf(rule, rses)
+  const held = await holdings(db.read, datasets)
   const more = !single && datasets.length === DATASETS_PER_STEP
-  const last = datasets.at(-1) ?? rule.cursor_file
-  await moveCursor(
-    executor,
-    rule.id,
-    more ? { stage: 'CHOOSING', choice: 0, file: last } : { stage: 'EXPANDING', choice: 0, file: 0 },
-  )
+  const next = {
+    choice: 0,
+    file: more ? (datasets.at(-1) ?? 0) : 0,
+    stage: more ? ('CHOOSING' as const) : ('EXPANDING' as const),
+  }
+  await db.write(async executor => {
+    if (!(await takeStep(executor, rule, clock.now()))) return
+    const chosen = await choicesOf(executor, rule.id, datasets)
+    const choices = datasets.flatMap(datasetId => {
+      const before = new Set(chosen.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
+      const holding = held.filter(holding => holding.dataset_id === datasetId)
+      const options = candidates.map(rse => ({
+        writable: rse.availabilityWrite,
+        rseId: rse.id,
+        bytesHeld: holding.find(({ rse_id }) => rse_id === rse.id)?.bytes ?? 0,
+      }))
+      // A storage that cannot be written to may still keep what it holds.
+      const possible = options.filter(option => option.writable || option.bytesHeld > 0)
+      const added = selectRses(possible, before, rule.copies, { ruleId: rule.id, datasetId })
+      return added.map(rseId => ({ dataset_id: datasetId, rse_id: rseId }))
+    })
+    await insertChoices(executor, rule.id, choices)
+    const short = datasets.length > 0 && chosen.length + choices.length < datasets.length * rule.copies
+    const reason = error ?? (short ? 'fewer storages than copies can be written to now' : null)
+    if (reason !== null || rule.cursor_file === 0) await setError(executor, rule.id, reason)
+    await moveCursor(executor, rule.id, next)
+  })
   return datasets.length
+}
+
+/** A storage may have left the expression since the rule was taken in: the rule says so, and keeps what it has. */
+function candidatesOf(rule: RuleRow, rses: readonly Rse[]): { candidates: Rse[]; error: string | null } {
+  try {
+    const names = new Set(resolveExpression(rule.expression, [...rses]))
+    return { candidates: rses.filter(rse => names.has(rse.name)), error: null }
+  } catch (error) {
+    if (error instanceof WaybillError) return { candidates: [], error: `${error.code}: ${error.message}` }
+    throw error
+  }
 }
 
 /** Replicas, locks and transfers for the next files of the next choice. How many files it took. */

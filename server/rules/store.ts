@@ -75,6 +75,15 @@ export async function takeStep(executor: Executor, rule: RuleRow, now: number): 
   return rows.length > 0
 }
 
+/** Behind all others: see `nextRuleInWork`. */
+export async function postpone(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET updated_at = :now WHERE id = :ruleId', { ruleId, now })
+}
+
+export async function setError(executor: Executor, ruleId: number, error: string | null): Promise<void> {
+  await query(executor, 'UPDATE rules SET error = :error WHERE id = :ruleId', { ruleId, error })
+}
+
 export async function moveCursor(
   executor: Executor,
   ruleId: number,

@@ -4,8 +4,6 @@ import type { GrantState } from '../../shared/domain/grant-state.ts'
 export interface AfterFailure {
   readonly state: GrantState
   readonly delayMs: number
-  /** The tokens it has are of no use any more: it starts again from a minted one. */
-  readonly startAgain: boolean
 }
 
 const PASSING = new Set(['ISSUER_UNREACHABLE', 'ISSUER_BUSY'])
@@ -25,10 +23,10 @@ export function afterFailure(
   if (PASSING.has(code)) {
     const backoff = Math.min(BACKOFF.most, BACKOFF.base * 2 ** Math.min(failures, 10))
     const delayMs = Math.max(backoff, (retryAfterSeconds ?? 0) * 1000)
-    return { state: step === 'mint' ? 'WANTED' : 'RENEWING', delayMs, startAgain: false }
+    return { state: step === 'mint' ? 'WANTED' : 'RENEWING', delayMs }
   }
   if (step === 'refresh' && code === 'TOKEN_REFUSED' && failures === 0) {
-    return { state: 'WANTED', delayMs: 0, startAgain: true }
+    return { state: 'WANTED', delayMs: 0 }
   }
-  return { state: 'HELD', delayMs: HELD_MS, startAgain: true }
+  return { state: 'HELD', delayMs: HELD_MS }
 }

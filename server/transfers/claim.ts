@@ -1,6 +1,7 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
+import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './sessions.ts'
 
@@ -167,8 +168,7 @@ async function claimInBundle(
       WHERE state = 'QUEUED' AND id IN (
         SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
          WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
-           AND NOT EXISTS (SELECT 1 FROM permits WHERE permits.directory_id = replicas.directory_id
-                             AND permits.name = replicas.name AND permits.until > :now)
+           AND NOT ${underPermit('replicas')}
          ORDER BY transfers.id LIMIT :limit)
       RETURNING id, fence, state`,
     { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase },
@@ -208,7 +208,9 @@ export async function claimToSettle(
     executor,
     `UPDATE transfers SET session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
       WHERE state = 'SETTLING' AND session_id IS NULL AND id IN (
-        SELECT id FROM transfers WHERE state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${vos} ${rses}
+        SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+         WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${vos} ${rses}
+           AND NOT ${underPermit('replicas')}
          ORDER BY not_before LIMIT :limit)
       RETURNING id, fence, state`,
     {

@@ -186,14 +186,6 @@ export async function hintWork(
   }
 }
 
-/** The DELETE under these permits was answered: the paths are free at once. */
-export async function dropPermits(executor: Executor, transferIds: readonly number[]): Promise<void> {
-  if (transferIds.length === 0) return
-  await query(executor, `DELETE FROM permits WHERE transfer_id IN ${keyset(executor, 'transfers')}`, {
-    transfers: encodeRows(transferIds),
-  })
-}
-
 /** Progress of what a session holds; a transfer that it does not hold any more is left alone. */
 export async function recordProgress(
   executor: Executor,

@@ -10,7 +10,6 @@ import { cancelTransfers } from './cancel.ts'
 import {
   type Application,
   applyTransitions,
-  dropPermits,
   findAttempts,
   findTransfers,
   type HeldTransfer,
@@ -19,6 +18,7 @@ import {
   type NewAttempt,
   setReplicaStates,
 } from './outcome-store.ts'
+import { dropPermits } from './permits.ts'
 
 export type ReportedOutcome = z.output<typeof outcome>
 export type OutcomeAnswer = 'applied' | 'already-applied' | 'refused'
@@ -177,7 +177,7 @@ async function applyDecisions(
   )
   await dropPermits(
     executor,
-    winners.filter(({ reported }) => reported.cleaned).map(({ held }) => held.id),
+    winners.filter(({ reported }) => reported.cleaned).map(({ reported }) => reported),
   )
   return won
 }

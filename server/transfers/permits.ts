@@ -1,10 +1,16 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, query, queryOne, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
 
 /** A DELETE may be sent for this long, and is surely over a margin later: until then nothing new begins at that path. Seconds. */
 export const PERMIT_SECONDS = 30
 const PERMIT_MARGIN_SECONDS = 30
+
+/**
+ * Of a path where somebody else's DELETE may still be on its way: no answer to a DELETE frees it, only time does. A dead
+ * worker's late DELETE has destroyed a later attempt's good file (facts/transfers.md, DIRAC #8465).
+ */
+const NOBODYS_FENCE = -1
 
 /**
  * Permission to remove what a failed attempt left: only for the current holder of the transfer, never where a replica is
@@ -24,9 +30,10 @@ export async function grantPermit(
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
         AND transfers.state IN (${stateList(ACTIVE_STATES)}) AND replicas.state <> 'AVAILABLE'
      ON CONFLICT (directory_id, name) DO UPDATE
-       SET transfer_id = excluded.transfer_id, fence = excluded.fence, until = excluded.until
+       SET until = excluded.until, transfer_id = excluded.transfer_id,
+           fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END
      RETURNING directory_id`,
-    { ...held, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
+    { ...held, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
   )
   if (permit === undefined) {
     const message = `transfer ${held.transfer} is not held under this session and fence, or its file is verified: nothing may be removed`
@@ -41,6 +48,27 @@ export async function grantPermit(
   )
   if (place === undefined) throw new Error(`directory ${permit.directory_id} is gone`)
   return { rseId: place.rse_id, voId: place.vo_id, top: place.top }
+}
+
+/** The DELETEs under these permits were answered: the paths are free at once, unless an older permit is still out. */
+export async function dropPermits(
+  executor: Executor,
+  held: readonly { transfer: number; fence: number }[],
+): Promise<void> {
+  if (held.length === 0) return
+  const set = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint' })
+  await query(
+    executor,
+    `DELETE FROM permits WHERE EXISTS (SELECT 1 FROM ${set} AS given
+       WHERE given.transfer = permits.transfer_id AND given.fence = permits.fence)`,
+    { rows: encodeRows(held.map(({ transfer, fence }) => ({ transfer, fence }))) },
+  )
+}
+
+/** Whether a DELETE of the path of this replica (an alias of `replicas`) may still arrive. Binds `:now`. */
+export function underPermit(alias: string): string {
+  return `EXISTS (SELECT 1 FROM permits WHERE permits.directory_id = ${alias}.directory_id AND permits.name = ${alias}.name
+    AND permits.until > :now)`
 }
 
 export async function prunePermits(executor: Executor, now: number): Promise<void> {

@@ -122,7 +122,7 @@ function configuration(options: XrootdOptions, paths: Paths, port: number): stri
     'http.header2cgi Authorization authz',
     'http.tlsreuse on',
     'tpc.timeout 20 20',
-    `xrootd.chksum max 4 ${checksums.join(' ')}`,
+    `xrootd.chksum max 32 ${checksums.join(' ')}`,
     'ofs.authorize 1',
     `ofs.authlib libXrdAccSciTokens.so config=${paths.scitokens}`,
     ...(options.configuration ?? []),
