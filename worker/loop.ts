@@ -15,8 +15,9 @@ import type { ModeMemory } from './mode.ts'
 import { Renewals } from './renewals.ts'
 import { Reporter } from './report.ts'
 import { RunningAttempt } from './running.ts'
-import { backoff, isAway, isSessionOver, type WorkerApi } from './server.ts'
+import { backoff, inWords, isSessionOver, mayHaveActed, type WorkerApi } from './server.ts'
 import type { HeartbeatLoad, ProgressEntry, Session } from './session.ts'
+import type { Slots } from './slots.ts'
 import type { Storages } from './storages.ts'
 import { GrantTokens } from './tokens.ts'
 
@@ -29,8 +30,7 @@ export interface WorkOptions {
   readonly random: Random
   readonly log: Logger
   readonly metrics: WorkerMetrics
-  /** Attempts at once. */
-  readonly concurrency: number
+  readonly slots: Slots
   readonly watchdogs: Partial<Watchdogs>
   readonly settleMs: number
   /** How long attempts may go on after a stop was asked for, milliseconds. */
@@ -46,7 +46,7 @@ const FULL_MS = 10_000
 /** Room that comes free within this time is claimed together. */
 const GATHER_MS = 50
 /** Attempts that had to stop have so long to see it: what hangs longer is left to the next lease. */
-const LAST_MS = 10_000
+const LAST_MS = 3_000
 
 /** How much to claim and how long to wait for it: pure. `got`: what the last claim gave. */
 export function nextClaim(room: number, got: number): { limit: number; waitSeconds: number } {
@@ -67,7 +67,11 @@ export class Work implements HeartbeatLoad {
   readonly #renewals: Renewals
   readonly #reporter: Reporter
   readonly #workshop: Workshop
-  #freed = new AbortController()
+  #resolveClaiming: (how: 'over' | 'lost') => void = () => undefined
+  /** How it came that it claims no more; attempts may still run. */
+  readonly claiming = new Promise<'over' | 'lost'>(resolve => {
+    this.#resolveClaiming = resolve
+  })
 
   constructor(options: WorkOptions, session: Session, stopping: AbortSignal) {
     this.#options = options
@@ -90,20 +94,20 @@ export class Work implements HeartbeatLoad {
   async run(): Promise<void> {
     const { clock, shutdownMs } = this.#options
     const session = this.#session
-    const onEnded = () => this.#endAll()
-    session.ended.addEventListener('abort', onEnded, { once: true })
+    session.ended.addEventListener('abort', () => this.#endAll(), { once: true })
     const kept = session.keep(this)
-    await this.#claimAll()
+    this.#resolveClaiming(await this.#claimAll())
+    await Promise.race([this.#idle(), aborted(eitherAborts(this.#stopping, session.ended))])
+    // What a stop interrupts of an import begins anew elsewhere; attempts get their time.
     this.#importing.abort()
     if (!session.ended.aborted) await Promise.race([this.#idle(), clock.sleep(shutdownMs, session.ended)])
     this.#endAll()
-    await Promise.race([this.#finished(), clock.sleep(LAST_MS)])
+    await Promise.race([Promise.all([this.#idle(), this.#tokens.settled()]), clock.sleep(LAST_MS)])
     if (!session.ended.aborted) {
       await Promise.race([this.#reporter.drain(), clock.sleep(LAST_MS, session.ended)])
       await session.close()
     }
     session.end()
-    session.ended.removeEventListener('abort', onEnded)
     await kept
   }
 
@@ -119,63 +123,44 @@ export class Work implements HeartbeatLoad {
     for (const transfer of transfers) this.#running.get(transfer)?.cancel()
   }
 
-  async #claimAll(): Promise<void> {
-    const { api, clock, random, log, metrics } = this.#options
+  /**
+   * `over`: the worker stops, or the session ended. `lost`: an answer to a claim was lost. The server may have put transfers
+   * under this session that nobody here knows of; they are free when it is closed, so it claims no more and ends with what
+   * it has.
+   */
+  async #claimAll(): Promise<'over' | 'lost'> {
+    const { slots, clock, random, log } = this.#options
     const { ended } = this.#session
-    const stop = new AbortController()
-    const onStop = () => stop.abort()
-    for (const signal of [this.#stopping, ended]) signal.addEventListener('abort', onStop, { once: true })
+    const stop = eitherAborts(this.#stopping, ended)
     let got: number = 1
-    let failures = 0
-    while (!this.#stopping.aborted && !ended.aborted) {
-      await this.#gatherRoom(stop.signal)
-      if (stop.signal.aborted) break
+    for (let failures = 0; !stop.aborted; ) {
+      await gatherRoom(slots, stop)
+      if (stop.aborted) break
       try {
-        const body = { session: this.#session.id, ...nextClaim(this.#room, got) }
-        const claimed: Claimed = await api.claim({
-          body,
-          signal: stop.signal,
-          timeoutMs: (body.waitSeconds + 30) * 1000,
-        })
+        const claimed = await this.#claim(nextClaim(slots.free, got), stop)
         failures = 0
         got = claimed.transfers.length
-        metrics.claimed(got)
-        if (!ended.aborted) this.#take(claimed)
+        // The server names a grant until somebody has the lease to renew it.
+        if (got === 0 && claimed.renewals.length > 0) await clock.sleep(GATHER_MS, stop)
       } catch (error) {
-        if (stop.signal.aborted) break
+        if (stop.aborted) break
         if (isSessionOver(error)) this.#session.end()
+        log.warn(inWords(error), 'no answer to a claim')
+        if (mayHaveActed(error)) return 'lost'
         failures += 1
-        const level = isAway(error) ? 'warn' : 'error'
-        log[level]({ err: error }, 'no answer to a claim')
-        await clock.sleep(backoff(failures, random.fraction()), stop.signal)
+        await clock.sleep(backoff(failures, random.fraction()), stop)
       }
     }
-    for (const signal of [this.#stopping, ended]) signal.removeEventListener('abort', onStop)
+    return 'over'
   }
 
-  get #room(): number {
-    return this.#options.concurrency - this.#running.size
-  }
-
-  /** At once while there is room; else when some came free, and a moment later more. */
-  async #gatherRoom(stop: AbortSignal): Promise<void> {
-    const { concurrency } = this.#options
-    if (this.#room > 0) return
-    await this.#untilFreed(1, FULL_MS, stop)
-    if (this.#room > 0) await this.#untilFreed(Math.ceil(concurrency / 8), GATHER_MS, stop)
-  }
-
-  async #untilFreed(room: number, ms: number, stop: AbortSignal): Promise<void> {
-    const { clock } = this.#options
-    const until = clock.monotonic() + ms
-    while (this.#room < room && clock.monotonic() < until && !stop.aborted) {
-      this.#freed = new AbortController()
-      const freed = this.#freed
-      const onStop = () => freed.abort()
-      stop.addEventListener('abort', onStop, { once: true })
-      await clock.sleep(until - clock.monotonic(), freed.signal)
-      stop.removeEventListener('abort', onStop)
-    }
+  async #claim(wanted: { limit: number; waitSeconds: number }, signal: AbortSignal): Promise<Claimed> {
+    const { api, metrics } = this.#options
+    const timeoutMs = (wanted.waitSeconds + 30) * 1000
+    const claimed = await api.claim({ body: { session: this.#session.id, ...wanted }, signal, timeoutMs })
+    metrics.claimed(claimed.transfers.length)
+    if (!this.#session.ended.aborted) this.#take(claimed)
+    return claimed
   }
 
   #take({ transfers, storages, renewals, imports }: Claimed): void {
@@ -186,15 +171,16 @@ export class Work implements HeartbeatLoad {
   }
 
   #start(transfer: ClaimedTransfer, traits: ReadonlyMap<string, WorkerStorage>): void {
-    const { storages, log, metrics, clock } = this.#options
+    const { storages, slots, log, metrics, clock } = this.#options
     const attempt = new RunningAttempt(transfer, traits, { storages, workshop: this.#workshop, clock, log, metrics })
     this.#running.set(transfer.transfer, attempt)
+    slots.take()
     metrics.active(1)
     void attempt.run().then(ended => {
       this.#running.delete(transfer.transfer)
       metrics.active(-1)
       if (!this.#session.ended.aborted) this.#reporter.report(ended)
-      this.#freed.abort()
+      slots.release()
     })
   }
 
@@ -221,13 +207,32 @@ export class Work implements HeartbeatLoad {
     for (const attempt of this.#running.values()) attempt.stop()
   }
 
-  /** Resolves when no attempt runs. */
+  /** Resolves when no attempt and no import runs. */
   async #idle(): Promise<void> {
-    while (this.#running.size > 0) await Promise.race([...this.#running.values()].map(attempt => attempt.ended))
+    while (this.#running.size + this.#imports.size > 0) {
+      await Promise.race([...this.#imports, ...[...this.#running.values()].map(attempt => attempt.ended)])
+    }
   }
+}
 
-  async #finished(): Promise<void> {
-    await this.#idle()
-    await Promise.all([...this.#imports, this.#tokens.settled()])
+/** At once while there is room; else when some came free, and a moment later more. */
+async function gatherRoom(slots: Slots, stop: AbortSignal): Promise<void> {
+  if (slots.free > 0) return
+  await slots.untilFree(1, FULL_MS, stop)
+  if (slots.free > 0) await slots.untilFree(Math.ceil(slots.limit / 8), GATHER_MS, stop)
+}
+
+/** A signal of its own, since Node keeps what `AbortSignal.any` makes of long-lived signals. */
+function eitherAborts(one: AbortSignal, other: AbortSignal): AbortSignal {
+  const either = new AbortController()
+  for (const signal of [one, other]) {
+    if (signal.aborted) either.abort()
+    signal.addEventListener('abort', () => either.abort(), { once: true, signal: either.signal })
   }
+  setMaxListeners(0, either.signal)
+  return either.signal
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
 }

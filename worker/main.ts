@@ -14,11 +14,12 @@ import type { Random } from '../shared/runtime/random.ts'
 import type { Watchdogs } from '../shared/storage/types.ts'
 import { ApiToken } from './api-token.ts'
 import type { WorkerConfig } from './config.ts'
-import { Work, type WorkOptions } from './loop.ts'
+import type { WorkOptions } from './loop.ts'
 import { type WorkerMetrics, workerMetrics } from './metrics.ts'
 import { ModeMemory } from './mode.ts'
-import { backoff, type WorkerApi } from './server.ts'
-import { openSession } from './session.ts'
+import type { WorkerApi } from './server.ts'
+import { workUntil } from './sessions.ts'
+import { Slots } from './slots.ts'
 import { Storages } from './storages.ts'
 
 export interface WorkerRuntime {
@@ -58,7 +59,7 @@ export async function runWorker(config: WorkerConfig, runtime: WorkerRuntime): P
     storages: new Storages({ ...pools, clock }),
     modes: new ModeMemory(clock),
     metrics,
-    concurrency: config.concurrency,
+    slots: new Slots(config.concurrency, clock),
     watchdogs: watchdogsOf(config.watchdogs),
     settleMs: SETTLE_MS,
     shutdownMs: config.shutdownSeconds * 1000,
@@ -74,26 +75,6 @@ export async function runWorker(config: WorkerConfig, runtime: WorkerRuntime): P
       for (const client of [http, ...Object.values(pools)]) client.close()
       await listener?.stop()
     },
-  }
-}
-
-/** One session after the other, until `stopping` aborts. A refusal is logged and tried again: configurations get mended. */
-async function workUntil(stopping: AbortSignal, worker: string, options: WorkOptions): Promise<void> {
-  const { clock, random, log, metrics } = options
-  const onRenewal = (outcome: string) => metrics.leaseRenewed(outcome)
-  for (let failures = 0; !stopping.aborted; ) {
-    try {
-      const session = await openSession({ ...options, worker, onRenewal }, stopping)
-      log.info({ session: session.id }, 'session opened')
-      failures = 0
-      await new Work(options, session, stopping).run()
-      log.info({ session: session.id }, 'session closed')
-    } catch (error) {
-      if (stopping.aborted) return
-      log.error({ err: error }, 'the server or the issuer refuses this worker')
-      failures += 1
-      await clock.sleep(backoff(failures, random.fraction()), stopping)
-    }
   }
 }
 

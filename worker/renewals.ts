@@ -1,5 +1,5 @@
 import type { Logger } from '../shared/runtime/logger.ts'
-import { TokenUnavailable } from './failure.ts'
+import { inWords } from './server.ts'
 import type { GrantTokens } from './tokens.ts'
 
 /** Grants acquired at once, ahead of the work; the server paces the requests to each issuer. */
@@ -36,8 +36,7 @@ export class Renewals {
       await this.#tokens.renewAhead(grant)
     } catch (error) {
       // The server has it from the report of the renewal, or asks again.
-      const fields = error instanceof TokenUnavailable ? { grant, code: error.code } : { grant, err: error }
-      this.#log.warn(fields, 'a grant could not be renewed ahead of its work')
+      this.#log.warn({ grant, ...inWords(error) }, 'a grant could not be renewed ahead of its work')
     }
   }
 }

@@ -2,7 +2,7 @@ import type { Outcome } from '../shared/contract/routes/worker.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
-import { isSessionOver, untilAnswered, type WorkerApi } from './server.ts'
+import { inWords, isSessionOver, untilAnswered, type WorkerApi } from './server.ts'
 import type { Session } from './session.ts'
 
 /** An outcome before it is sent; `endedAt` is monotonic milliseconds. */
@@ -89,7 +89,10 @@ export class Reporter {
         for (const one of batch) await this.#send([one])
         return
       }
-      log.error({ transfer: batch[0]?.transfer, err: error }, 'the server cannot take an outcome: it will be settled')
+      log.error(
+        { transfer: batch[0]?.transfer, ...inWords(error) },
+        'the server cannot take an outcome: it will be settled',
+      )
     }
   }
 }

@@ -1,4 +1,5 @@
 import { ApiError, type Client } from '../shared/contract/client.ts'
+import { WaybillError } from '../shared/domain/errors.ts'
 import { HttpFailure } from '../shared/http/failure.ts'
 import { IssuerError } from '../shared/oidc/issuer-error.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
@@ -31,6 +32,17 @@ export function isAway(error: unknown): boolean {
 /** The server knows the session no more: whatever it held is settled by others. */
 export function isSessionOver(error: unknown): boolean {
   return error instanceof ApiError && error.code.startsWith('SESSION_')
+}
+
+/** The request may have reached the server, and done there what it was for, though nobody heard of it. */
+export function mayHaveActed(error: unknown): boolean {
+  if (error instanceof HttpFailure) return !error.neverSent
+  return error instanceof ApiError && error.status >= 500
+}
+
+/** For the log: a known error in words, an unknown one whole. */
+export function inWords(error: unknown): object {
+  return error instanceof WaybillError ? { code: error.code, why: error.message } : { err: error }
 }
 
 const FIRST_DELAY_MS = 250

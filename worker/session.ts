@@ -4,7 +4,7 @@ import { newRecipient, type Recipient } from '../shared/oidc/sealed-transport.ts
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
-import { backoff, isSessionOver, type Patience, untilAnswered, type WorkerApi } from './server.ts'
+import { backoff, inWords, isSessionOver, type Patience, untilAnswered, type WorkerApi } from './server.ts'
 
 /** `bytes` of all stripes so far. */
 export interface ProgressEntry {
@@ -46,7 +46,7 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
   const { api, worker, clock, random, log } = options
   const recipient = await newRecipient()
   let askedAt = 0
-  const onFailure = (error: unknown) => log.warn({ err: error }, 'no session yet: the server or the issuer is away')
+  const onFailure = (error: unknown) => log.warn(inWords(error), 'no session yet: the server or the issuer is away')
   const patience: Patience = { clock, random, signal, onFailure }
   const answer = await untilAnswered(patience, () => {
     askedAt = clock.monotonic()
@@ -100,9 +100,9 @@ export class Session {
   async close(): Promise<void> {
     const { api, log } = this.#options
     try {
-      await api.closeSession({ params: { id: this.id }, timeoutMs: 5_000 })
+      await api.closeSession({ params: { id: this.id }, timeoutMs: 2_000 })
     } catch (error) {
-      log.warn({ session: this.id, err: error }, 'the session could not be closed; its lease will run out')
+      log.warn({ session: this.id, ...inWords(error) }, 'the session could not be closed; its lease will run out')
     }
   }
 
@@ -150,7 +150,7 @@ export class Session {
         log.warn({ session: this.id }, 'the server has ended the session: all attempts stop')
         this.end()
       } else {
-        log.warn({ session: this.id, err: error }, 'no answer to a heartbeat')
+        log.warn({ session: this.id, ...inWords(error) }, 'no answer to a heartbeat')
       }
       return false
     }

@@ -22,10 +22,11 @@ import { createIssuerClient, type IssuerClient } from '../../shared/oidc/issuer-
 import { systemClock as clock } from '../../shared/runtime/clock.ts'
 import { silentLogger as log } from '../../shared/runtime/logger.ts'
 import { systemRandom as random } from '../../shared/runtime/random.ts'
-import { Work, type WorkOptions } from '../../worker/loop.ts'
+import type { WorkOptions } from '../../worker/loop.ts'
 import { workerMetrics } from '../../worker/metrics.ts'
 import { ModeMemory } from '../../worker/mode.ts'
-import { openSession } from '../../worker/session.ts'
+import { workUntil } from '../../worker/sessions.ts'
+import { Slots } from '../../worker/slots.ts'
 import { Storages } from '../../worker/storages.ts'
 import { CLEAN_UP, StandInServer } from './stand-in-server.ts'
 
@@ -90,7 +91,7 @@ export class Stage {
       random,
       log,
       metrics: workerMetrics(new Registry()),
-      concurrency: 8,
+      slots: new Slots(8, clock),
       watchdogs: {},
       settleMs: 50,
       shutdownMs: 5_000,
@@ -102,15 +103,10 @@ export class Stage {
   start(overrides: Partial<WorkOptions> = {}): { stop: () => Promise<void> } {
     const options = { ...this.options, ...overrides }
     const stopping = new AbortController()
-    const working = (async () => {
-      while (!stopping.signal.aborted) {
-        const session = await openSession({ ...options, worker: 'w1' }, stopping.signal)
-        await new Work(options, session, stopping.signal).run()
-      }
-    })()
+    const working = workUntil(stopping.signal, 'w1', options)
     this.#stopWork = async () => {
       stopping.abort()
-      await working.catch(() => undefined)
+      await working
     }
     return { stop: this.#stopWork }
   }

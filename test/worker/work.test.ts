@@ -1,5 +1,7 @@
 import { expect } from 'chai'
 import { HttpFailure } from '../../shared/http/failure.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import { Slots } from '../../worker/slots.ts'
 import { Stage } from './stage.ts'
 
 const away = () => new HttpFailure('connect', 'POST', new URL('https://server.example/'))
@@ -14,7 +16,7 @@ describe('a worker', () => {
     const limits: number[] = []
     const { claim } = stage.server.api
     stage.start({
-      concurrency: 4,
+      slots: new Slots(4, systemClock),
       api: {
         ...stage.server.api,
         claim: call => {
@@ -59,6 +61,35 @@ describe('a worker', () => {
     serverAway = false
     expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
     expect(stage.server.sessions).to.equal(1)
+  })
+
+  it('ends a session of which a claim`s answer was lost, with what runs under it, and begins a new one', async () => {
+    stage = await Stage.create()
+    stage.server.heartbeatSeconds = 0.05
+    stage.a.behaviour.bytesPerSecond = 100_000
+    let lose = false
+    stage.server.after = name => {
+      if (name !== 'claim' || !lose) return
+      lose = false
+      throw new HttpFailure('reset', 'POST', new URL('https://server.example/'))
+    }
+    stage.start()
+    const running = await stage.transfer('f1', Buffer.alloc(100_000, 1))
+    stage.server.enqueue(running)
+    await stage.server.untilProgress(running.transfer)
+    lose = true
+    const forgotten = await stage.transfer('f2', 'content')
+    stage.server.enqueue(forgotten)
+    await stage.server.untilCalled('closeSession')
+    expect([...stage.server.ended], 'whoever was forgotten is free now').to.deep.equal([1])
+    stage.server.enqueue(forgotten)
+    expect(await stage.server.outcomeOf(forgotten.transfer)).to.include({ result: 'done' })
+    const results = stage.server.outcomes.map(({ transfer, result }) => [transfer, result])
+    expect(results).to.deep.equal([
+      [running.transfer, 'done'],
+      [forgotten.transfer, 'done'],
+    ])
+    expect(stage.server.sessions).to.equal(2)
   })
 
   it('stops all attempts of a lease it cannot renew, reports nothing under it, and begins a new session', async () => {
