@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { cancelTransfers } from '../../server/transfers/cancel.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
 import { recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type OutcomeAnswer, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { grantPermit, prunePermits } from '../../server/transfers/permits.ts'
@@ -7,7 +8,7 @@ import { openTransfers } from '../../server/transfers/plan.ts'
 import { endSession, extendSession, requireSession, sessionReaper } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
-import { World } from './world.ts'
+import { FENCE_BASE, World } from './world.ts'
 
 const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
 const FAILURE = {
@@ -165,6 +166,41 @@ for (const { name, open } of databases) {
         await world.clock.advance(60_000)
         await test.db.write(e => prunePermits(e, world.clock.now()))
         expect((await world.claim(session, 1)).map(row => row.id)).to.deep.equal([nth(0).id])
+      })
+    })
+
+    // A late clean-up of a dead worker destroyed a later attempt's good file: facts/transfers.md, DIRAC #8465.
+    describe('permits of a worker that died', () => {
+      const permit = (by: number, fence: number): Promise<unknown> =>
+        test.db.write(e => grantPermit(e, { sessionId: by, transfer: nth(0).id, fence }, world.clock.now()))
+      const settle = async (by: number): Promise<{ id: number; fence: number }[]> =>
+        test.db.write(e => claimToSettle(e, { sessionId: by, fenceBase: FENCE_BASE }, 1, world.clock.now()))
+
+      it('keep others from settling the transfer while its DELETE may still arrive', async () => {
+        await permit(session, nth(0).fence)
+        await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+        await world.change(`DELETE FROM transfers WHERE id <> ${nth(0).id}`)
+        const next = await world.openSession()
+        expect(await settle(next)).to.deep.equal([])
+        await world.clock.advance(60_000)
+        expect((await settle(next)).map(row => row.id)).to.deep.equal([nth(0).id])
+      })
+
+      it('are not ended by the answer to somebody else’s DELETE', async () => {
+        await permit(session, nth(0).fence)
+        const next = await world.openSession()
+        await world.change(`UPDATE transfers SET session_id = ${next}, fence = fence + 1 WHERE id = ${nth(0).id}`)
+        const fence = nth(0).fence + 1
+        await permit(next, fence)
+        const outcome = { transfer: nth(0).id, fence, durationMs: 1, endedMsAgo: 0, bytes: 0 }
+        await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, next, [
+          { ...outcome, result: 'handed-back', cleaned: true },
+        ])
+        await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+        await world.change("DELETE FROM transfers WHERE state = 'SETTLING'")
+        expect(await world.claim(next, 1)).to.deep.equal([])
+        await world.clock.advance(60_000)
+        expect((await world.claim(next, 1)).map(row => row.id)).to.deep.equal([nth(0).id])
       })
     })
 
