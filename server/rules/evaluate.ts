@@ -11,6 +11,7 @@ import { resolveExpression } from '../storages/expression.ts'
 import { replicaPath } from '../storages/paths.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { openTransfers } from '../transfers/plan.ts'
+import { insertLocks, removeLocks } from './lock-store.ts'
 import { selectRses } from './select.ts'
 import {
   addToRules,
@@ -18,14 +19,12 @@ import {
   deleteRule,
   holdings,
   insertChoices,
-  insertLocks,
   insertProblems,
   moveCursor,
   nextChoice,
   nextRuleInWork,
   postpone,
   type RuleRow,
-  removeLocks,
   setError,
   takeStep,
 } from './store.ts'

@@ -1,4 +1,3 @@
-import type { LockState } from '../../shared/domain/rule-state.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export type RuleStage = 'CHOOSING' | 'EXPANDING' | 'EXPANDED' | 'REMOVING'
@@ -107,7 +106,7 @@ export interface RuleDelta {
 /** The rule's state follows from its counters: the same decision as `ruleState`, proved equal by a test. */
 const STATE_OF_COUNTERS = `CASE
   WHEN rules.state IN ('SUSPENDED', 'WAITING_APPROVAL', 'INJECT') THEN rules.state
-  WHEN rules.locks_stuck + given.stuck > 0 OR rules.problems + given.problems > 0 THEN 'STUCK'
+  WHEN rules.locks_stuck + given.stuck > 0 OR rules.problems + given.problems > 0 OR rules.error IS NOT NULL THEN 'STUCK'
   WHEN rules.stage = 'EXPANDED' AND rules.locks_replicating + given.replicating = 0 THEN 'OK'
   ELSE 'REPLICATING' END`
 
@@ -133,106 +132,34 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
   )
 }
 
-/** Moves the locks on these replicas from one state to another, and counts for their rules. */
-export async function moveLocks(
-  executor: Executor,
-  replicaIds: readonly number[],
-  from: LockState,
-  to: LockState,
-): Promise<RuleDelta[]> {
-  if (replicaIds.length === 0) return []
-  const rows = await query<{ rule_id: number }>(
-    executor,
-    `UPDATE locks SET state = :to WHERE state = :from AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id`,
-    { from, to, replicas: encodeRows(replicaIds) },
-  )
-  const counts = new Map<number, number>()
-  for (const row of rows) counts.set(row.rule_id, (counts.get(row.rule_id) ?? 0) + 1)
-  const change = (state: LockState, count: number): number => (state === to ? count : 0) - (state === from ? count : 0)
-  return [...counts].map(([rule_id, count]) => ({
-    rule_id,
-    ok: change('OK', count),
-    replicating: change('REPLICATING', count),
-    stuck: change('STUCK', count),
-    problems: 0,
-  }))
-}
-
 /** Stuck rules without a date for their repair get one. */
 export async function scheduleRepairs(executor: Executor, at: number): Promise<void> {
   await query(
     executor,
-    `UPDATE rules SET repair_at = :at, repairs = 0 WHERE state = 'STUCK' AND repair_at IS NULL AND locks_stuck > 0`,
+    `UPDATE rules SET repair_at = :at, repairs = 0 WHERE state = 'STUCK' AND repair_at IS NULL AND (locks_stuck > 0 OR error IS NOT NULL)`,
     { at },
   )
 }
 
 /** The guard of one repair: false when another server has taken it. A rule that is not stuck any more loses its date. */
 export async function takeRepair(executor: Executor, ruleId: number, repairs: number, next: number): Promise<boolean> {
-  const rows = await query<{ locks_stuck: number }>(
+  const rows = await query<{ repair_at: number | null }>(
     executor,
-    `UPDATE rules SET repairs = repairs + 1, repair_at = CASE WHEN locks_stuck > 0 THEN :next ELSE NULL END
-      WHERE id = :ruleId AND repairs = :repairs AND repair_at IS NOT NULL RETURNING locks_stuck`,
+    `UPDATE rules SET repairs = repairs + 1, repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN :next ELSE NULL END
+      WHERE id = :ruleId AND repairs = :repairs AND repair_at IS NOT NULL RETURNING repair_at`,
     { ruleId, repairs, next },
   )
-  return (rows[0]?.locks_stuck ?? 0) > 0
+  return (rows[0]?.repair_at ?? null) !== null
 }
 
-/** Stuck locks of a rule that are tried again; their replicas. */
-export async function moveRuleLocks(executor: Executor, ruleId: number, limit: number): Promise<number[]> {
-  const rows = await query<{ replica_id: number }>(
-    executor,
-    `UPDATE locks SET state = 'REPLICATING' WHERE rule_id = :ruleId AND state = 'STUCK' AND replica_id IN
-       (SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = 'STUCK' ORDER BY replica_id LIMIT :limit)
-     RETURNING replica_id`,
-    { ruleId, limit },
-  )
-  return rows.map(row => row.replica_id)
-}
-
-/** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */
-export async function insertLocks(
-  executor: Executor,
-  ruleId: number,
-  replicaIds: readonly number[],
-): Promise<{ replica_id: number; state: LockState }[]> {
-  const inserted = await query<{ replica_id: number; state: LockState }>(
-    executor,
-    `INSERT INTO locks (rule_id, replica_id, state)
-     SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
-      WHERE id IN ${keyset(executor, 'replicas')} ON CONFLICT (rule_id, replica_id) DO NOTHING
-     RETURNING replica_id, state`,
-    { ruleId, replicas: encodeRows(replicaIds) },
-  )
+/** A rule that found too few storages looks again. */
+export async function chooseAgain(executor: Executor, ruleId: number): Promise<void> {
   await query(
     executor,
-    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL WHERE id IN ${keyset(executor, 'locked')}`,
-    { locked: encodeRows(inserted.map(row => row.replica_id)) },
+    `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
+      WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL`,
+    { ruleId },
   )
-  return inserted
-}
-
-/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went. */
-export async function removeLocks(
-  executor: Executor,
-  ruleId: number,
-  limit: number,
-  now: number,
-): Promise<{ removed: number; unlocked: number[] }> {
-  const gone = await query<{ replica_id: number }>(
-    executor,
-    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id IN
-       (SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit) RETURNING replica_id`,
-    { ruleId, limit },
-  )
-  const unlocked = await query<{ id: number; lock_count: number }>(
-    executor,
-    `UPDATE replicas SET lock_count = lock_count - 1,
-            tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
-      WHERE id IN ${keyset(executor, 'replicas')} RETURNING id, lock_count`,
-    { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
-  )
-  return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }
 }
 
 /** From here on the rule only loses its locks. */

@@ -3,7 +3,8 @@ import type { Context } from '../context.ts'
 import { query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/plan.ts'
-import { addToRules, expireRules, moveRuleLocks, type RuleRow, scheduleRepairs, takeRepair } from './store.ts'
+import { moveRuleLocks } from './lock-store.ts'
+import { addToRules, chooseAgain, expireRules, type RuleRow, scheduleRepairs, takeRepair } from './store.ts'
 
 const LOCKS_PER_REPAIR = 1_000
 /** Before a STUCK rule is tried again: longer each time (rucio #8743). Milliseconds. */
@@ -30,7 +31,7 @@ export function ruleExpirer(context: Context): Service {
   })
 }
 
-/** Tries the stuck locks of a rule again, with growing spacing; one rule never delays another's repair. */
+/** Tries the stuck locks of a rule again, and looks again for storages where it found too few, with growing spacing; one rule never delays another's repair. */
 export function ruleRepairer(context: Context): Service {
   return periodic({
     ...context,
@@ -40,7 +41,7 @@ export function ruleRepairer(context: Context): Service {
       const now = context.clock.now()
       const stuck = await query(
         context.db.read,
-        `SELECT id FROM rules WHERE state = 'STUCK' AND repair_at IS NULL AND locks_stuck > 0 LIMIT 1`,
+        `SELECT id FROM rules WHERE state = 'STUCK' AND repair_at IS NULL AND (locks_stuck > 0 OR error IS NOT NULL) LIMIT 1`,
       )
       if (stuck.length > 0) await context.db.write(executor => scheduleRepairs(executor, now + REPAIR.base))
       const [rule] = await query<RuleRow & { repairs: number }>(
@@ -55,7 +56,9 @@ export function ruleRepairer(context: Context): Service {
         const count = replicas.length
         await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: count, stuck: -count, problems: 0 }], now)
         await openTransfers(executor, replicas, rule, now)
+        await chooseAgain(executor, rule.id)
       })
+      context.wake.notify('rules')
       context.wake.notify('grants')
       context.wake.notify('queue')
       return true

@@ -5,7 +5,8 @@ import type { TransferCode } from '../../shared/domain/transfer-error.ts'
 import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
 import type { Context } from '../context.ts'
 import type { Executor } from '../database/sql.ts'
-import { addToRules, moveLocks } from '../rules/store.ts'
+import { moveLocks } from '../rules/lock-store.ts'
+import { addToRules } from '../rules/store.ts'
 import { cancelTransfers } from './cancel.ts'
 import {
   type Application,

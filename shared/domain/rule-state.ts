@@ -13,11 +13,13 @@ export interface RuleFacts {
   readonly locksStuck: number
   /** Files that could get no lock at all: no free path. */
   readonly problems: number
+  /** Why it could not choose as many storages as it wants copies: the rule's `error`. */
+  readonly error: string | null
 }
 
 /** STUCK wins over REPLICATING: what needs a person, or repair, is shown first. */
 export function ruleState(facts: RuleFacts): Extract<RuleState, 'REPLICATING' | 'OK' | 'STUCK'> {
-  if (facts.locksStuck > 0 || facts.problems > 0) return 'STUCK'
+  if (facts.locksStuck > 0 || facts.problems > 0 || facts.error !== null) return 'STUCK'
   return facts.expanded && facts.locksReplicating === 0 ? 'OK' : 'REPLICATING'
 }
 
