@@ -41,7 +41,7 @@ export async function tellStory(options: StoryOptions): Promise<void> {
 
   say(`A rule: ${COPIES} copies of ${CONTAINER} at storages with tier=2`)
   const began = clock.monotonic()
-  const id = await addRule(client)
+  const { id, isNew } = await addRule(client)
   const line = new ProgressLine(terminal, clock)
   const read = () => client.getRule({ params: { id } })
   const rule = await followRule({ read, clock, onProgress: at => line.show(progressText(at)) }).finally(() =>
@@ -58,9 +58,8 @@ export async function tellStory(options: StoryOptions): Promise<void> {
   )
   if (wrong.length > 0) throw new WaybillError('DEMO_FAILED', `on the disks of the storages:\n  ${wrong.join('\n  ')}`)
   const moved = bytes * COPIES
-  say(
-    `Done: ${files.length * COPIES} replicas (${bytesText(moved)}) in ${seconds.toFixed(1)} s, ${bytesText(moved / seconds)}/s; every adler32 was compared on disk`,
-  )
+  const pace = isNew ? `in ${seconds.toFixed(1)} s, ${bytesText(moved / seconds)}/s` : 'from before'
+  say(`Done: ${files.length * COPIES} replicas (${bytesText(moved)}) ${pace}; every adler32 was compared on disk`)
   await tellTokens(client, say)
 }
 
@@ -100,15 +99,14 @@ async function uploadDatasets(options: StoryOptions, rse: string): Promise<Local
   return all
 }
 
-/** The rule's id; in a directory that was used before, that of the rule from then. */
-async function addRule(client: Client): Promise<number> {
+/** In a directory that was used before it is the rule from then. */
+async function addRule(client: Client): Promise<{ id: number; isNew: boolean }> {
   const body = { dids: [CONTAINER], copies: COPIES, expression: 'tier=2', comment: 'waybill demo' }
-  const { items } = await unlessThere('RULE_EXISTS', client.addRules({ body })).then(
-    added => added ?? client.listRules({ query: { did: CONTAINER } }),
-  )
+  const added = await unlessThere('RULE_EXISTS', client.addRules({ body }))
+  const { items } = added ?? (await client.listRules({ query: { did: CONTAINER } }))
   const [rule] = items
   if (rule === undefined) throw new WaybillError('DEMO_FAILED', 'the rule was not made')
-  return rule.id
+  return { id: rule.id, isNew: added !== undefined }
 }
 
 async function tellTokens(client: Client, say: (text: string) => void): Promise<void> {

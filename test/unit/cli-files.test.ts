@@ -1,0 +1,255 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { expect } from 'chai'
+import { UsageError } from '../../cli/command.ts'
+import { downloadFiles } from '../../cli/download.ts'
+import { findLocalFiles, sumsOf } from '../../cli/local-files.ts'
+import { uploadFiles } from '../../cli/upload.ts'
+import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
+import { Secret } from '../../shared/domain/secret.ts'
+import { sealFor } from '../../shared/oidc/sealed-transport.ts'
+import type { Clock } from '../../shared/runtime/clock.ts'
+import type { FileStatus } from '../../shared/storage/types.ts'
+
+type UploadOptions = Parameters<typeof uploadFiles>[0]
+type DownloadOptions = Parameters<typeof downloadFiles>[0]
+
+const URL_BASE = 'https://site-a.example.org/data/exp/ds/'
+const EPOCH = 1_800_000_000_000
+
+/** A storage in memory that takes the tokens which the server below gives out. */
+class MemoryStorage {
+  readonly files = new Map<string, Buffer>()
+  readonly tokens = new Set<string>()
+  puts = 0
+  /** What is stored instead of what was sent. */
+  damage: ((sent: Buffer) => Buffer) | undefined
+  /** The answer to a PUT gets lost. */
+  failsAfterPut = false
+
+  #see(token: Secret | undefined): void {
+    this.tokens.add(token?.reveal() ?? '')
+  }
+
+  readonly client: UploadOptions['storage'] & DownloadOptions['storage'] = {
+    head: async (url, token): Promise<FileStatus> => {
+      this.#see(token)
+      const file = this.files.get(url)
+      if (file === undefined) return { exists: false }
+      return { exists: true, size: file.length, checksums: { adler32: adler32Hex(adler32(file)) } }
+    },
+    put: async (url, token, body) => {
+      this.#see(token)
+      this.puts += 1
+      const chunks: Buffer[] = []
+      for await (const chunk of body) chunks.push(chunk as Buffer)
+      const sent = Buffer.concat(chunks)
+      this.files.set(url, this.damage?.(sent) ?? sent)
+      if (this.failsAfterPut) throw new Error('the answer got lost')
+      return {}
+    },
+    get: async (url, token) => {
+      this.#see(token)
+      const file = this.files.get(url) ?? Buffer.alloc(0)
+      return { body: Readable.from([file]), size: file.length }
+    },
+  }
+}
+
+let scratch = ''
+
+/** As the server answers, as far as uploads go. */
+function uploadServer(clock: Clock, lifeMs: number) {
+  const confirmed: string[] = []
+  let plans = 0
+  const client: UploadOptions['client'] = {
+    planUpload: async ({ body }) => {
+      plans += 1
+      const context = `grant:1:${plans}`
+      return {
+        files: body.files.map(({ did }) => ({ did, url: URL_BASE + did.split(':')[1], done: confirmed.includes(did) })),
+        checksum: 'adler32',
+        context,
+        token: await sealFor(body.key, new Secret(`token-${plans}`), context),
+        expiresAt: clock.now() + lifeMs,
+      }
+    },
+    confirmUpload: async ({ body }) => {
+      confirmed.push(...body.files)
+      return { available: body.files.length }
+    },
+  }
+  return { client, confirmed, plans: () => plans }
+}
+
+function steppingClock(stepMs: number): Clock {
+  let now = EPOCH
+  return {
+    now: () => {
+      now += stepMs
+      return now
+    },
+    monotonic: () => now,
+    sleep: async () => undefined,
+  }
+}
+
+async function rejection(promise: Promise<unknown>): Promise<{ message: string; code?: string }> {
+  const error = await promise.then(
+    () => undefined,
+    reason => reason as unknown,
+  )
+  if (error instanceof Error) return error
+  throw new Error('it did not reject')
+}
+
+describe('command line: upload and download', () => {
+  before(async () => {
+    scratch = await mkdtemp(join(tmpdir(), 'waybill-cli-'))
+    await mkdir(join(scratch, 'data', 'deep'), { recursive: true })
+    await writeFile(join(scratch, 'data', 'a'), 'aaaa')
+    await writeFile(join(scratch, 'data', 'deep', 'b'), Buffer.alloc(100_000, 7))
+    await writeFile(join(scratch, 'data', 'empty'), '')
+  })
+  after(() => rm(scratch, { recursive: true }))
+
+  const local = () => findLocalFiles([join(scratch, 'data')])
+  const upload = async (storage: MemoryStorage, server: ReturnType<typeof uploadServer>, clock: Clock) =>
+    uploadFiles({
+      client: server.client,
+      storage: storage.client,
+      clock,
+      rse: 'SITE-A',
+      dataset: 'exp:ds',
+      files: await local(),
+      width: 2,
+    })
+
+  it('finds files by their names, those of a directory by their paths below it', async () => {
+    expect((await local()).map(({ name, bytes }) => [name, bytes])).to.deep.equal([
+      ['a', 4],
+      ['deep/b', 100_000],
+      ['empty', 0],
+    ])
+    const [single] = await findLocalFiles([join(scratch, 'data', 'deep', 'b')])
+    expect(single?.name).to.equal('b')
+  })
+
+  it('refuses names before anything is sent', async () => {
+    const odd = join(scratch, 'a b')
+    await writeFile(odd, '')
+    expect(await rejection(findLocalFiles([odd])))
+      .to.be.instanceOf(UsageError)
+      .and.have.property('message')
+      .that.contains('white space')
+    const twice = [join(scratch, 'data', 'a'), join(scratch, 'data', 'a')]
+    expect((await rejection(findLocalFiles(twice))).message).to.contain('would both be called a')
+  })
+
+  it('sends what is planned with the sealed token, verifies and confirms; again it sends nothing', async () => {
+    const clock = steppingClock(1)
+    const storage = new MemoryStorage()
+    const server = uploadServer(clock, 3_600_000)
+    expect(await upload(storage, server, clock)).to.deep.equal({ files: 3, bytes: 100_004, skipped: 0 })
+    expect(server.confirmed).to.have.members(['exp:a', 'exp:deep/b', 'exp:empty'])
+    expect([...storage.tokens]).to.deep.equal(['token-1'])
+    expect(storage.files.get(`${URL_BASE}a`)?.toString()).to.equal('aaaa')
+    expect(await upload(storage, server, clock)).to.deep.equal({ files: 3, bytes: 100_004, skipped: 3 })
+    expect(storage.puts).to.equal(3)
+  })
+
+  it('plans anew when the token is about to end', async () => {
+    const clock = steppingClock(400)
+    const storage = new MemoryStorage()
+    const server = uploadServer(clock, 1000)
+    expect(await upload(storage, server, clock)).to.include({ files: 3 })
+    expect(server.plans()).to.be.above(1)
+    expect(server.confirmed).to.have.length(3)
+  })
+
+  it('sees a file that was damaged on its way, and confirms it to nobody', async () => {
+    const clock = steppingClock(1)
+    const storage = new MemoryStorage()
+    const server = uploadServer(clock, 3_600_000)
+    storage.damage = sent => Buffer.concat([sent, Buffer.from('x')])
+    expect(await rejection(upload(storage, server, clock))).to.have.property('code', 'UPLOAD_DAMAGED')
+    expect(server.confirmed).to.deep.equal([])
+  })
+
+  it('believes what lies there, not how the sending ended', async () => {
+    const clock = steppingClock(1)
+    const storage = new MemoryStorage()
+    const server = uploadServer(clock, 3_600_000)
+    storage.failsAfterPut = true
+    expect(await upload(storage, server, clock)).to.include({ files: 3 })
+  })
+
+  it('overwrites no other file', async () => {
+    const clock = steppingClock(1)
+    const storage = new MemoryStorage()
+    storage.files.set(`${URL_BASE}a`, Buffer.from('bbbb'))
+    const error = await rejection(upload(storage, uploadServer(clock, 3_600_000), clock))
+    expect(error).to.have.property('code', 'UPLOAD_CONFLICT')
+    expect(storage.files.get(`${URL_BASE}a`)?.toString()).to.equal('bbbb')
+  })
+
+  /** Serves two files, the second on a second page and with a token of its own. */
+  function downloadServer(sums: { adler32: string }[]): DownloadOptions['client'] {
+    const did = (name: string, type: 'DATASET' | 'CONTAINER') => ({
+      did: name,
+      type,
+      bytes: 0,
+      files: 0,
+      open: true,
+      account: 'alice',
+      createdAt: 0,
+    })
+    return {
+      getDid: async ({ params }) => did(`exp:${params.name}`, params.name === 'all' ? 'CONTAINER' : 'DATASET'),
+      listContents: async () => ({ items: [did('exp:ds', 'DATASET'), did('exp:ds', 'DATASET')] }),
+      planDownload: async ({ body }) => {
+        const page = body.cursor === undefined ? 0 : 1
+        const context = `grant:${page}`
+        const [name, bytes] = page === 0 ? ['exp:a', 4] : ['other:deep/b', 100_000]
+        const url = URL_BASE + name.split(':')[1]
+        return {
+          files: [{ did: name, url, bytes, access: 0, ...sums[page] }],
+          accesses: [{ context, token: await sealFor(body.key, new Secret(`token-${page}`), context), expiresAt: 0 }],
+          unavailable: page === 0 ? [] : ['exp:lost'],
+          ...(page === 0 ? { next: 'more' } : {}),
+        }
+      },
+    }
+  }
+
+  it('fetches all pages of a container once, verifies, and skips what is here', async () => {
+    const storage = new MemoryStorage()
+    const files = await local()
+    for (const { path, name } of files) storage.files.set(URL_BASE + name, await readFile(path))
+    const sums = await Promise.all(files.slice(0, 2).map(({ path, bytes }) => sumsOf(path, bytes)))
+    const to = join(scratch, 'to')
+    const options = { client: downloadServer(sums), storage: storage.client, did: 'exp:all', to }
+    const counts = { files: 2, bytes: 100_004, skipped: 0, unavailable: ['exp:lost'] }
+    expect(await downloadFiles(options)).to.deep.equal(counts)
+    expect(await readFile(join(to, 'a'), 'utf8')).to.equal('aaaa')
+    expect((await readFile(join(to, 'other', 'deep', 'b'))).length).to.equal(100_000)
+    expect([...storage.tokens]).to.deep.equal(['token-0', 'token-1'])
+    expect(await downloadFiles(options)).to.deep.equal({ ...counts, skipped: 2 })
+    await writeFile(join(to, 'a'), 'AAAA')
+    expect(await downloadFiles(options)).to.deep.equal({ ...counts, skipped: 1 })
+    expect(await readFile(join(to, 'a'), 'utf8')).to.equal('aaaa')
+  })
+
+  it('leaves nothing of a file that came damaged', async () => {
+    const storage = new MemoryStorage()
+    storage.files.set(`${URL_BASE}a`, Buffer.from('bbbb'))
+    const to = join(scratch, 'damaged')
+    const client = downloadServer([{ adler32: '00000000' }])
+    const error = await rejection(downloadFiles({ client, storage: storage.client, did: 'exp:ds', to }))
+    expect(error).to.have.property('code', 'DOWNLOAD_DAMAGED')
+    expect(await rejection(readFile(join(to, 'a')))).to.have.property('code', 'ENOENT')
+    expect(await rejection(readFile(join(to, 'a.part')))).to.have.property('code', 'ENOENT')
+  })
+})

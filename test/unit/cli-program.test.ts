@@ -1,0 +1,124 @@
+import { expect } from 'chai'
+import { Command } from 'commander'
+import type { Tools } from '../../cli/command.ts'
+import { tellFailure } from '../../cli/failure.ts'
+import { addPeopleCommands } from '../../cli/program.ts'
+import { ApiError } from '../../shared/contract/client.ts'
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import { silentLogger } from '../../shared/runtime/logger.ts'
+
+/** Runs a command line without a server; gives its exit status and what it said. */
+async function run(line: string, environment: Readonly<Record<string, string>> = {}) {
+  let said = ''
+  const say = (text: string): void => {
+    said += text
+  }
+  const terminal = { out: say, err: say, interactive: false }
+  const tools: Tools = { terminal, environment, clock: systemClock, log: silentLogger, userId: 4_000_000 }
+  const program = new Command('waybill').configureOutput({ writeOut: say, writeErr: say }).exitOverride()
+  addPeopleCommands(program, tools)
+  try {
+    await program.parseAsync(line.split(' '), { from: 'user' })
+    return { status: 0, said }
+  } catch (error) {
+    return { status: tellFailure(error, terminal), said }
+  }
+}
+
+function everyCommand(command: Command, path: string[] = []): { path: string[]; command: Command }[] {
+  return command.commands.flatMap(child => {
+    const here = [...path, child.name()]
+    return child.commands.length > 0 ? everyCommand(child, here) : [{ path: here, command: child }]
+  })
+}
+
+describe('command line: exit status', () => {
+  const misused: [string, string][] = [
+    ['nonsense', 'unknown command'],
+    ['rule', 'Usage: waybill rule'],
+    ['rule add exp:a --to X', "required option '--copies <n>' not specified"],
+    ['rule add exp:a --to X --copies two', 'a whole number is wanted'],
+    ['rule add exp:a --to X --copies 2 --urgent', 'unknown option'],
+    ['rule list --state mad', 'mad is none of REPLICATING'],
+    ['rse set SITE-A', 'nothing to set'],
+    ['rse attribute SITE-A country', 'give a value, or --remove'],
+    ['transfer list --rule 1 --source A', '--rule goes with --state only'],
+  ]
+  for (const [line, words] of misused) {
+    it(`2 for: ${line}`, async () => {
+      const { status, said } = await run(line, { WAYBILL_URL: 'https://127.0.0.1:9', BEARER_TOKEN: 'x' })
+      expect(said).to.contain(words)
+      expect(status).to.equal(2)
+    })
+  }
+
+  it('2 when nobody said which server', async () => {
+    expect(await run('status')).to.deep.include({ status: 2 })
+    expect(await run('status', { WAYBILL_URL: 'waybill.example.org' })).to.deep.include({ status: 2 })
+  })
+
+  it('1 without a token, and says where one is looked for', async () => {
+    const { status, said } = await run('status', { WAYBILL_URL: 'https://127.0.0.1:9' })
+    expect(status).to.equal(1)
+    expect(said).to.contain('BEARER_TOKEN_FILE').and.to.contain('/tmp/bt_u4000000')
+  })
+
+  it('1 for a server that is not there, without the token', async () => {
+    const { status, said } = await run('status', { WAYBILL_URL: 'https://127.0.0.1:9', BEARER_TOKEN: 'seen-by-nobody' })
+    expect(status).to.equal(1)
+    expect(said).to.contain('GET https://127.0.0.1:9/v1/status: no connection').and.not.to.contain('seen-by-nobody')
+  })
+
+  it('0 for help, with examples, of every command', async () => {
+    const program = new Command('waybill')
+    const terminal = { out: () => undefined, err: () => undefined, interactive: false }
+    addPeopleCommands(program, { terminal, environment: {}, clock: systemClock, log: silentLogger, userId: 0 })
+    const commands = everyCommand(program)
+    expect(commands).to.have.length.above(30)
+    for (const { path } of commands) {
+      const { status, said } = await run(`${path.join(' ')} --help`)
+      expect(status).to.equal(0)
+      expect(said)
+        .to.contain('--json')
+        .and.to.contain(`Examples:\n  $ waybill ${path.join(' ')}`)
+    }
+  })
+})
+
+describe('command line: what went wrong', () => {
+  function told(error: unknown): { status: number; said: string } {
+    let said = ''
+    const terminal = {
+      out: () => undefined,
+      err: (text: string) => {
+        said += text
+      },
+      interactive: false,
+    }
+    return { status: tellFailure(error, terminal), said }
+  }
+
+  it('shows a problem with its code, field and id, and every error if there are several', () => {
+    const errors = [
+      { field: 'copies', message: 'at least 1' },
+      { field: 'x', message: 'unknown field "x"' },
+    ]
+    const error = new ApiError('INVALID', 'copies: at least 1 (and 1 more)', {
+      status: 400,
+      field: 'copies',
+      id: 'ab12',
+      errors,
+    })
+    expect(told(error)).to.deep.equal({
+      status: 1,
+      said: 'waybill: copies: at least 1 (and 1 more)\n  copies: at least 1\n  x: unknown field "x"\n  code: INVALID, field: copies, id: ab12\n',
+    })
+  })
+
+  it('takes a configuration that is not usable for misuse', () => {
+    expect(
+      told(new WaybillError('CONFIG_INVALID', 'the configuration is not usable:\n  a: unknown key')).status,
+    ).to.equal(2)
+  })
+})
