@@ -6,23 +6,27 @@ export const BODY_FAILED = 'the body to send failed'
 
 /**
  * The answer's body: `source` with its errors told in our own words. What fits the buffer is read without a reader, so a
- * short answer nobody looks at still frees its connection.
+ * short answer nobody looks at (that of a HEAD) still frees its connection, and its deadlines. `onOver`: nothing comes any
+ * more, or nothing is wanted; it may be called twice.
  */
-export function answerBody(source: Readable, inWords: (error: unknown) => Error, onClose: () => void): Readable {
+export function answerBody(source: Readable, inWords: (error: unknown) => Error, onOver: () => void): Readable {
   const body = new Readable({
     read() {
       source.resume()
     },
     destroy(error, done) {
       source.destroy()
-      onClose()
+      onOver()
       done(error)
     },
   })
   source.on('data', (chunk: Buffer) => {
     if (!body.push(chunk)) source.pause()
   })
-  source.once('end', () => body.push(null))
+  source.once('end', () => {
+    onOver()
+    body.push(null)
+  })
   source.once('error', error => body.destroy(inWords(error)))
   source.once('close', () => {
     if (!source.readableEnded) body.destroy(inWords(undefined))

@@ -12,6 +12,8 @@ import { createTrust } from '../../shared/http/trust.ts'
 import { wireHeaders, wireName } from '../../shared/http/wire.ts'
 import { systemClock as clock } from '../../shared/runtime/clock.ts'
 import { silentLogger as log } from '../../shared/runtime/logger.ts'
+import { until } from '../house/until.ts'
+import { ManualClock } from './http-manual-clock.ts'
 
 const trust = createTrust({ defaultRoots: true, clock, log })
 const TOKEN = 'eyJhbGciOiJub25lIn0.c2VjcmV0.c2lnbmF0dXJl'
@@ -326,6 +328,23 @@ for (const [name, create] of implementations) {
     })
   })
 }
+
+describe('deadlines over kept agents', () => {
+  it('end with a short answer, though nobody reads it', async () => {
+    const server = createHttpServer((_request, response) => response.end())
+    const url = await listen(server)
+    const manual = new ManualClock()
+    const client = createAgentClient({ trust, clock: manual })
+    const { body } = await client.request({ method: 'HEAD', url })
+    await until(
+      async () => manual.sleepers,
+      sleepers => sleepers === 0,
+    )
+    expect(body.readableDidRead).to.equal(false)
+    client.close()
+    server.close()
+  })
+})
 
 describe('uploads over kept agents', () => {
   it('waits for 100 Continue, and keeps the body when another answer comes first', async () => {
