@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, openSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +13,7 @@ const RESTART_MS = 500
 const STOP_MS = 15_000
 
 export interface ChildrenOptions {
-  /** One log file for each child. */
+  /** A log file and a file with the process id for each child. */
   readonly logs: string
   readonly clock: Clock
   readonly tell: (sentence: string) => void
@@ -55,10 +55,6 @@ export class Children {
     child.ready = true
   }
 
-  pids(): Record<string, number | undefined> {
-    return Object.fromEntries(this.#children.map(child => [child.name, child.process.pid]))
-  }
-
   /** One after the other, the last first; what does not end in time is killed. */
   async stop(): Promise<void> {
     this.#stopping = true
@@ -89,13 +85,16 @@ export class Children {
 
   #spawn(name: string, args: readonly string[]): ChildProcess {
     const log = openSync(this.#logOf(name), 'a', 0o600)
-    return spawn(process.execPath, [WAYBILL, ...args], {
+    const child = spawn(process.execPath, [WAYBILL, ...args], {
       stdio: ['ignore', log, log, 'ipc'],
       // A group of its own: Ctrl-C is for the demo, which ends its children in order.
       detached: true,
       // Settings in the person's environment are not meant for these.
       env: Object.fromEntries(Object.entries(environment).filter(([key]) => !key.startsWith('WAYBILL_'))),
     })
+    closeSync(log)
+    writeFileSync(join(this.#options.logs, `${name}.pid`), `${child.pid}\n`)
+    return child
   }
 
   #logOf(name: string): string {
