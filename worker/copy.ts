@@ -27,6 +27,14 @@ export function remedyFor(failure: TransferFailure, mode: Mode, done: Remedied):
   return mayLackParent(failure) && !done.parent ? 'make-parent' : 'none'
 }
 
+/**
+ * Whether a refusal may stand for a file that is there already: a token that may create, but not overwrite, lacks permission
+ * then. XRootD 5.5.3 says 401, others 403 (seen, and facts/tokens.md section 1). Other modes have looked before.
+ */
+export function mayMeanExisting({ code, side }: TransferFailure, mode: Mode): boolean {
+  return mode === 'pull' && side === 'DESTINATION' && (code === 'TOKEN_REFUSED' || code === 'PERMISSION_DENIED')
+}
+
 /** Failures of the storage that got the request, before it did anything. */
 const NOTHING_DONE = new Set([
   'TOKEN_REFUSED',
@@ -98,6 +106,7 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Cop
     const tokens = { source: await access.token(source), destination: await access.token(destination) }
     const outcome = await copyOnce(attempt, workshop, mode, tokens)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
+    if (mayMeanExisting(outcome.error, mode) && (await isThere(attempt, workshop))) return existing()
     switch (remedyFor(outcome.error, mode, done)) {
       case 'another-mode':
         if (mode === 'stream') return outcome
@@ -125,7 +134,7 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Cop
 
 async function copyOnce(
   attempt: Attempt,
-  { access, watchdogs }: Workshop,
+  workshop: Workshop,
   mode: Mode,
   tokens: { readonly source: Secret; readonly destination: Secret },
 ): Promise<CopyOutcome> {
@@ -133,9 +142,7 @@ async function copyOnce(
   if (copying.aborted) return { kind: 'failed', error: cancelled() }
   if (mode === 'push') {
     // XRootD 5.5.3 ignores `Overwrite: F` on push and would truncate a good file (facts/http-tpc.md section 1).
-    const options = { scope: 'DESTINATION', signal: copying } as const
-    const found = await access.use(destination, token => destination.storage.head(destination.url, token, options))
-    if (found.exists) return { kind: 'failed', error: existing() }
+    if (await isThere(attempt, workshop)) return existing()
   }
   progress.sent = true
   const request = {
@@ -144,7 +151,7 @@ async function copyOnce(
     overwrite: false,
     size: transfer.bytes,
     signal: copying,
-    watchdogs,
+    watchdogs: workshop.watchdogs,
     onProgress: (bytes: number) => {
       progress.bytes = bytes
     },
@@ -232,6 +239,13 @@ function cancelled(): TransferFailure {
   return transferFailure('CANCELLED', 'GENERAL', 'TRANSFER', 'the transfer was cancelled')
 }
 
-function existing(): TransferFailure {
-  return transferFailure('DESTINATION_EXISTS', 'DESTINATION', 'PREPARATION', 'there is a file already')
+function existing(): CopyOutcome {
+  const words = 'there is a file already'
+  return { kind: 'failed', error: transferFailure('DESTINATION_EXISTS', 'DESTINATION', 'PREPARATION', words) }
+}
+
+async function isThere({ destination, copying }: Attempt, { access }: Workshop): Promise<boolean> {
+  const { storage, url } = destination
+  const options = { scope: 'DESTINATION', signal: copying } as const
+  return (await access.use(destination, token => storage.head(url, token, options))).exists
 }

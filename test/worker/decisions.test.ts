@@ -5,7 +5,7 @@ import type { TransferCode, TransferPhase, TransferScope } from '../../shared/do
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { transferFailure } from '../../shared/storage/classify.ts'
 import type { FileStatus } from '../../shared/storage/types.ts'
-import { mayHaveLeft, remedyFor } from '../../worker/copy.ts'
+import { mayHaveLeft, mayMeanExisting, remedyFor } from '../../worker/copy.ts'
 import { childOf } from '../../worker/list.ts'
 import { nextClaim } from '../../worker/loop.ts'
 import { chooseMode, ModeMemory } from '../../worker/mode.ts'
@@ -73,6 +73,19 @@ describe('the worker decides', () => {
     ] as const) {
       it(`${code} ${JSON.stringify(more)} of a ${mode}, ${JSON.stringify(done)}: ${remedy}`, () =>
         expect(remedyFor(failure(code, 'DESTINATION', 'PREPARATION', more), mode, done)).to.equal(remedy))
+    }
+  })
+
+  describe('whether a refusal may mean that the file is there', () => {
+    for (const [code, side, mode, may] of [
+      ['TOKEN_REFUSED', 'DESTINATION', 'pull', true],
+      ['PERMISSION_DENIED', 'DESTINATION', 'pull', true],
+      ['TOKEN_REFUSED', 'SOURCE', 'pull', false],
+      ['TOKEN_REFUSED', 'DESTINATION', 'push', false],
+      ['STORAGE_BUSY', 'DESTINATION', 'pull', false],
+    ] as const) {
+      it(`${code} of the ${side.toLowerCase()} to a ${mode}: ${may ? 'look' : 'no'}`, () =>
+        expect(mayMeanExisting(failure(code, 'TOKEN', 'PREPARATION', { side }), mode)).to.equal(may))
     }
   })
 
