@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { WaybillError } from '../shared/domain/errors.ts'
+import type { Secret } from '../shared/domain/secret.ts'
 import { type Clock, systemClock } from '../shared/runtime/clock.ts'
 import { type Logger, silentLogger } from '../shared/runtime/logger.ts'
 import { type Random, systemRandom } from '../shared/runtime/random.ts'
@@ -43,6 +44,8 @@ export interface StartIssuerOptions {
   readonly refreshTokenSeconds?: number
   /** How long a used refresh token stays good. Default 60. */
   readonly rotationGraceSeconds?: number
+  /** Told every access and refresh token that is given out. */
+  readonly onToken?: (token: Secret) => void
 }
 
 const HOUR_SECONDS = 3600
@@ -67,6 +70,7 @@ export function startIssuer(
     exchangeShape: options.exchangeShape ?? 'access_token',
     refreshTokenSeconds: options.refreshTokenSeconds ?? MONTH_SECONDS,
     rotationGraceSeconds: options.rotationGraceSeconds ?? 60,
+    onToken: options.onToken,
     ...runtime,
   })
 }

@@ -47,6 +47,8 @@ export interface AppOptions {
   readonly onRequest?: (route: string, status: number, seconds: number) => void
   /** Every answer is compared with its schema: for tests, since it costs. */
   readonly checkAnswers?: boolean
+  /** Every answer's body as it goes out, problem documents too: for tests that look for secrets in it. */
+  readonly onAnswer?: (body: string) => void
 }
 
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
@@ -69,6 +71,7 @@ export function createApp(options: AppOptions): Express {
   app.use((request, response, next) => {
     response.set(SECURITY_HEADERS)
     observe(options, request, response)
+    if (options.onAnswer !== undefined) tapBody(response, options.onAnswer)
     next()
   })
   for (const [name, row] of rows()) {
@@ -227,6 +230,15 @@ function observe(options: AppOptions, request: Request, response: Response): voi
     )
     options.onRequest?.(String(route), status, seconds)
   })
+}
+
+/** `json` ends in `send`, once it has made a text of the answer. */
+function tapBody(response: Response, onAnswer: (body: string) => void): void {
+  const send = response.send.bind(response)
+  response.send = body => {
+    if (typeof body === 'string') onAnswer(body)
+    return send(body)
+  }
 }
 
 function pathOf(route: unknown): string {

@@ -16,7 +16,7 @@ import { authenticator } from './accounts/authenticate.ts'
 import { ensureVo } from './accounts/store.ts'
 import { Vos } from './accounts/vos.ts'
 import { createHandlers } from './api.ts'
-import { createApp } from './app.ts'
+import { type AppOptions, createApp } from './app.ts'
 import type { ServerConfig } from './config.ts'
 import { type Database, openSqlite } from './database/database.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
@@ -35,6 +35,8 @@ export interface ServerRuntime {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  /** For tests. */
+  readonly answers?: Pick<AppOptions, 'checkAnswers' | 'onAnswer'>
 }
 
 export interface RunningServer {
@@ -51,7 +53,7 @@ const ISSUER_TIMEOUT_MS = 30_000
 
 /** The rules server: the API, and the services that work in its background. Resolves when it takes requests. */
 export async function runServer(config: ServerConfig, runtime: ServerRuntime): Promise<RunningServer> {
-  const { clock, log } = runtime
+  const { clock, random, log, answers } = runtime
   const trust = createTrust({ ...(config.ca === undefined ? {} : { path: config.ca }), defaultRoots: true, clock, log })
   const http = createGotClient({ trust })
   const fetch = asFetch(http)
@@ -60,12 +62,14 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const metrics = createServerMetrics(db, clock)
   const vos = await declareVos(db, config)
   const context: TokenContext = {
-    ...runtime,
+    clock,
+    random,
+    log,
     db,
     storages: new StorageDirectory(db.read, clock),
     wake: new Wake(),
     issuers: await declareIssuers(db, config, vos, fetch, clock, metrics),
-    vault: await loadVault(config.vault.keyFile, runtime.random),
+    vault: await loadVault(config.vault.keyFile, random),
     autonomyMs: config.autonomySeconds * 1000,
   }
   const { maxAttempts, baseDelaySeconds, maxDelaySeconds } = config.retry
@@ -85,8 +89,9 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const app = createApp({
     handlers: createHandlers(context, vos, worker, version),
     authenticate: authenticator(verifier, config, db.read),
+    ...answers,
     log,
-    random: runtime.random,
+    random,
     elapsed: () => clock.monotonic() / 1000,
     ready: () => ready,
     onRequest: (route, status, seconds) => metrics.observeRequest(route, status, seconds),

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
+import { Secret } from '../../shared/domain/secret.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import type { Logger } from '../../shared/runtime/logger.ts'
 import type { Random } from '../../shared/runtime/random.ts'
@@ -27,6 +28,8 @@ export interface IssuerOptions {
   readonly refreshTokenSeconds: number
   /** How long a refresh token that was used remains good. */
   readonly rotationGraceSeconds: number
+  /** Told every access and refresh token that is given out: for tests that look where they went. */
+  readonly onToken?: ((token: Secret) => void) | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -119,7 +122,11 @@ class Issuer {
     const misbehaviour = this.conduct.next(grantType)
     if (misbehaviour?.kind === 'status') return answerStatus(response, misbehaviour)
     const client = this.#authenticate(request, form)
-    answerJson(response, 200, await answerTokenRequest(this.#endpoint, client, form, misbehaviour))
+    const answer = await answerTokenRequest(this.#endpoint, client, form, misbehaviour)
+    for (const token of [answer.access_token, answer.refresh_token]) {
+      if (token !== undefined) this.#options.onToken?.(new Secret(token))
+    }
+    answerJson(response, 200, answer)
   }
 
   /** RFC 7662. Any client may ask about any token: storages of a sandbox share its issuer. */

@@ -17,7 +17,12 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'silent'
 /** Keys whose values are blanked whatever is logged: the last line of defence behind `Secret`. */
 const BLANKED = ['authorization', 'access_token', 'refresh_token', 'subject_token', 'client_secret', 'token']
 
-export function createLogger(name: string, level: LogLevel): Logger {
+/** Where the lines go, each with its end of line. */
+export interface LogDestination {
+  write(line: string): void
+}
+
+export function createLogger(name: string, level: LogLevel, destination: LogDestination = standardError()): Logger {
   return pino(
     {
       name,
@@ -26,8 +31,12 @@ export function createLogger(name: string, level: LogLevel): Logger {
       redact: { paths: BLANKED.flatMap(key => [key, `*.${key}`]), censor: '[secret]' },
       timestamp: pino.stdTimeFunctions.isoTime,
     },
-    pino.destination({ fd: 2, sync: true }),
+    destination,
   )
+}
+
+function standardError(): LogDestination {
+  return pino.destination({ fd: 2, sync: true })
 }
 
 export const silentLogger: Logger = createLogger('silent', 'silent')

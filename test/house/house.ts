@@ -20,12 +20,14 @@ import { asFetch } from '../../shared/http/fetch.ts'
 import { createGotClient } from '../../shared/http/got-client.ts'
 import { createTrust } from '../../shared/http/trust.ts'
 import { createIssuerClient } from '../../shared/oidc/issuer-client.ts'
-import { systemClock } from '../../shared/runtime/clock.ts'
+import { type Clock, systemClock } from '../../shared/runtime/clock.ts'
 import { environment } from '../../shared/runtime/environment.ts'
-import { createLogger, type Logger, silentLogger } from '../../shared/runtime/logger.ts'
+import { createLogger } from '../../shared/runtime/logger.ts'
 import { systemRandom } from '../../shared/runtime/random.ts'
+import { systemTerminal } from '../../shared/runtime/terminal.ts'
 import { readWorkerConfig } from '../../worker/config.ts'
 import { type RunningWorker, runWorker } from '../../worker/main.ts'
+import { Leaks } from './leaks.ts'
 
 export interface HouseOptions {
   readonly issuer?: StartIssuerOptions
@@ -35,10 +37,14 @@ export interface HouseOptions {
   /** Further server settings, as in its file. */
   readonly server?: object
   readonly worker?: object
-  readonly log?: Logger
+  /** The server's: one that a test can put forward. */
+  readonly clock?: Clock
 }
 
-/** The whole of Waybill in one process, with the embedded issuer and storages: what tests of the whole path begin with. */
+/**
+ * The whole of Waybill in one process, with the embedded issuer and storages: what tests of the whole path begin with. In
+ * every one of them no secret may be seen outside its place, and every answer of the API must fit its schema.
+ */
 export interface House {
   readonly directory: string
   readonly sandbox: Sandbox
@@ -48,6 +54,8 @@ export interface House {
   /** As the first admin, who has the account `alice`. */
   readonly client: Client
   readonly baseUrl: string
+  /** All that was logged and answered so far; further secrets and places can be added. `stop` throws what it finds. */
+  readonly leaks: Leaks
   /** A token for any audience, as one of the sandbox's clients. */
   token(client: 'server' | 'worker' | 'manager', audience: string, scopes: readonly string[]): Promise<Secret>
   clientFor(token: () => Promise<Secret | undefined>): Client
@@ -58,17 +66,25 @@ export interface House {
   stop(): Promise<void>
 }
 
-const runtime = { clock: systemClock, random: systemRandom }
-
 export async function startHouse(options: HouseOptions = {}): Promise<House> {
-  const log = options.log ?? (environment.TEST_LOG === undefined ? silentLogger : createLogger('test', 'info'))
+  const leaks = new Leaks()
+  const log = createLogger('test', 'debug', {
+    write(line) {
+      leaks.saw('the logs', line)
+      if (environment.TEST_LOG !== undefined) systemTerminal.err(line)
+    },
+  })
+  const runtime = { clock: systemClock, random: systemRandom, log }
+  const answers = { checkAnswers: true, onAnswer: (body: string) => leaks.saw('the answers of the API', body) }
   const directory = await mkdtemp(join(tmpdir(), 'waybill-house-'))
   await chmod(directory, 0o755)
   const sandbox = await prepareSandbox({ dir: join(directory, 'sandbox'), portBase: 0 })
-  const issuer = await startIssuer(sandbox, options.issuer)
+  for (const { id, secret } of Object.values(sandbox.clients)) leaks.guardClient(id, secret)
+  const onToken = (token: Secret) => leaks.guard('a token', token)
+  const issuer = await startIssuer(sandbox, { ...options.issuer, onToken }, runtime)
   const storages = new Map<string, RunningStorage>()
   for (const { name } of sandbox.storages) {
-    storages.set(name, await startStorage(sandbox, name, options.storages?.[name] ?? {}))
+    storages.set(name, await startStorage(sandbox, name, options.storages?.[name] ?? {}, runtime))
   }
   const trust = createTrust({ path: sandbox.authority.caFile, defaultRoots: false, clock: systemClock, log })
   const http = createGotClient({ trust })
@@ -99,23 +115,34 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   async function startServer(): Promise<RunningServer> {
     const server = await runServer(
       readServerConfig(sources(serverFile(directory, sandbox, options, port)), secretsOf(sandbox)),
-      {
-        ...runtime,
-        log,
-      },
+      { ...runtime, clock: options.clock ?? systemClock, answers },
     )
     port = server.port
-    running.add(server)
-    return server
+    return watched(server)
   }
 
   async function startWorker(name = 'worker-1'): Promise<RunningWorker> {
     const worker = await runWorker(
       readWorkerConfig(sources(workerFile(sandbox, options, port, name)), secretsOf(sandbox), 'localhost'),
-      { ...runtime, log, environment: {} },
+      { ...runtime, environment: {} },
     )
-    running.add(worker)
-    return worker
+    return watched(worker)
+  }
+
+  /** Its figures are looked at when it stops. */
+  function watched<R extends RunningServer | RunningWorker>(service: R): R {
+    const { metricsPort } = service
+    const stopped = {
+      ...service,
+      async stop() {
+        if (!running.delete(stopped)) return
+        const figures = await http.request({ method: 'GET', url: `http://127.0.0.1:${metricsPort}/metrics` })
+        leaks.saw('the metrics', await figures.text(10_000_000))
+        await service.stop()
+      },
+    }
+    running.add(stopped)
+    return stopped
   }
 
   await startServer()
@@ -137,6 +164,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     get baseUrl() {
       return `https://localhost:${port}`
     },
+    leaks,
     token,
     clientFor,
     startServer,
@@ -153,11 +181,16 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       }
     },
     async stop() {
+      const databaseFiles = ['waybill.sqlite', 'waybill.sqlite-wal'].map(name => join(directory, name))
+      for (const file of databaseFiles) await leaks.sawFile(file)
       for (const service of [...running].reverse()) await service.stop()
+      for (const file of databaseFiles) await leaks.sawFile(file)
       for (const storage of storages.values()) await storage.stop()
       await issuer.stop()
       http.close()
       await rm(directory, { recursive: true, force: true })
+      const found = leaks.found()
+      if (found.length > 0) throw new Error(`secrets were seen:\n${found.join('\n')}`)
     },
   }
 }
@@ -185,6 +218,7 @@ function serverFile(directory: string, sandbox: Sandbox, options: HouseOptions, 
   return {
     listen: { port },
     tls: { certificate: sandbox.authority.certificateFile, key: sandbox.authority.keyFile },
+    metrics: { host: '127.0.0.1', port: 0 },
     database: { file: join(directory, 'waybill.sqlite') },
     vault: { keyFile: join(directory, 'vault.json') },
     ca: sandbox.authority.caFile,
@@ -203,6 +237,7 @@ function workerFile(sandbox: Sandbox, options: HouseOptions, port: number, name:
     audience: AUDIENCE,
     name,
     ca: sandbox.authority.caFile,
+    metrics: { host: '127.0.0.1', port: 0 },
     issuers: [{ url: sandbox.issuer, clientId: id, clientSecretFile: 'worker' }],
     ...options.worker,
   }
