@@ -40,6 +40,12 @@ export async function findAttempts(
   )
 }
 
+/**
+ * The plus keeps the index by session out of it: SQLite would go through all that the session holds, and through the whole
+ * set for each (1,000 outcomes took 1.7 s instead of 30 ms).
+ */
+const OF_SESSION = '+transfers.session_id = :sessionId'
+
 export interface Application {
   readonly id: number
   readonly fence: number
@@ -76,7 +82,7 @@ export async function applyTransitions(
             reason = CASE WHEN given.to_state = 'WAITING' THEN 'BACKOFF' ELSE NULL END, updated_at = :now
        FROM ${set} AS given
       WHERE transfers.id = given.id AND transfers.fence = given.fence AND transfers.state = given.from_state
-        AND transfers.cancel_requested = given.cancelled AND transfers.session_id = :sessionId
+        AND transfers.cancel_requested = given.cancelled AND ${OF_SESSION}
      RETURNING transfers.id`,
     {
       sessionId,
@@ -200,7 +206,7 @@ export async function recordProgress(
   await query(
     executor,
     `UPDATE transfers SET state = given.state, bytes_done = given.bytes, updated_at = :now FROM ${set} AS given
-      WHERE transfers.id = given.transfer AND transfers.fence = given.fence AND transfers.session_id = :sessionId
+      WHERE transfers.id = given.transfer AND transfers.fence = given.fence AND ${OF_SESSION}
         AND ((given.state = 'COPYING' AND transfers.state IN (${toCopying}))
           OR (given.state = 'STAGING' AND transfers.state IN (${toStaging})))`,
     { sessionId, now, rows: encodeRows(progress) },
