@@ -59,8 +59,7 @@ export async function dropPermits(
   const set = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint' })
   await query(
     executor,
-    `DELETE FROM permits WHERE EXISTS (SELECT 1 FROM ${set} AS given
-       WHERE given.transfer = permits.transfer_id AND given.fence = permits.fence)`,
+    `DELETE FROM permits WHERE (transfer_id, fence) IN (SELECT given.transfer, given.fence FROM ${set} AS given)`,
     { rows: encodeRows(held.map(({ transfer, fence }) => ({ transfer, fence }))) },
   )
 }
