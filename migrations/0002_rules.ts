@@ -32,6 +32,7 @@ export async function up(knex: Knex): Promise<void> {
   })
   await knex.raw(`CREATE INDEX rules_in_work ON rules (updated_at) WHERE stage <> 'EXPANDED'`)
   await knex.raw('CREATE INDEX rules_expiring ON rules (expires_at) WHERE expires_at IS NOT NULL')
+  await knex.raw(`CREATE INDEX rules_stuck ON rules (id) WHERE state = 'STUCK'`)
   await knex.raw('CREATE INDEX rules_to_repair ON rules (repair_at) WHERE repair_at IS NOT NULL')
 
   await knex.schema.createTable('rule_choices', t => {
