@@ -83,7 +83,8 @@ export class UsageError extends WaybillError {
 
 function serverUrl(given: string | undefined): string {
   if (given === undefined || given === '') throw new UsageError('which server? give --server or set WAYBILL_URL')
-  if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol)) {
+  // The token goes along: never without TLS.
+  if (!URL.canParse(given) || new URL(given).protocol !== 'https:') {
     throw new UsageError(`${given} is not the URL of a server, e.g. https://waybill.example.org`)
   }
   return given

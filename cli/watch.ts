@@ -13,7 +13,7 @@ const INTERVAL_MS = 500
 const PATIENCE_MS = 120_000
 
 /** Resolves when the rule is OK; throws `RULE_STUCK` or `RULE_UNFINISHED`. `timeoutSeconds`: for ever when absent. */
-export async function watchRule(context: Context, id: unknown, timeoutSeconds?: number): Promise<void> {
+export async function watchRule(context: Context, id: number | string, timeoutSeconds?: number): Promise<void> {
   const { client, clock, output, terminal } = context
   const line = new ProgressLine(terminal, clock)
   const began = clock.monotonic()

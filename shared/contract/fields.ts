@@ -35,7 +35,14 @@ export const did = z
   })
   .meta({ example: 'exp:run1' })
 
-export const id = z.coerce.number().int().positive().max(Number.MAX_SAFE_INTEGER).meta({ example: 17 })
+export const id = z.number().int().positive().max(Number.MAX_SAFE_INTEGER).meta({ example: 17 })
+/** The same in a path, where everything is text. */
+export const idInPath = z.coerce
+  .number<number | string>()
+  .int()
+  .positive()
+  .max(Number.MAX_SAFE_INTEGER)
+  .meta({ example: 17 })
 /** Epoch milliseconds. */
 export const time = z.number().int().nonnegative().meta({ example: 1_795_000_000_000 })
 export const bytes = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
@@ -95,7 +102,7 @@ export const publicKey = z.strictObject({
 /** Lists are read a page at a time: `next` is the `cursor` of the following page, absent on the last. */
 export const pageQuery = {
   cursor: z.string().max(400).optional(),
-  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  limit: z.coerce.number<number | string>().int().min(1).max(1000).default(100),
 }
 export function page<T extends z.ZodType>(item: T) {
   return z.object({ items: z.array(item), next: z.string().optional() })

@@ -56,6 +56,7 @@ describe('command line: exit status', () => {
   it('2 when nobody said which server', async () => {
     expect(await run('status')).to.deep.include({ status: 2 })
     expect(await run('status', { WAYBILL_URL: 'waybill.example.org' })).to.deep.include({ status: 2 })
+    expect(await run('status', { WAYBILL_URL: 'http://waybill.example.org' })).to.deep.include({ status: 2 })
   })
 
   it('1 without a token, and says where one is looked for', async () => {

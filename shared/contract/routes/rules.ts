@@ -5,6 +5,7 @@ import {
   did,
   empty,
   id,
+  idInPath,
   page,
   pageQuery,
   rseName,
@@ -16,7 +17,7 @@ import { route } from '../route.ts'
 
 const rules = 'Rules'
 const transfers = 'Transfers'
-const idParams = z.object({ id })
+const idParams = z.object({ id: idInPath })
 
 export const ruleAnswer = z.object({
   id,

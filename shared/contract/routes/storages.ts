@@ -6,7 +6,7 @@ const tag = 'Storages'
 const url = z
   .url({ protocol: /^https$/, error: 'a storage is reached by https://host[:port]' })
   .max(300)
-  .refine(value => new URL(value).pathname === '/' && !/[?#@]/.test(value), 'only https://host[:port], without a path')
+  .refine(value => /^https:\/\/[^/?#@\\]+\/?$/i.test(value), 'only https://host[:port], without a path')
   .transform(value => value.replace(/\/$/, ''))
   .meta({ example: 'https://xrootd.site-a.example.org:1094' })
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { adler32, bytes, did, empty, id, md5, publicKey, rseName } from '../fields.ts'
+import { adler32, bytes, did, empty, id, idInPath, md5, publicKey, rseName } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Worker'
@@ -83,7 +83,7 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'Extend the lease, tell progress, hear of cancellations',
-    params: z.object({ id }),
+    params: z.object({ id: idInPath }),
     body: z.strictObject({
       progress: z
         .array(z.strictObject({ ...held, state: z.enum(['STAGING', 'COPYING']), bytes }))
@@ -99,7 +99,7 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'End a session: what it still held is settled by others',
-    params: z.object({ id }),
+    params: z.object({ id: idInPath }),
     answer: empty,
     status: 200,
   }),
@@ -155,7 +155,7 @@ export const workerRoutes = {
     summary: 'Get the access token of a grant, or the lease to renew it',
     description:
       '`exchange` and `refresh`: the caller holds the renewal lease and does it at the issuer, after `delayMs`, then reports. Only it gets the refresh token.',
-    params: z.object({ id }),
+    params: z.object({ id: idInPath }),
     body: z.strictObject({ session, lifeSeconds: z.number().min(0).max(86_400) }),
     answer: z.discriminatedUnion('kind', [
       z.object({ kind: z.literal('token'), generation: z.number(), expiresInSeconds: z.number(), ...sealed }),
@@ -180,7 +180,7 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'Hand in the tokens of an exchange or refresh: they are durable before anybody uses them',
-    params: z.object({ id }),
+    params: z.object({ id: idInPath }),
     body: z.strictObject({
       session,
       generation: z.number().int().nonnegative(),
@@ -209,7 +209,7 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'Hand in files that were found while listing',
-    params: z.object({ id }),
+    params: z.object({ id: idInPath }),
     body: z.strictObject({
       session,
       fence,
