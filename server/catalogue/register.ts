@@ -191,7 +191,6 @@ export async function replicasArrived(
   now: number,
 ): Promise<number> {
   const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)
-  await addToRules(executor, await moveLocks(executor, ids, 'REPLICATING', 'OK'), now)
-  await addToRules(executor, await moveLocks(executor, ids, 'STUCK', 'OK'), now)
+  await addToRules(executor, await moveLocks(executor, ids, 'succeed'), now)
   return ids.length
 }

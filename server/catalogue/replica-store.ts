@@ -1,5 +1,6 @@
-import type { ReplicaState } from '../../shared/domain/rule-state.ts'
-import { type Executor, encodeRows, keyset, query, recordset } from '../database/sql.ts'
+import { REPLICA_MACHINE, type ReplicaEvent, type ReplicaState } from '../../shared/domain/rule-state.ts'
+import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
+import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
 
 /** A directory at a storage and the one that tokens are asked for (`top`); absolute paths. */
 export interface DirectoryPath {
@@ -96,6 +97,23 @@ export async function findReplicas(
   )
 }
 
+/** What happened to these replicas: each goes where the table says, or stays. */
+export async function moveReplicas(
+  executor: Executor,
+  replicaIds: readonly number[],
+  event: ReplicaEvent,
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  for (const step of stepsOf(REPLICA_MACHINE, event)) {
+    await query(
+      executor,
+      `UPDATE replicas SET state = :to, updated_at = :now WHERE state = :from AND id IN ${keyset(executor, 'replicas')}`,
+      { ...step, now, replicas: encodeRows(replicaIds) },
+    )
+  }
+}
+
 /** An upload, or a registration of what a storage holds already, makes replicas available that no transfer is bringing. */
 export async function makeAvailable(
   executor: Executor,
@@ -106,7 +124,7 @@ export async function makeAvailable(
   return query(
     executor,
     `UPDATE replicas SET state = 'AVAILABLE', updated_at = :now
-      WHERE rse_id = :rseId AND state IN ('COPYING', 'UNAVAILABLE') AND file_id IN ${keyset(executor, 'files')}
+      WHERE rse_id = :rseId AND state IN (${stateList(statesAccepting(REPLICA_MACHINE, 'succeed'))}) AND file_id IN ${keyset(executor, 'files')}
         AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id
                          AND transfers.state NOT IN ('DONE', 'FAILED', 'CANCELLED'))
       RETURNING id, file_id`,

@@ -1,42 +1,69 @@
-import type { LockState } from '../../shared/domain/rule-state.ts'
+import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
+import { stepsOf } from '../../shared/domain/state-machine.ts'
 import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 import type { RuleDelta } from './store.ts'
 
-/** Moves the locks on these replicas from one state to another, and counts for their rules. */
+/** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
 export async function moveLocks(
   executor: Executor,
   replicaIds: readonly number[],
-  from: LockState,
-  to: LockState,
+  event: LockEvent,
 ): Promise<RuleDelta[]> {
   if (replicaIds.length === 0) return []
-  const rows = await query<{ rule_id: number }>(
-    executor,
-    `UPDATE locks SET state = :to WHERE state = :from AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id`,
-    { from, to, replicas: encodeRows(replicaIds) },
-  )
-  const counts = new Map<number, number>()
-  for (const row of rows) counts.set(row.rule_id, (counts.get(row.rule_id) ?? 0) + 1)
-  const change = (state: LockState, count: number): number => (state === to ? count : 0) - (state === from ? count : 0)
-  return [...counts].map(([rule_id, count]) => ({
-    rule_id,
-    ok: change('OK', count),
-    replicating: change('REPLICATING', count),
-    stuck: change('STUCK', count),
-    problems: 0,
-  }))
+  const deltas: RuleDelta[] = []
+  for (const step of stepsOf(LOCK_MACHINE, event)) {
+    const rows = await query<{ rule_id: number }>(
+      executor,
+      `UPDATE locks SET state = :to WHERE state = :from AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id`,
+      { ...step, replicas: encodeRows(replicaIds) },
+    )
+    deltas.push(...deltasOf(rows, step))
+  }
+  return summedByRule(deltas)
 }
 
-/** Stuck locks of a rule that are tried again; their replicas. */
-export async function moveRuleLocks(executor: Executor, ruleId: number, limit: number): Promise<number[]> {
-  const rows = await query<{ replica_id: number }>(
-    executor,
-    `UPDATE locks SET state = 'REPLICATING' WHERE rule_id = :ruleId AND state = 'STUCK' AND replica_id IN
-       (SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = 'STUCK' ORDER BY replica_id LIMIT :limit)
-     RETURNING replica_id`,
-    { ruleId, limit },
-  )
-  return rows.map(row => row.replica_id)
+function deltasOf(rows: readonly { rule_id: number }[], { from, to }: { from: LockState; to: LockState }): RuleDelta[] {
+  const change = (state: LockState): number => (state === to ? 1 : 0) - (state === from ? 1 : 0)
+  const delta = { ok: change('OK'), replicating: change('REPLICATING'), stuck: change('STUCK'), problems: 0 }
+  return rows.map(({ rule_id }) => ({ rule_id, ...delta }))
+}
+
+/** One for each rule: a set statement takes each row's change once. */
+function summedByRule(deltas: readonly RuleDelta[]): RuleDelta[] {
+  const sums = new Map<number, RuleDelta>()
+  for (const { rule_id, ok, replicating, stuck, problems } of deltas) {
+    const sum = sums.get(rule_id) ?? { rule_id, ok: 0, replicating: 0, stuck: 0, problems: 0 }
+    sums.set(rule_id, {
+      rule_id,
+      ok: sum.ok + ok,
+      replicating: sum.replicating + replicating,
+      stuck: sum.stuck + stuck,
+      problems: sum.problems + problems,
+    })
+  }
+  return [...sums.values()]
+}
+
+/** Some stuck locks of a rule are tried again: their replicas, and the change for the rule's counters. */
+export async function repairLocks(
+  executor: Executor,
+  ruleId: number,
+  limit: number,
+): Promise<{ replicas: number[]; deltas: RuleDelta[] }> {
+  const replicas: number[] = []
+  const deltas: RuleDelta[] = []
+  for (const step of stepsOf(LOCK_MACHINE, 'repair')) {
+    const rows = await query<{ rule_id: number; replica_id: number }>(
+      executor,
+      `UPDATE locks SET state = :to WHERE rule_id = :ruleId AND state = :from AND replica_id IN
+         (SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = :from ORDER BY replica_id LIMIT :limit)
+       RETURNING rule_id, replica_id`,
+      { ...step, ruleId, limit },
+    )
+    replicas.push(...rows.map(row => row.replica_id))
+    deltas.push(...deltasOf(rows, step))
+  }
+  return { replicas, deltas: summedByRule(deltas) }
 }
 
 /** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */

@@ -3,7 +3,7 @@ import type { Context } from '../context.ts'
 import { query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/plan.ts'
-import { moveRuleLocks } from './lock-store.ts'
+import { repairLocks } from './lock-store.ts'
 import { addToRules, chooseAgain, expireRules, type RuleRow, scheduleRepairs, takeRepair } from './store.ts'
 
 const LOCKS_PER_REPAIR = 1_000
@@ -31,7 +31,10 @@ export function ruleExpirer(context: Context): Service {
   })
 }
 
-/** Tries the stuck locks of a rule again, and looks again for storages where it found too few, with growing spacing; one rule never delays another's repair. */
+/**
+ * Tries the stuck locks of a rule again, and looks again for storages where it found too few, with growing spacing; one rule
+ * never delays another's repair.
+ */
 export function ruleRepairer(context: Context): Service {
   return periodic({
     ...context,
@@ -52,9 +55,8 @@ export function ruleRepairer(context: Context): Service {
       if (rule === undefined) return false
       await context.db.write(async executor => {
         if (!(await takeRepair(executor, rule.id, rule.repairs, now + repairDelay(rule.repairs + 1)))) return
-        const replicas = await moveRuleLocks(executor, rule.id, LOCKS_PER_REPAIR)
-        const count = replicas.length
-        await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: count, stuck: -count, problems: 0 }], now)
+        const { replicas, deltas } = await repairLocks(executor, rule.id, LOCKS_PER_REPAIR)
+        await addToRules(executor, deltas, now)
         await openTransfers(executor, replicas, rule, now)
         await chooseAgain(executor, rule.id)
       })

@@ -96,7 +96,7 @@ async function handOut(context: TokenContext, holder: Holder, grant: GrantRow, n
 /** The server's own minting does it; a grant that is wanted already is left alone. */
 async function wantMinted(context: TokenContext, grant: GrantRow, now: number): Promise<Acquired> {
   if (grant.state !== 'WANTED') {
-    await context.db.write(executor => takeLease(executor, grant, { sessionId: null, state: 'WANTED', until: 0 }, now))
+    await context.db.write(executor => takeLease(executor, grant, { sessionId: null, event: 'restart', until: 0 }, now))
   }
   context.wake.notify('grants')
   return { kind: 'wait', delayMs: Math.max(WAIT_MS, grant.not_before - now) }
@@ -115,8 +115,8 @@ async function lease(
   if (sessionId === undefined) throw new Error(`grant ${grant.id} is not for people`)
   const until = now + RENEWAL_LEASE_MS
   const delayMs = await context.db.write(async executor => {
-    const taken = await takeLease(executor, grant, { sessionId, state: 'RENEWING', until }, now)
-    return taken ? takeTurn(executor, issuer, now) : undefined
+    const taken = await takeLease(executor, grant, { sessionId, event: 'need', until }, now)
+    return taken && takeTurn(executor, issuer, now)
   })
   if (delayMs === undefined) return { kind: 'wait', delayMs: WAIT_MS }
   const secret = step === 'exchange' ? openAccess(context, grant) : openRefresh(context, grant)

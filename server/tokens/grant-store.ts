@@ -1,4 +1,5 @@
-import type { GrantPurpose, GrantState } from '../../shared/domain/grant-state.ts'
+import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
+import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
@@ -146,69 +147,73 @@ export async function grantsToExchange(
     .map(row => row.id)
 }
 
+/** A grant as it was when its lease was taken: who gives the lease back must still find it so. */
+export type LeasedGrant = Pick<GrantRow, 'id' | 'state' | 'generation' | 'lease_until'>
+
+const STILL_LEASED = 'id = :id AND state = :from AND generation = :generation AND lease_until = :leaseUntil'
+
+function leasedBindings({ id, state, generation, lease_until }: LeasedGrant) {
+  return { id, from: state, generation, leaseUntil: lease_until }
+}
+
 /**
- * Takes the lease to renew a grant; false when somebody else has it or the grant went on meanwhile. `sessionId` null: the
- * server itself, to mint.
+ * Takes the lease to renew a grant, unless somebody else has it or the grant went on meanwhile. `sessionId` null: the
+ * server itself, to mint. Answers the grant as it is then; undefined when it was not to be had.
  */
 export async function takeLease(
   executor: Executor,
   grant: GrantRow,
-  lease: { sessionId: number | null; state: GrantState; until: number },
+  lease: { sessionId: number | null; event: 'need' | 'restart'; until: number },
   now: number,
-): Promise<boolean> {
-  const rows = await query(
+): Promise<GrantRow | undefined> {
+  const [to] = targetsOf(GRANT_MACHINE, grant.state, lease.event)
+  if (to === undefined) return undefined
+  return queryOne<GrantRow>(
     executor,
     `UPDATE grants SET state = :to, lease_session_id = :sessionId, lease_until = :until, wanted_at = :now
-      WHERE id = :id AND state = :from AND generation = :generation AND lease_until <= :now RETURNING id`,
+      WHERE id = :id AND state = :from AND generation = :generation AND lease_until <= :now RETURNING *`,
     {
       id: grant.id,
       from: grant.state,
       generation: grant.generation,
-      to: lease.state,
+      to,
       sessionId: lease.sessionId,
       until: lease.until,
       now,
     },
   )
-  return rows.length > 0
 }
 
 export interface NewTokens {
-  readonly state: GrantState
-  readonly exchanged: boolean
+  readonly step: 'mint' | 'exchange' | 'refresh'
+  /** What was minted must be exchanged before anybody uses it. */
+  readonly needsExchange: boolean
   readonly sealedAccess: string
   readonly sealedRefresh: string | null
   readonly expiresAt: number
   readonly lifetimeMs: number
   readonly jti: string
   readonly sha256: string
-  readonly step: 'mint' | 'exchange' | 'refresh'
 }
 
 const COUNTER = { mint: 'mints', exchange: 'exchanges', refresh: 'refreshes' } as const
 
-/** Stores the next generation's tokens, if the lease is still the giver's. */
-export async function storeTokens(
-  executor: Executor,
-  grant: Pick<GrantRow, 'id' | 'generation'>,
-  sessionId: number | null,
-  tokens: NewTokens,
-): Promise<boolean> {
+/** Stores the next generation's tokens and gives the lease back; false when it was lost. */
+export async function storeTokens(executor: Executor, grant: LeasedGrant, tokens: NewTokens): Promise<boolean> {
   const counter = COUNTER[tokens.step]
+  const targets = targetsOf(GRANT_MACHINE, grant.state, tokens.step === 'mint' ? 'mint' : 'renew')
+  const to = tokens.needsExchange ? 'RENEWING' : 'LIVE'
+  if (!targets.includes(to)) return false
   const rows = await query(
     executor,
-    `UPDATE grants SET state = :state, generation = generation + 1, exchanged = :exchanged, sealed_access = :sealedAccess,
+    `UPDATE grants SET state = :to, generation = generation + 1, exchanged = :exchanged, sealed_access = :sealedAccess,
             sealed_refresh = :sealedRefresh, expires_at = :expiresAt, lifetime_ms = :lifetimeMs, jti = :jti, sha256 = :sha256,
             ${counter} = ${counter} + 1, lease_session_id = NULL, lease_until = 0, not_before = 0, failures = 0, error = NULL
-      WHERE id = :id AND generation = :generation AND lease_until > 0
-        AND (lease_session_id = :sessionId OR (lease_session_id IS NULL AND :server = 1)) RETURNING id`,
+      WHERE ${STILL_LEASED} RETURNING id`,
     {
-      id: grant.id,
-      generation: grant.generation,
-      sessionId,
-      server: sessionId === null ? 1 : 0,
-      state: tokens.state,
-      exchanged: tokens.exchanged,
+      ...leasedBindings(grant),
+      to,
+      exchanged: tokens.step !== 'mint',
       sealedAccess: tokens.sealedAccess,
       sealedRefresh: tokens.sealedRefresh,
       expiresAt: tokens.expiresAt,
@@ -220,22 +225,22 @@ export async function storeTokens(
   return rows.length > 0
 }
 
-/** Records a failure and gives the lease back. */
+/** Records a failure and gives the lease back; undefined when it was lost, else the state the grant is in. */
 export async function storeFailure(
   executor: Executor,
-  grant: Pick<GrantRow, 'id' | 'generation'>,
-  sessionId: number | null,
-  failure: { state: GrantState; notBefore: number; error: string },
-): Promise<boolean> {
-  const rows = await query(
+  grant: LeasedGrant,
+  failure: { event: 'retry' | 'restart' | 'refuse'; notBefore: number; error: string },
+): Promise<GrantState | undefined> {
+  const [to] = targetsOf(GRANT_MACHINE, grant.state, failure.event)
+  if (to === undefined) return undefined
+  const row = await queryOne<{ state: GrantState }>(
     executor,
-    `UPDATE grants SET state = :state, not_before = :notBefore, error = :error, failures = failures + 1,
+    `UPDATE grants SET state = :to, not_before = :notBefore, error = :error, failures = failures + 1,
             lease_session_id = NULL, lease_until = 0
-      WHERE id = :id AND generation = :generation AND lease_until > 0
-        AND (lease_session_id = :sessionId OR (lease_session_id IS NULL AND :server = 1)) RETURNING id`,
-    { id: grant.id, generation: grant.generation, sessionId, server: sessionId === null ? 1 : 0, ...failure },
+      WHERE ${STILL_LEASED} RETURNING state`,
+    { ...leasedBindings(grant), to, notBefore: failure.notBefore, error: failure.error },
   )
-  return rows.length > 0
+  return row?.state
 }
 
 export interface LedgerEntry {

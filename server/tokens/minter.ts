@@ -31,12 +31,12 @@ async function mintGrant(context: TokenContext, grant: GrantRow, signal: AbortSi
   const now = context.clock.now()
   const issuer = context.issuers.of(grant)
   const until = now + LEASE_MS
-  const delay = await context.db.write(async executor => {
-    const leased = await takeLease(executor, grant, { sessionId: null, state: 'WANTED', until }, now)
-    return leased ? (issuer === undefined ? 0 : await takeTurn(executor, issuer, now)) : undefined
+  const taken = await context.db.write(async executor => {
+    const leased = await takeLease(executor, grant, { sessionId: null, event: 'restart', until }, now)
+    return leased && { leased, delay: issuer === undefined ? 0 : await takeTurn(executor, issuer, now) }
   })
-  if (delay === undefined) return
-  const leased = { ...grant, state: 'WANTED' as const }
+  if (taken === undefined) return
+  const { leased, delay } = taken
   if (issuer === undefined) {
     const message = 'the configuration names this issuer and client no more'
     await keepFailure(context, leased, null, { step: 'mint', code: 'ISSUER_UNKNOWN', message })

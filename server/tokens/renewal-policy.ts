@@ -1,8 +1,6 @@
-import type { GrantState } from '../../shared/domain/grant-state.ts'
-
-/** Where a failed step leaves a grant. */
+/** What a failed step means for its grant: an event of its table, and when it is tried again. */
 export interface AfterFailure {
-  readonly state: GrantState
+  readonly event: 'retry' | 'restart' | 'refuse'
   readonly delayMs: number
 }
 
@@ -12,7 +10,8 @@ const BACKOFF = { base: 1_000, most: 60_000 }
 
 /**
  * An issuer that is down costs delay; a refusal, or a token other than the one asked for, holds the grant: a person must
- * look, and it is tried again from time to time. A refused refresh means the refresh token is gone: mint again at once, once.
+ * look, and it is tried again from time to time. A refused exchange or refresh may only mean that the subject or refresh token
+ * has ended: mint again at once, once.
  */
 export function afterFailure(
   step: 'mint' | 'exchange' | 'refresh',
@@ -23,10 +22,10 @@ export function afterFailure(
   if (PASSING.has(code)) {
     const backoff = Math.min(BACKOFF.most, BACKOFF.base * 2 ** Math.min(failures, 10))
     const delayMs = Math.max(backoff, (retryAfterSeconds ?? 0) * 1000)
-    return { state: step === 'mint' ? 'WANTED' : 'RENEWING', delayMs }
+    return { event: 'retry', delayMs }
   }
-  if (step === 'refresh' && code === 'TOKEN_REFUSED' && failures === 0) {
-    return { state: 'WANTED', delayMs: 0 }
+  if (step !== 'mint' && code === 'TOKEN_REFUSED' && failures === 0) {
+    return { event: 'restart', delayMs: 0 }
   }
-  return { state: 'HELD', delayMs: HELD_MS }
+  return { event: 'refuse', delayMs: HELD_MS }
 }

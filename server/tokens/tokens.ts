@@ -104,22 +104,20 @@ export async function keepTokens(
   const generation = grant.generation + 1
   const seal = (secret: Secret, kind: 'access' | 'refresh'): string =>
     context.vault.seal(secret, { grantId: grant.id, generation, kind })
-  const exchanged = obtained.step !== 'mint'
   // A refresh that brings no new refresh token leaves the old one good (RFC 6749 section 6): it is sealed anew.
   const refreshToken = obtained.refreshToken ?? (obtained.step === 'refresh' ? openRefresh(context, grant) : undefined)
   const mode = exchangeModeOf(grant.purpose, issuer.exchange)
-  const needsExchange = !exchanged && exchanges(mode, context.autonomyMs, expiresAt - now)
+  const needsExchange = obtained.step === 'mint' && exchanges(mode, context.autonomyMs, expiresAt - now)
   const stored = await context.db.write(async executor => {
-    const kept = await storeTokens(executor, grant, sessionId, {
-      state: needsExchange ? 'RENEWING' : 'LIVE',
-      exchanged,
+    const kept = await storeTokens(executor, grant, {
+      step: obtained.step,
+      needsExchange,
       sealedAccess: seal(obtained.accessToken, 'access'),
       sealedRefresh: refreshToken === undefined ? null : seal(refreshToken, 'refresh'),
       expiresAt,
       lifetimeMs: Math.max(1, expiresAt - now),
       jti: checked.jti,
       sha256: checked.sha256,
-      step: obtained.step,
     })
     if (!kept) return false
     const { jti, sha256 } = checked
@@ -162,13 +160,15 @@ export async function keepFailure(
   const { step, code, message, retryAfterSeconds } = failure
   const next = afterFailure(step, code, grant.failures, retryAfterSeconds)
   const error = `${code}: ${message}`
-  await context.db.write(async executor => {
+  const state = await context.db.write(async executor => {
     const notBefore = now + next.delayMs
-    const kept = await storeFailure(executor, grant, sessionId, { state: next.state, notBefore, error })
-    if (!kept) return
+    const kept = await storeFailure(executor, grant, { event: next.event, notBefore, error })
+    if (kept === undefined) return undefined
     await writeLedger(executor, { grantId: grant.id, step, outcome: code, error: message, sessionId }, now)
     if (code === 'ISSUER_BUSY') await holdIssuer(executor, grant.issuer_id, notBefore)
     await refreshReady(executor, [grant.id])
+    return kept
   })
-  context.log.warn({ grant: grant.id, step, code, error: message, state: next.state }, 'a token was not obtained')
+  if (state !== undefined)
+    context.log.warn({ grant: grant.id, step, code, error: message, state }, 'a token was not obtained')
 }

@@ -150,22 +150,6 @@ export async function insertAttempts(
   )
 }
 
-/** The replicas at the ends of these transfers, moved where their transfer went. */
-export async function setReplicaStates(
-  executor: Executor,
-  replicaIds: readonly number[],
-  state: 'AVAILABLE' | 'UNAVAILABLE',
-  now: number,
-): Promise<void> {
-  if (replicaIds.length === 0) return
-  await query(
-    executor,
-    `UPDATE replicas SET state = :state, updated_at = :now WHERE state IN ('COPYING', 'UNAVAILABLE')
-        AND id IN ${keyset(executor, 'replicas')}`,
-    { state, now, replicas: encodeRows(replicaIds) },
-  )
-}
-
 /** Work came back to these bundles' queues. */
 export async function hintWork(
   executor: Executor,

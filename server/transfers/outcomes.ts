@@ -3,6 +3,7 @@ import type { outcome } from '../../shared/contract/routes/worker.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { TransferCode } from '../../shared/domain/transfer-error.ts'
 import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
+import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
 import type { Executor } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
@@ -17,7 +18,6 @@ import {
   hintWork,
   insertAttempts,
   type NewAttempt,
-  setReplicaStates,
 } from './outcome-store.ts'
 import { dropPermits } from './permits.ts'
 
@@ -154,14 +154,12 @@ async function applyDecisions(
   const ended = (state: string): number[] =>
     winners.filter(({ application }) => application.to === state).map(({ held }) => held.replica_id)
   const arrived = ended('DONE')
-  const failed = ended('FAILED')
-  const cancelled = ended('CANCELLED')
+  const failed = [...ended('FAILED'), ...ended('CANCELLED')]
 
-  await setReplicaStates(executor, arrived, 'AVAILABLE', now)
-  await setReplicaStates(executor, [...failed, ...cancelled], 'UNAVAILABLE', now)
-  await addToRules(executor, await moveLocks(executor, arrived, 'REPLICATING', 'OK'), now)
-  await addToRules(executor, await moveLocks(executor, arrived, 'STUCK', 'OK'), now)
-  await addToRules(executor, await moveLocks(executor, [...failed, ...cancelled], 'REPLICATING', 'STUCK'), now)
+  await moveReplicas(executor, arrived, 'succeed', now)
+  await moveReplicas(executor, failed, 'fail', now)
+  await addToRules(executor, await moveLocks(executor, arrived, 'succeed'), now)
+  await addToRules(executor, await moveLocks(executor, failed, 'fail'), now)
 
   const requeued = winners.filter(({ application }) => application.to === 'QUEUED').map(({ held }) => held)
   await hintWork(

@@ -1,6 +1,7 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { ACTIVE_STATES, TRANSFER_MACHINE, type TransferEventType } from '../../shared/domain/transfer-state.ts'
 import type { Service } from '../../shared/runtime/services.ts'
+import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
@@ -33,12 +34,7 @@ export async function openTransfers(
     priority: rule.priority,
     now,
   }
-  await query(
-    executor,
-    `UPDATE replicas SET state = 'COPYING', updated_at = :now
-      WHERE state IN ('UNAVAILABLE', 'BAD') AND id IN ${keyset(executor, 'replicas')}`,
-    { replicas: bindings.replicas, now },
-  )
+  await moveReplicas(executor, replicaIds, 'want', now)
   const opened = await query<{ id: number }>(
     executor,
     `INSERT INTO transfers (replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, state, attempts,

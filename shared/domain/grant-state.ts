@@ -5,15 +5,30 @@ import type { StateMachine } from './state-machine.ts'
  * at it. HELD: the issuer or a storage refused it. REVOKED and EXPIRED are ends.
  */
 export type GrantState = 'WANTED' | 'LIVE' | 'RENEWING' | 'HELD' | 'REVOKED' | 'EXPIRED'
-export type GrantEvent = 'mint' | 'renew' | 'need' | 'refuse' | 'release' | 'revoke' | 'expire'
+export type GrantEvent =
+  | 'mint' // the server got a token; whether it must be exchanged is the issuer's mode
+  | 'need' // a worker takes the lease to exchange or refresh
+  | 'renew' // the worker has brought the new tokens
+  | 'restart' // it starts again from a minted token
+  | 'retry' // the issuer is away: the same again later
+  | 'refuse' // the issuer said no, or gave another token than the one asked for
+  | 'expire' // nothing asks for it any more
+  | 'revoke'
 
 export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
-  WANTED: { mint: ['LIVE', 'RENEWING'], refuse: 'HELD', revoke: 'REVOKED' },
-  LIVE: { need: 'RENEWING', mint: 'LIVE', renew: 'LIVE', refuse: 'HELD', revoke: 'REVOKED', expire: 'EXPIRED' },
-  RENEWING: { renew: 'LIVE', mint: ['LIVE', 'RENEWING'], refuse: 'HELD', revoke: 'REVOKED', expire: 'EXPIRED' },
-  HELD: { release: 'WANTED', revoke: 'REVOKED', expire: 'EXPIRED' },
+  WANTED: { mint: ['LIVE', 'RENEWING'], restart: 'WANTED', retry: 'WANTED', refuse: 'HELD', revoke: 'REVOKED' },
+  LIVE: { need: 'RENEWING', restart: 'WANTED', expire: 'EXPIRED', revoke: 'REVOKED' },
+  RENEWING: {
+    need: 'RENEWING',
+    renew: 'LIVE',
+    restart: 'WANTED',
+    retry: 'RENEWING',
+    refuse: 'HELD',
+    revoke: 'REVOKED',
+  },
+  HELD: { restart: 'WANTED', revoke: 'REVOKED' },
+  EXPIRED: { restart: 'WANTED' },
   REVOKED: {},
-  EXPIRED: { release: 'WANTED' },
 }
 
 /** `upload` and `download` are handed to people: they are never exchanged, since no worker pool holds them. */

@@ -23,21 +23,23 @@ export function ruleState(facts: RuleFacts): Extract<RuleState, 'REPLICATING' | 
   return facts.expanded && facts.locksReplicating === 0 ? 'OK' : 'REPLICATING'
 }
 
-/** A lock follows its replica's transfer. `join`: a further rule asks for a replica that is there, or on its way. */
-export const LOCK_MACHINE: StateMachine<LockState, 'succeed' | 'fail' | 'repair' | 'lose'> = {
+export type LockEvent = 'succeed' | 'fail' | 'repair'
+
+/** A lock follows its replica's transfer. */
+export const LOCK_MACHINE: StateMachine<LockState, LockEvent> = {
   REPLICATING: { succeed: 'OK', fail: 'STUCK' },
   STUCK: { succeed: 'OK', repair: 'REPLICATING' },
-  OK: { lose: 'REPLICATING' },
+  OK: {},
 }
 
-export const REPLICA_MACHINE: StateMachine<
-  ReplicaState,
-  'succeed' | 'fail' | 'repair' | 'lose' | 'delete' | 'withdraw' | 'return'
-> = {
-  COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE', delete: 'BEING_DELETED' },
-  UNAVAILABLE: { succeed: 'AVAILABLE', repair: 'COPYING', delete: 'BEING_DELETED' },
-  AVAILABLE: { lose: 'BAD', delete: 'BEING_DELETED', withdraw: 'TEMPORARY_UNAVAILABLE' },
-  TEMPORARY_UNAVAILABLE: { return: 'AVAILABLE', lose: 'BAD' },
-  BAD: { repair: 'COPYING', delete: 'BEING_DELETED' },
+export type ReplicaEvent = 'succeed' | 'fail' | 'want'
+
+/** States without a way in are set by what is still to come: declared bad, withdrawn, deleted (issue 5). */
+export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
+  COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE' },
+  UNAVAILABLE: { succeed: 'AVAILABLE', want: 'COPYING' },
+  AVAILABLE: {},
+  TEMPORARY_UNAVAILABLE: {},
+  BAD: { want: 'COPYING' },
   BEING_DELETED: {},
 }

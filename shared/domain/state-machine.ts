@@ -18,6 +18,14 @@ export function statesAccepting<State extends string, Event extends string>(
   })
 }
 
+/** Each state that accepts `event`, with where it leads: for events that a table leads to one place only from any state. */
+export function stepsOf<State extends string, Event extends string>(
+  machine: StateMachine<State, Event>,
+  event: Event,
+): { from: State; to: State }[] {
+  return (Object.keys(machine) as State[]).flatMap(from => targetsOf(machine, from, event).map(to => ({ from, to })))
+}
+
 /** Where `event` may lead from `state`; empty when it is refused there. */
 export function targetsOf<State extends string, Event extends string>(
   machine: StateMachine<State, Event>,
