@@ -9,8 +9,8 @@ const count = (state: string): string => `(SELECT count(*) FROM locks WHERE rule
 const INVARIANTS: Readonly<Record<string, string>> = {
   "a rule's counters are those of its locks": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND
     (locks_ok <> ${count('OK')} OR locks_replicating <> ${count('REPLICATING')} OR locks_stuck <> ${count('STUCK')})`,
-  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND error IS NULL AND state <> CASE
-    WHEN locks_stuck > 0 OR problems > 0 THEN 'STUCK'
+  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE
+    WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'
     WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,
   "a replica's lock count is that of its locks": `SELECT id FROM replicas
     WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)`,

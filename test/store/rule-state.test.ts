@@ -12,7 +12,12 @@ const counters = fc.record({
   problems: fc.nat(2),
 })
 type Counters = { ok: number; replicating: number; stuck: number; problems: number }
-const rule = fc.record({ has: counters, gets: counters, expanded: fc.boolean() })
+const rule = fc.record({
+  has: counters,
+  gets: counters,
+  expanded: fc.boolean(),
+  error: fc.option(fc.constant('too few')),
+})
 
 for (const { name, open } of databases) {
   describe(`rules on ${name}`, () => {
@@ -26,12 +31,13 @@ for (const { name, open } of databases) {
             const deltas = rules.map(({ has, gets }, i) => ({ rule_id: ids[i] ?? 0, ...minus(gets, has) }))
             await db.write(executor => addToRules(executor, deltas, 0))
             const found = await world.rows<{ state: string }>('SELECT state FROM rules ORDER BY id')
-            const expected = rules.map(({ gets, expanded }) =>
+            const expected = rules.map(({ gets, expanded, error }) =>
               ruleState({
                 expanded,
                 locksReplicating: gets.replicating,
                 locksStuck: gets.stuck,
                 problems: gets.problems,
+                error,
               }),
             )
             expect(found.map(row => row.state)).to.deep.equal(expected)
@@ -51,7 +57,7 @@ for (const { name, open } of databases) {
         const none = { ok: 0, replicating: 0, stuck: 0, problems: 0 }
         const ids = await rulesWith(
           world,
-          states.map(() => ({ has: none, expanded: true })),
+          states.map(() => ({ has: none, expanded: true, error: null })),
         )
         for (const [i, state] of states.entries()) {
           await world.change('UPDATE rules SET state = :state WHERE id = :id', { state, id: ids[i] ?? 0 })
@@ -73,20 +79,24 @@ for (const { name, open } of databases) {
   })
 }
 
-async function rulesWith(world: World, rules: readonly { has: Counters; expanded: boolean }[]): Promise<number[]> {
+async function rulesWith(
+  world: World,
+  rules: readonly { has: Counters; expanded: boolean; error: string | null }[],
+): Promise<number[]> {
   await world.change('DELETE FROM rules')
   await world.change('DELETE FROM contents')
   const ids: number[] = []
-  for (const [i, { has, expanded }] of rules.entries()) {
+  for (const [i, { has, expanded, error }] of rules.entries()) {
     const did = `d${i}`
     if ((await world.rows('SELECT id FROM dids WHERE name = :did', { did })).length === 0)
       await world.dataset(did, 1, 'A')
     const id = await world.addRule(did, 'A', 1)
     ids.push(id)
     await world.change(
-      `UPDATE rules SET stage = :stage, locks_ok = :ok, locks_replicating = :replicating, locks_stuck = :stuck, problems = :problems
+      `UPDATE rules SET stage = :stage, locks_ok = :ok, locks_replicating = :replicating, locks_stuck = :stuck, problems = :problems,
+              error = :error
         WHERE id = :id`,
-      { ...has, stage: expanded ? 'EXPANDED' : 'EXPANDING', id },
+      { ...has, error, stage: expanded ? 'EXPANDED' : 'EXPANDING', id },
     )
   }
   return ids

@@ -18,7 +18,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   cli: ['shared'],
   sandbox: ['shared'],
   bin: ['shared', 'migrations', 'server', 'worker', 'cli', 'sandbox'],
-  bench: ['shared', 'migrations', 'server', 'worker', 'cli', 'sandbox', 'bin'],
+  bench: ['shared', 'migrations', 'server', 'worker', 'cli', 'sandbox', 'bin', 'test'],
   test: ['shared', 'migrations', 'server', 'worker', 'cli', 'sandbox', 'bin', 'bench'],
 }
 const ROOMS = Object.keys(ALLOWED)
