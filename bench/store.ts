@@ -68,8 +68,10 @@ async function benchOutcomes(database: (typeof databases)[number], size: number)
   }
   await drop()
   const figures = figuresOf(rates)
-  say(`outcomes, ${size} a report: ${show(figures, 0)} a second (goal ${GOALS.outcomesPerSecond})`)
-  if (figures.median < GOALS.outcomesPerSecond)
+  say(
+    `outcomes, ${size} a report: ${show(figures, 0)} a second${size === BUSY ? ` (goal: at least ${GOALS.outcomesPerSecond})` : ''}`,
+  )
+  if (size === BUSY && figures.median < GOALS.outcomesPerSecond)
     missed.push(`outcomes in reports of ${size}: ${figures.median.toFixed(0)} a second`)
 }
 
