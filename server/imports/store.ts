@@ -1,3 +1,4 @@
+import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
 import { holdSession } from '../transfers/sessions.ts'
 
@@ -44,24 +45,22 @@ export async function findImport(executor: Executor, id: number): Promise<Import
 /** Gives waiting imports to a session; it lists them from the start, which registers nothing twice. Throws 409 SESSION_ENDED. */
 export async function claimImports(
   executor: Executor,
-  claimant: { sessionId: number; voIds?: readonly number[]; rseIds?: readonly number[] },
+  claimant: WorkerReach & { sessionId: number },
   limit: number,
   now: number,
 ): Promise<ImportRow[]> {
-  const { sessionId, voIds, rseIds } = claimant
+  const { sessionId } = claimant
   const rows = await query<{ id: number }>(
     executor,
     `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, files = 0, bytes = 0, updated_at = :now
       WHERE state = 'QUEUED' AND id IN (SELECT id FROM imports WHERE state = 'QUEUED'
-        ${voIds === undefined ? '' : `AND vo_id IN ${keyset(executor, 'vos')}`}
-        ${rseIds === undefined ? '' : `AND rse_id IN ${keyset(executor, 'rses')}`} ORDER BY id LIMIT :limit)
+        ${withinReach(executor, claimant, { vo: 'vo_id', rses: ['rse_id'] })} ORDER BY id LIMIT :limit)
       RETURNING id`,
     {
       sessionId,
       limit,
       now,
-      ...(voIds === undefined ? {} : { vos: encodeRows(voIds) }),
-      ...(rseIds === undefined ? {} : { rses: encodeRows(rseIds) }),
+      ...reachBindings(claimant),
     },
   )
   if (rows.length === 0) return []

@@ -1,5 +1,6 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
+import { reaches, type WorkerReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
@@ -132,7 +133,7 @@ export async function grantsToMint(read: Executor, now: number, limit: number): 
 /** Grants that wait for a worker to exchange them. */
 export async function grantsToExchange(
   read: Executor,
-  reach: { voIds?: readonly number[]; rseIds?: readonly number[] },
+  reach: WorkerReach,
   now: number,
   limit: number,
 ): Promise<number[]> {
@@ -142,9 +143,7 @@ export async function grantsToExchange(
       ORDER BY not_before, id LIMIT :limit`,
     { now, limit },
   )
-  return rows
-    .filter(row => (reach.voIds?.includes(row.vo_id) ?? true) && (reach.rseIds?.includes(row.rse_id) ?? true))
-    .map(row => row.id)
+  return rows.filter(row => reaches(reach, row)).map(row => row.id)
 }
 
 /** A grant as it was when its lease was taken: who gives the lease back must still find it so. */

@@ -1,15 +1,10 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './sessions.ts'
-
-/** What a worker may serve; `undefined` is everything. Enforced in the claiming statement itself. */
-export interface WorkerReach {
-  readonly voIds?: readonly number[]
-  readonly rseIds?: readonly number[]
-}
 
 export interface Claimant extends WorkerReach {
   readonly sessionId: number
@@ -24,6 +19,10 @@ export interface ClaimedRow {
 }
 
 const ACTIVE = stateList(ACTIVE_STATES)
+const TRANSFER_ENDS = {
+  vo: 'transfers.vo_id',
+  rses: ['transfers.source_rse_id', 'transfers.destination_rse_id'],
+}
 /** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
 const BUNDLES_PER_CLAIM = 20
 
@@ -47,25 +46,22 @@ export async function linksToServe(read: Executor, reach: WorkerReach): Promise<
     `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, links.max_active, links.served_at,
             (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active
        FROM links WHERE has_work AND distance > 0
-        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready
-                     ${reach.voIds === undefined ? '' : `AND bundles.vo_id IN ${keyset(read, 'vos')}`})`,
-    reach.voIds === undefined ? {} : { vos: encodeRows(reach.voIds) },
+        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready${withinReach(
+          read,
+          reach,
+          { vo: 'bundles.vo_id', rses: ['links.source_rse_id', 'links.destination_rse_id'] },
+        )})`,
+    reachBindings(reach),
   )
-  const links = rows
-    .filter(
-      row =>
-        reach.rseIds === undefined ||
-        (reach.rseIds.includes(row.source_rse_id) && reach.rseIds.includes(row.destination_rse_id)),
-    )
-    .map(row => ({
-      id: row.id,
-      sourceId: row.source_rse_id,
-      destinationId: row.destination_rse_id,
-      weight: row.weight,
-      maxActive: row.max_active,
-      active: row.active,
-      servedAt: row.served_at,
-    }))
+  const links = rows.map(row => ({
+    id: row.id,
+    sourceId: row.source_rse_id,
+    destinationId: row.destination_rse_id,
+    weight: row.weight,
+    maxActive: row.max_active,
+    active: row.active,
+    servedAt: row.served_at,
+  }))
   if (links.length === 0) return []
   return schedule(
     links,
@@ -145,9 +141,9 @@ async function readyBundles(executor: Executor, linkId: number, reach: WorkerRea
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
         AND ${usable('source_grant')} AND ${usable('destination_grant')}
-        ${reach.voIds === undefined ? '' : `AND bundles.vo_id IN ${keyset(executor, 'vos')}`}
+        ${withinReach(executor, reach, { vo: 'bundles.vo_id', rses: [] })}
       ORDER BY bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
-    { linkId, ...(reach.voIds === undefined ? {} : { vos: encodeRows(reach.voIds) }) },
+    { linkId, ...reachBindings(reach) },
   )
 }
 
@@ -168,10 +164,10 @@ async function claimInBundle(
       WHERE state = 'QUEUED' AND id IN (
         SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
          WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
-           AND NOT ${underPermit('replicas')}
+           AND NOT ${underPermit('replicas')} ${withinReach(executor, claimant, TRANSFER_ENDS)}
          ORDER BY transfers.id LIMIT :limit)
       RETURNING id, fence, state`,
-    { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase },
+    { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase, ...reachBindings(claimant) },
   )
   if (rows.length < limit) {
     const dry = await query(
@@ -202,14 +198,13 @@ export async function claimToSettle(
   limit: number,
   now: number,
 ): Promise<ClaimedRow[]> {
-  const vos = claimant.voIds === undefined ? '' : `AND vo_id IN ${keyset(executor, 'vos')}`
-  const rses = claimant.rseIds === undefined ? '' : `AND destination_rse_id IN ${keyset(executor, 'rses')}`
+  const reached = withinReach(executor, claimant, TRANSFER_ENDS)
   const rows = await query<ClaimedRow>(
     executor,
     `UPDATE transfers SET session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
       WHERE state = 'SETTLING' AND session_id IS NULL AND id IN (
         SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
-         WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${vos} ${rses}
+         WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${reached}
            AND NOT ${underPermit('replicas')}
          ORDER BY not_before LIMIT :limit)
       RETURNING id, fence, state`,
@@ -218,8 +213,7 @@ export async function claimToSettle(
       limit,
       sessionId: claimant.sessionId,
       fenceBase: claimant.fenceBase,
-      ...(claimant.voIds === undefined ? {} : { vos: encodeRows(claimant.voIds) }),
-      ...(claimant.rseIds === undefined ? {} : { rses: encodeRows(claimant.rseIds) }),
+      ...reachBindings(claimant),
     },
   )
   if (rows.length > 0) await holdSession(executor, claimant.sessionId)

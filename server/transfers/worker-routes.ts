@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
+import { reaches, type WorkerReach } from '../accounts/reach.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
@@ -11,7 +12,7 @@ import { replicaUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToExchange } from '../tokens/grant-store.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
-import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe, type WorkerReach } from './claim.ts'
+import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe } from './claim.ts'
 import { cancelledOf, type HeldTransfer, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, PERMIT_SECONDS } from './permits.ts'
@@ -160,13 +161,8 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
       const session = await requireSession(db.read, identityOf(caller), body.session)
       const grant = await findGrant(db.read, params.id)
       const reach = await reachOf(caller.worker)
-      const reached =
-        grant !== undefined &&
-        (reach.voIds?.includes(grant.vo_id) ?? true) &&
-        (reach.rseIds?.includes(grant.rse_id) ?? true) &&
-        grant.purpose !== 'upload' &&
-        grant.purpose !== 'download'
-      if (!reached) {
+      const personal = grant?.purpose === 'upload' || grant?.purpose === 'download'
+      if (grant === undefined || personal || !reaches(reach, grant)) {
         throw new WaybillError('GRANT_UNKNOWN', `there is no grant ${params.id} for this worker`, {
           status: 404,
           field: 'id',
