@@ -1,0 +1,163 @@
+import { expect } from 'chai'
+import {
+  ensureGrant,
+  expireGrants,
+  findGrant,
+  type GrantRow,
+  grantsToExchange,
+  grantsToMint,
+  type NewTokens,
+  storeFailure,
+  storeTokens,
+  takeLease,
+} from '../../server/tokens/grant-store.ts'
+import { holdIssuer, type Issuer, takeTurn } from '../../server/tokens/issuers.ts'
+import { GRANT_MACHINE, type GrantEvent, type GrantState } from '../../shared/domain/grant-state.ts'
+import { targetsOf } from '../../shared/domain/state-machine.ts'
+import { databases, type TestDatabase } from './databases.ts'
+import { World } from './world.ts'
+
+const STATES = Object.keys(GRANT_MACHINE) as GrantState[]
+const LEASE_MS = 60_000
+const TOKENS: NewTokens = {
+  step: 'mint',
+  needsExchange: false,
+  sealedAccess: 'sealed',
+  sealedRefresh: null,
+  expiresAt: 1,
+  lifetimeMs: 1,
+  jti: 'j',
+  sha256: 's',
+}
+
+for (const { name, open } of databases) {
+  describe(`grants on ${name}`, () => {
+    let test: TestDatabase
+    let world: World
+    let id: number
+
+    beforeEach(async () => {
+      test = await open()
+      world = await World.make(test.db, { rses: ['A'] })
+      id = await ensure()
+    })
+    afterEach(() => test.drop())
+
+    async function ensure(scopes = ['storage.read:/d']): Promise<number> {
+      const rseId = (await world.rse('A')).id
+      const key = { issuerId: world.issuerId, client: 'server', voId: world.voId, rseId, audience: 'a', scopes }
+      return test.db.write(e => ensureGrant(e, { ...key, purpose: 'read' }, world.clock.now()))
+    }
+    async function grant(): Promise<GrantRow> {
+      const row = await findGrant(test.db.read, id)
+      if (row === undefined) throw new Error('the grant is gone')
+      return row
+    }
+    /** As it is after its lease was taken. */
+    async function lease(event: 'need' | 'restart', sessionId: number | null = null): Promise<GrantRow | undefined> {
+      const now = world.clock.now()
+      const row = await grant()
+      return test.db.write(e => takeLease(e, row, { sessionId, event, until: now + LEASE_MS }, now))
+    }
+    const put = (state: GrantState, leaseUntil = 0): Promise<void> =>
+      world.change('UPDATE grants SET state = :state, lease_until = :leaseUntil', { state, leaseUntil })
+
+    /** The statements that move a grant, each with the event that it stands for, and where that is to lead. */
+    const moves: readonly { event: GrantEvent; to?: GrantState; move: () => Promise<unknown> }[] = [
+      { event: 'need', move: () => lease('need') },
+      { event: 'restart', move: () => lease('restart') },
+      { event: 'mint', to: 'LIVE', move: () => stored({}) },
+      { event: 'mint', to: 'RENEWING', move: () => stored({ needsExchange: true }) },
+      { event: 'renew', move: () => stored({ step: 'exchange' }) },
+      { event: 'renew', move: () => stored({ step: 'refresh' }) },
+      ...(['retry', 'restart', 'refuse'] as const).map(event => ({ event, move: () => failed(event) })),
+      { event: 'expire', move: () => test.db.write(e => expireGrants(e, world.clock.now(), world.clock.now())) },
+    ]
+    const stored = async (tokens: Partial<NewTokens>): Promise<boolean> => {
+      const row = await grant()
+      return test.db.write(e => storeTokens(e, row, { ...TOKENS, ...tokens }))
+    }
+    const failed = async (event: 'retry' | 'restart' | 'refuse'): Promise<unknown> => {
+      const row = await grant()
+      return test.db.write(e => storeFailure(e, row, { event, notBefore: 7, error: 'WHY: why' }))
+    }
+
+    for (const [i, { event, to, move }] of moves.entries()) {
+      it(`move as their table says: ${event}${to === undefined ? '' : ` to ${to}`}, statement ${i + 1}`, async () => {
+        for (const state of STATES) {
+          await world.clock.advance(1)
+          await put(state)
+          await move()
+          const [first] = targetsOf(GRANT_MACHINE, state, event)
+          expect((await grant()).state, state).to.equal(first === undefined ? state : (to ?? first))
+        }
+      })
+    }
+
+    it('are one for each key, and wanted again once they had expired', async () => {
+      expect(await ensure()).to.equal(id)
+      expect(await ensure(['storage.read:/e'])).to.not.equal(id)
+      await put('EXPIRED')
+      expect(await ensure()).to.equal(id)
+      expect((await grant()).state).to.equal('WANTED')
+    })
+
+    it('are renewed by one of thirty', async () => {
+      await put('LIVE')
+      const sessions = await Promise.all(Array.from({ length: 30 }, () => world.openSession()))
+      const row = await grant()
+      const now = world.clock.now()
+      const taken = await Promise.all(
+        sessions.map(sessionId =>
+          test.db.write(e => takeLease(e, row, { sessionId, event: 'need', until: now + LEASE_MS }, now)),
+        ),
+      )
+      const [holder, ...others] = taken.filter(lease => lease !== undefined)
+      expect(others).to.deep.equal([])
+      expect((await grant()).lease_session_id).to.equal(holder?.lease_session_id)
+    })
+
+    it('take tokens only from whoever holds the lease, once', async () => {
+      await put('LIVE')
+      const first = await lease('need', await world.openSession())
+      expect(await lease('need', await world.openSession())).to.equal(undefined)
+      await world.clock.advance(LEASE_MS)
+      const second = await lease('need', await world.openSession())
+      if (first === undefined || second === undefined) throw new Error('no lease was given')
+      expect(await test.db.write(e => storeTokens(e, first, { ...TOKENS, step: 'exchange' }))).to.equal(false)
+      expect(
+        await test.db.write(e => storeFailure(e, first, { event: 'refuse', notBefore: 0, error: 'X: x' })),
+      ).to.equal(undefined)
+      expect(await test.db.write(e => storeTokens(e, second, { ...TOKENS, step: 'exchange' }))).to.equal(true)
+      expect(await test.db.write(e => storeTokens(e, second, { ...TOKENS, step: 'exchange' }))).to.equal(false)
+      expect(await grant()).to.deep.include({ state: 'LIVE', generation: 1, exchanges: 1, error: null, lease_until: 0 })
+    })
+
+    it('that must be exchanged are offered to workers, and those that are wanted or held to the server', async () => {
+      const mint = async (): Promise<number[]> =>
+        (await grantsToMint(test.db.read, world.clock.now(), 10)).map(row => row.id)
+      expect(await mint()).to.deep.equal([id])
+      await lease('restart')
+      expect(await mint()).to.deep.equal([])
+      await world.clock.advance(LEASE_MS)
+      const leased = await lease('restart')
+      if (leased === undefined) throw new Error('no lease was given')
+      await test.db.write(e => storeTokens(e, leased, { ...TOKENS, needsExchange: true }))
+      expect(await mint()).to.deep.equal([])
+      expect(await grantsToExchange(test.db.read, {}, world.clock.now(), 10)).to.deep.equal([id])
+      await put('HELD')
+      expect(await mint()).to.deep.equal([id])
+    })
+
+    it('ask their issuer in turn, at its rate, and not while it wants to be left alone', async () => {
+      const issuer = { id: world.issuerId, requestsPerSecond: 50 } as Issuer
+      const turn = (): Promise<number> => test.db.write(e => takeTurn(e, issuer, world.clock.now()))
+      const delays = await Promise.all(Array.from({ length: 10 }, turn))
+      expect(delays.sort((a, b) => a - b)).to.deep.equal(Array.from({ length: 10 }, (_, i) => i * 20))
+      await world.clock.advance(1_000)
+      expect(await turn()).to.equal(0)
+      await test.db.write(e => holdIssuer(e, issuer.id, world.clock.now() + 5_000))
+      expect(await turn()).to.equal(5_000)
+    })
+  })
+}
