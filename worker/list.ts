@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import { ApiError } from '../shared/contract/client.ts'
 import type { ImportJob } from '../shared/contract/routes/worker.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
@@ -45,7 +46,8 @@ export async function runImport(job: ImportJob, place: Place, options: ListOptio
     }
     await report(job, options, { files: batch, done: true })
   } catch (error) {
-    if (signal.aborted) return
+    // Told twice since an answer was lost, or another session has it: the server knows what it needs.
+    if (signal.aborted || (error instanceof ApiError && error.status === 409)) return
     await report(job, options, { files: [], done: true, error: inWords(error) })
   }
 }

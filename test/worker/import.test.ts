@@ -1,6 +1,8 @@
 import { expect } from 'chai'
+import { ApiError } from '../../shared/contract/client.ts'
 import type { ImportJob } from '../../shared/contract/routes/worker.ts'
 import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
+import { HttpFailure } from '../../shared/http/failure.ts'
 import { Stage } from './stage.ts'
 
 describe('an import', () => {
@@ -57,6 +59,25 @@ describe('an import', () => {
     stage.start()
     stage.server.enqueueImport(await job('hollow'))
     expect((await untilDone()).flatMap(({ files }) => files.map(({ path }) => path))).to.deep.equal(['sub/.keep'])
+  })
+
+  it('whose last answer was lost is not called a failure', async () => {
+    await stage.write('SITE-A', 'one/f', 'x')
+    stage.server.after = name => {
+      if (name !== 'reportImport') return
+      stage.server.before = called => {
+        if (called === 'reportImport') throw new ApiError('IMPORT_LOST', 'it is done', { status: 409 })
+      }
+      throw new HttpFailure('reset', 'POST', new URL('https://server.example/'))
+    }
+    stage.start()
+    stage.server.enqueueImport(await job('one'))
+    await untilDone()
+    await stage.server.untilCalled('reportImport')
+    const next = await stage.transfer('f1', 'content')
+    stage.server.enqueue(next)
+    await stage.server.outcomeOf(next.transfer)
+    expect(stage.server.called('reportImport')).to.equal(2)
   })
 
   it('that fails says why', async () => {
