@@ -19,6 +19,8 @@ export interface Place {
 const LIFE_SECONDS = 300
 /** How long a grant that a storage refused twice is not shown there again. */
 const HOLD_MS = 60_000
+/** Pairs of storage and grant that are remembered; the first proven go first, at the cost of another canary. */
+const MOST_PROOFS = 10_000
 
 interface Proof {
   readonly done: Promise<void>
@@ -73,7 +75,10 @@ export class StorageAccess {
     const known = this.#proofs.get(key)
     if (known !== undefined && known.until > this.#clock.monotonic()) return known.done
     const proof: Proof = { done: this.#prove(place), until: Number.POSITIVE_INFINITY }
+    this.#proofs.delete(key)
     this.#proofs.set(key, proof)
+    const oldest = this.#proofs.keys().next()
+    if (this.#proofs.size > MOST_PROOFS && !oldest.done) this.#proofs.delete(oldest.value)
     proof.done.catch(error => {
       // A refusal is remembered; a storage that did not answer is simply asked again.
       if (isRefusal(error)) proof.until = this.#clock.monotonic() + HOLD_MS

@@ -100,11 +100,11 @@ export class Work implements HeartbeatLoad {
     await Promise.race([this.#idle(), aborted(eitherAborts(this.#stopping, session.ended))])
     // What a stop interrupts of an import begins anew elsewhere; attempts get their time.
     this.#importing.abort()
-    if (!session.ended.aborted) await Promise.race([this.#idle(), clock.sleep(shutdownMs, session.ended)])
+    if (!session.ended.aborted) await atMost(shutdownMs, this.#idle(), clock)
     this.#endAll()
-    await Promise.race([Promise.all([this.#idle(), this.#tokens.settled()]), clock.sleep(LAST_MS)])
+    await atMost(LAST_MS, Promise.all([this.#idle(), this.#tokens.settled()]), clock)
     if (!session.ended.aborted) {
-      await Promise.race([this.#reporter.drain(), clock.sleep(LAST_MS, session.ended)])
+      await atMost(LAST_MS, this.#reporter.drain(), clock)
       await session.close()
     }
     session.end()
@@ -231,6 +231,13 @@ function eitherAborts(one: AbortSignal, other: AbortSignal): AbortSignal {
   }
   setMaxListeners(0, either.signal)
   return either.signal
+}
+
+/** Waits for `work`, but no longer than `ms`; leaves no timer behind. */
+async function atMost(ms: number, work: Promise<unknown>, clock: Clock): Promise<void> {
+  const done = new AbortController()
+  await Promise.race([work, clock.sleep(ms, done.signal)])
+  done.abort()
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

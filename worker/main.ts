@@ -7,7 +7,6 @@ import { createGotClient } from '../shared/http/got-client.ts'
 import { createTrust, type Trust } from '../shared/http/trust.ts'
 import { createIssuerClient, type IssuerClient } from '../shared/oidc/issuer-client.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
-import type { Environment } from '../shared/runtime/environment.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import { createRegistry, startMetricsListener } from '../shared/runtime/metrics.ts'
 import type { Random } from '../shared/runtime/random.ts'
@@ -26,7 +25,6 @@ export interface WorkerRuntime {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly environment: Environment
 }
 
 export interface RunningWorker {

@@ -67,8 +67,9 @@ export async function renew(
   askedAt: number,
 ): Promise<GrantToken | undefined> {
   const { issuers, clock, signal } = options
-  await clock.sleep(order.delayMs, signal)
-  if (signal.aborted || clock.monotonic() - askedAt > order.leaseSeconds * 1000) return undefined
+  const leaseMs = order.leaseSeconds * 1000
+  await clock.sleep(Math.min(order.delayMs, leaseMs), signal)
+  if (signal.aborted || clock.monotonic() - askedAt >= leaseMs) return undefined
   const subject = await openSealed(options, grant, order)
   const requestedAt = clock.monotonic()
   let tokens: TokenSet

@@ -9,6 +9,8 @@ export interface GrantTokensOptions extends RenewalOptions {
 
 /** How long somebody else's renewal is waited for. IAM has taken 20 s under load (facts/tokens.md section 2). */
 const PATIENCE_MS = 120_000
+/** Tokens in memory; the longest held goes first, and is fetched again when it is needed. */
+const MOST_HELD = 1_000
 /** Asks for the freshest token there is: the server renews what has lived half its life. */
 const FRESHEST_SECONDS = 86_400
 
@@ -61,13 +63,20 @@ export class GrantTokens {
     if (underWay !== undefined) return underWay
     const fetching = this.#acquire(grant, lifeSeconds)
       .then(acquired => {
-        this.#held.set(grant, acquired)
-        this.#distrusted.delete(grant)
+        this.#hold(grant, acquired)
         return acquired
       })
       .finally(() => this.#underWay.delete(grant))
     this.#underWay.set(grant, fetching)
     return fetching
+  }
+
+  #hold(grant: number, acquired: GrantToken): void {
+    this.#distrusted.delete(grant)
+    this.#held.delete(grant)
+    this.#held.set(grant, acquired)
+    const oldest = this.#held.keys().next()
+    if (this.#held.size > MOST_HELD && !oldest.done) this.#held.delete(oldest.value)
   }
 
   async #acquire(grant: number, lifeSeconds: number): Promise<GrantToken> {
@@ -86,6 +95,7 @@ export class GrantTokens {
           return { token: await openSealed(this.#options, grant, answer), endsAt: askedAt + lifeMs, lifeMs }
         }
         case 'wait':
+          if (clock.monotonic() + answer.delayMs > giveUpAt) throw late(grant, answer.delayMs / 1000)
           await clock.sleep(answer.delayMs, signal)
           break
         case 'refused':
@@ -96,8 +106,13 @@ export class GrantTokens {
         }
       }
     }
-    throw new TokenUnavailable('TOKEN_LATE', `no token of grant ${grant} came in time; it is tried again`, {
-      retryable: true,
-    })
+    throw late(grant)
   }
+}
+
+function late(grant: number, retryAfterSeconds?: number): TokenUnavailable {
+  return new TokenUnavailable('TOKEN_LATE', `no token of grant ${grant} comes in time; it is tried again`, {
+    retryable: true,
+    retryAfterSeconds: retryAfterSeconds === undefined ? undefined : Math.min(retryAfterSeconds, 86_400),
+  })
 }

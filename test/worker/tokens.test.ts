@@ -113,6 +113,23 @@ describe('the tokens of grants', () => {
     expect(await refusal(tokens.tokenFor(grant, 300))).to.include({ code: 'TOKEN_REFUSED', retryable: false })
   })
 
+  it('a wait that outlasts all patience fails at once, and says when to come again', async () => {
+    const { api } = stage.server
+    const slow = { ...api, acquireToken: async () => ({ kind: 'wait' as const, delayMs: 300_000 }) }
+    const recipient = await newRecipient()
+    const waiting = new GrantTokens({
+      api: slow,
+      session: 1,
+      recipient,
+      issuers: stage.options.issuers,
+      clock,
+      random,
+      signal: ending.signal,
+    })
+    const failure = await refusal(waiting.tokenFor(grant, 300))
+    expect(failure).to.include({ code: 'TOKEN_LATE', retryable: true, retryAfterSeconds: 300 })
+  })
+
   it('an issuer that this worker does not know is reported by name', async () => {
     const trust = createTrust({ path: stage.sandbox.authority.caFile, defaultRoots: false, clock, log })
     const http = createGotClient({ trust })
