@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Service } from '../shared/runtime/services.ts'
@@ -19,6 +20,8 @@ interface PeriodicOptions {
 /** The one shape of background work: rounds while there is work, then a wait. An error is logged and waits like idleness. */
 export function periodic(options: PeriodicOptions): Service {
   const controller = new AbortController()
+  // A round may do several things at once that all listen to it.
+  setMaxListeners(0, controller.signal)
   let running: Promise<void> = Promise.resolve()
 
   async function run(): Promise<void> {

@@ -46,7 +46,8 @@ export type Ending =
   | { readonly result: 'done'; readonly bytes: number }
   | { readonly result: 'failed'; readonly failure: AttemptFailure; readonly cleaned: boolean }
   | { readonly result: 'unknown'; readonly failure: AttemptFailure }
-  | { readonly result: 'absent' | 'handed-back' }
+  | { readonly result: 'absent' }
+  | { readonly result: 'handed-back'; readonly failure?: AttemptFailure }
   | { readonly result: 'growing'; readonly failure?: AttemptFailure }
 
 /** Looks at the destination and compares with the catalogue, or with the source if the catalogue knows no checksum. */

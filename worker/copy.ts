@@ -3,7 +3,7 @@ import { mayLackParent, type TransferFailure } from '../shared/domain/transfer-e
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
 import { type Attempt, type Ending, lookAtDestination, type Progress, type Workshop } from './attempt.ts'
-import { type AttemptFailure, failureOf, inPhase, interrupted, sideOf } from './failure.ts'
+import { type AttemptFailure, failureOf, inPhase, interrupted, sideOf, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp } from './remove.ts'
 import { settleDestination } from './settle.ts'
@@ -75,6 +75,7 @@ export async function runCopy(attempt: Attempt, workshop: Workshop): Promise<End
 async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   const { progress, stop, copying } = attempt
   const outcome = await drive(attempt, workshop)
+  if (outcome.kind === 'no-token') return { result: 'handed-back', failure: outcome.error }
   if (outcome.kind === 'done') return verified(attempt, workshop)
   const failure = copying.aborted ? cancelled() : outcome.error
   if (outcome.kind === 'unknown' && !copying.aborted) return { result: 'unknown', failure }
@@ -83,13 +84,15 @@ async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   return copying.aborted ? afterCancel(attempt, workshop, failure) : afterFailure(attempt, workshop, failure)
 }
 
-type Driven = CopyOutcome | { readonly kind: 'failed'; readonly error: AttemptFailure }
+/** no-token: the storages were not touched, and no attempt is lost to an issuer in trouble. */
+type Driven = CopyOutcome | { readonly kind: 'failed' | 'no-token'; readonly error: AttemptFailure }
 
 async function drive(attempt: Attempt, workshop: Workshop): Promise<Driven> {
   try {
     return await sendUntilTaken(attempt, workshop)
   } catch (error) {
-    return { kind: 'failed', error: failureOf(error) }
+    const waits = error instanceof TokenUnavailable && error.known && !attempt.progress.sent
+    return { kind: waits ? 'no-token' : 'failed', error: failureOf(error) }
   }
 }
 

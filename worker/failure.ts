@@ -11,14 +11,23 @@ export interface AttemptFailure extends Omit<TransferFailure, 'code'> {
   readonly code: string
 }
 
+interface TokenUnavailableOptions {
+  readonly retryable: boolean
+  readonly retryAfterSeconds?: number | undefined
+  /** The server knows of it, and gives out no work under this grant until it can be used again. */
+  readonly known?: boolean
+}
+
 /** A token that cannot be had. The storage may be healthy, so the scope is TOKEN. */
 export class TokenUnavailable extends WaybillError {
   readonly failure: AttemptFailure
+  readonly known: boolean
 
-  constructor(code: string, message: string, options: { retryable: boolean; retryAfterSeconds?: number | undefined }) {
+  constructor(code: string, message: string, options: TokenUnavailableOptions) {
     super(code, message, { status: 502 })
     this.name = 'TokenUnavailable'
-    const { retryable, retryAfterSeconds } = options
+    const { retryable, retryAfterSeconds, known = false } = options
+    this.known = known
     this.failure = {
       scope: 'TOKEN',
       phase: 'PREPARATION',

@@ -57,7 +57,8 @@ export async function openSealed(
 
 /**
  * Exchanges or refreshes a grant's token at its issuer, checks what came, and has it stored before it is used: a refresh
- * token that only this process knew would be lost with it. Undefined: the renewal lease was over, so ask again.
+ * token that only this process knew would be lost with it. Undefined: the renewal lease or
+ * the refresh token was over, so ask again.
  * `askedAt`: monotonic milliseconds, before the lease was asked for.
  */
 export async function renew(
@@ -80,7 +81,10 @@ export async function renew(
     const { issuer: url, audience, scopes } = order
     checkToken(tokens.accessToken, { issuer: url, audience, scopes, now: clock.now() })
   } catch (error) {
-    throw await reportFailure(options, grant, order, error)
+    const failure = await reportFailure(options, grant, order, error)
+    // The refresh token has ended: the server begins anew with a minted token, or holds the grant and says so.
+    if (order.kind === 'refresh' && failure.code === 'TOKEN_REFUSED') return undefined
+    throw failure
   }
   const lifeMs = tokens.expiresAt - clock.now()
   if (lifeMs <= 0) {
@@ -118,7 +122,11 @@ async function reportFailure(
     message,
     ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
   })
-  return new TokenUnavailable(error.code, message, { retryable: isPassing(error.code), retryAfterSeconds })
+  return new TokenUnavailable(error.code, message, {
+    retryable: isPassing(error.code),
+    retryAfterSeconds,
+    known: true,
+  })
 }
 
 /** False when the server takes it no more: somebody else has the lease by now. Sent even while the worker stops. */

@@ -99,7 +99,10 @@ export class GrantTokens {
           await clock.sleep(answer.delayMs, signal)
           break
         case 'refused':
-          throw new TokenUnavailable(answer.code, answer.message, { retryable: isPassing(answer.code) })
+          throw new TokenUnavailable(answer.code, answer.message, {
+            retryable: isPassing(answer.code),
+            known: answer.code !== 'ISSUER_UNKNOWN',
+          })
         default: {
           const renewed = await renew(this.#options, grant, answer, askedAt)
           if (renewed !== undefined) return renewed
@@ -113,6 +116,7 @@ export class GrantTokens {
 function late(grant: number, retryAfterSeconds?: number): TokenUnavailable {
   return new TokenUnavailable('TOKEN_LATE', `no token of grant ${grant} comes in time; it is tried again`, {
     retryable: true,
+    known: true,
     retryAfterSeconds: retryAfterSeconds === undefined ? undefined : Math.min(retryAfterSeconds, 86_400),
   })
 }

@@ -48,6 +48,8 @@ export interface RunningStorage extends RunningService {
   readonly behaviour: Behaviour
   /** Requests so far, by verb. */
   readonly requests: ReadonlyMap<string, number>
+  /** Answers so far, by status. */
+  readonly answers: ReadonlyMap<number, number>
   refuse(order: RefuseOrder): void
 }
 
@@ -92,6 +94,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
     ...service,
     behaviour,
     requests: endpoint.requests,
+    answers: endpoint.answers,
     refuse: order => endpoint.refusals.add(order),
     stop: async () => {
       stopping.abort()
@@ -103,6 +106,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
 
 class Endpoint {
   readonly requests = new Map<string, number>()
+  readonly answers = new Map<number, number>()
   readonly refusals = new Refusals()
   readonly #storage: Storage
   readonly #verifier: TokenVerifier
@@ -116,6 +120,9 @@ class Endpoint {
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const verb = request.method ?? ''
     this.requests.set(verb, (this.requests.get(verb) ?? 0) + 1)
+    response.once('finish', () => {
+      this.answers.set(response.statusCode, (this.answers.get(response.statusCode) ?? 0) + 1)
+    })
     try {
       await this.#answer(verb, request, response)
     } catch (error) {

@@ -31,9 +31,12 @@ export interface GrantRow {
   error: string | null
 }
 
-/** A grant that work may be claimed on: it has had a token that workers may use, and can be kept alive. */
+/**
+ * A grant that work may be claimed on: it has had a token that workers may use, and can be kept alive. One whose refresh
+ * failed waits until it has been refreshed.
+ */
 export function usable(alias: string): string {
-  return `(${alias}.state = 'LIVE' OR (${alias}.state = 'RENEWING' AND ${alias}.exchanged))`
+  return `(${alias}.state = 'LIVE' OR (${alias}.state = 'RENEWING' AND ${alias}.exchanged AND ${alias}.failures = 0))`
 }
 
 export interface GrantKey {
@@ -130,16 +133,12 @@ export async function grantsToMint(read: Executor, now: number, limit: number): 
   )
 }
 
-/** Grants that wait for a worker to exchange them. */
-export async function grantsToExchange(
-  read: Executor,
-  reach: WorkerReach,
-  now: number,
-  limit: number,
-): Promise<number[]> {
+/** Grants that wait for a worker to exchange them, or to refresh them after that has failed. */
+export async function grantsToRenew(read: Executor, reach: WorkerReach, now: number, limit: number): Promise<number[]> {
   const rows = await query<{ id: number; vo_id: number; rse_id: number }>(
     read,
-    `SELECT id, vo_id, rse_id FROM grants WHERE state = 'RENEWING' AND NOT exchanged AND not_before <= :now AND lease_until <= :now
+    `SELECT id, vo_id, rse_id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0)
+        AND not_before <= :now AND lease_until <= :now
       ORDER BY not_before, id LIMIT :limit`,
     { now, limit },
   )

@@ -1,4 +1,5 @@
 import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import { usable } from '../tokens/grant-store.ts'
 import type { ClaimedRow } from './claim.ts'
 
 export interface ShownTransfer {
@@ -6,7 +7,8 @@ export interface ShownTransfer {
   did: string
   state: string
   reason: string | null
-  grant_error: string | null
+  /** TOKEN_REFUSED or TOKEN_AWAITED, and the error if there was one. */
+  awaits_token: string | null
   bytes: number
   bytes_done: number
   attempts: number
@@ -19,12 +21,15 @@ export interface ShownTransfer {
   updated_at: number
 }
 
-/** With the reason of a grant that holds up its bundle: a queued transfer may wait for nothing else. */
+/** With what holds up its bundle: a queued transfer may wait for nothing but a token. */
 const SHOWN = `SELECT transfers.id, scopes.name || ':' || dids.name AS did, transfers.state, transfers.reason, transfers.bytes,
     transfers.bytes_done, transfers.attempts, transfers.not_before, transfers.activity, transfers.priority,
     transfers.source_rse_id, transfers.destination_rse_id, transfers.created_at, transfers.updated_at,
-    (SELECT grants.error FROM bundles JOIN grants ON grants.id IN (bundles.source_grant_id, bundles.destination_grant_id)
-      WHERE transfers.state = 'QUEUED' AND bundles.id = transfers.bundle_id AND grants.state = 'HELD' LIMIT 1) AS grant_error
+    (SELECT CASE grants.state WHEN 'HELD' THEN 'TOKEN_REFUSED' ELSE 'TOKEN_AWAITED' END
+            || coalesce(' (' || grants.error || ')', '')
+       FROM bundles JOIN grants ON grants.id IN (bundles.source_grant_id, bundles.destination_grant_id)
+      WHERE transfers.state = 'QUEUED' AND bundles.id = transfers.bundle_id AND NOT ${usable('grants')}
+      ORDER BY grants.state <> 'HELD', grants.error IS NULL LIMIT 1) AS awaits_token
   FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
   JOIN scopes ON scopes.id = dids.scope_id`
 

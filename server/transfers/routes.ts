@@ -60,7 +60,7 @@ export function transferHandlers(context: Context): TransferHandlers {
 }
 
 function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
-  const reason = row.grant_error === null ? row.reason : `TOKEN_REFUSED (${row.grant_error})`
+  const reason = row.awaits_token ?? row.reason
   return {
     id: row.id,
     did: row.did,

@@ -10,7 +10,7 @@ import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
-import { findGrant, grantsToExchange } from '../tokens/grant-store.ts'
+import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe } from './claim.ts'
 import { cancelledOf, type HeldTransfer, recordProgress } from './outcome-store.ts'
@@ -117,7 +117,7 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
         const listener = context.wake.listen('queue', signal)
         try {
           const claimed = await claimTransfers(body.session, reach, body.limit)
-          const renewals = await grantsToExchange(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
+          const renewals = await grantsToRenew(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
           const claimant = { ...reach, sessionId: body.session }
           const imports = await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
           const left = deadline - clock.monotonic()

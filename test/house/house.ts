@@ -25,6 +25,7 @@ import { environment } from '../../shared/runtime/environment.ts'
 import { createLogger } from '../../shared/runtime/logger.ts'
 import { systemRandom } from '../../shared/runtime/random.ts'
 import { systemTerminal } from '../../shared/runtime/terminal.ts'
+import { ApiToken } from '../../worker/api-token.ts'
 import { readWorkerConfig } from '../../worker/config.ts'
 import { type RunningWorker, runWorker } from '../../worker/main.ts'
 import { Leaks } from './leaks.ts'
@@ -91,13 +92,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const running = new Set<{ stop(): Promise<void> }>()
   let port = 0
 
-  async function token(
-    name: 'server' | 'worker' | 'manager',
-    audience: string,
-    scopes: readonly string[],
-  ): Promise<Secret> {
+  function issuerClient(name: 'server' | 'worker' | 'manager') {
     const { id, secret } = sandbox.clients[name]
-    const client = createIssuerClient({
+    return createIssuerClient({
       url: sandbox.issuer,
       clientId: id,
       clientSecret: secret,
@@ -107,7 +104,6 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       clock: systemClock,
       timeoutMs: 10_000,
     })
-    return (await client.mint({ audience, scopes })).accessToken
   }
   const clientFor = (bearer: () => Promise<Secret | undefined>): Client =>
     createClient({ baseUrl: `https://localhost:${port}`, http, token: bearer })
@@ -124,7 +120,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   async function startWorker(name = 'worker-1'): Promise<RunningWorker> {
     const worker = await runWorker(
       readWorkerConfig(sources(workerFile(sandbox, options, port, name)), secretsOf(sandbox), 'localhost'),
-      { ...runtime, environment: {} },
+      runtime,
     )
     return watched(worker)
   }
@@ -146,11 +142,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   }
 
   await startServer()
-  let held: Promise<Secret> | undefined
-  const client = clientFor(() => {
-    held ??= token('manager', AUDIENCE, ['wlcg'])
-    return held
-  })
+  const managers = { audience: AUDIENCE, scopes: ['wlcg'], clock: systemClock }
+  const held = new ApiToken({ issuer: issuerClient('manager'), ...managers })
+  const client = clientFor(() => held.get())
   await client.addAccount({ body: { name: 'alice' } })
   await client.addIdentity({ body: { issuer: sandbox.issuer, subject: sandbox.clients.manager.id, account: 'alice' } })
 
@@ -165,7 +159,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       return `https://localhost:${port}`
     },
     leaks,
-    token,
+    token: async (name, audience, scopes) => (await issuerClient(name).mint({ audience, scopes })).accessToken,
     clientFor,
     startServer,
     startWorker,

@@ -4,8 +4,8 @@ import {
   expireGrants,
   findGrant,
   type GrantRow,
-  grantsToExchange,
   grantsToMint,
+  grantsToRenew,
   type NewTokens,
   storeFailure,
   storeTokens,
@@ -144,7 +144,7 @@ for (const { name, open } of databases) {
       if (leased === undefined) throw new Error('no lease was given')
       await test.db.write(e => storeTokens(e, leased, { ...TOKENS, needsExchange: true }))
       expect(await mint()).to.deep.equal([])
-      expect(await grantsToExchange(test.db.read, {}, world.clock.now(), 10)).to.deep.equal([id])
+      expect(await grantsToRenew(test.db.read, {}, world.clock.now(), 10)).to.deep.equal([id])
       await put('HELD')
       expect(await mint()).to.deep.equal([id])
     })
