@@ -13,6 +13,16 @@ export class Wake {
     for (const wake of waiting) wake()
   }
 
+  /** Wakes who has waited longest: for what only one can take, such as a slot that came free. */
+  notifyOne(topic: Topic): void {
+    const waiting = this.#waiting.get(topic)
+    for (const wake of waiting ?? []) {
+      waiting?.delete(wake)
+      wake()
+      return
+    }
+  }
+
   /** The process stops: nobody waits any more. */
   close(): void {
     this.#closed = true

@@ -62,6 +62,8 @@ export async function applyOutcomes(
       onApplied?.(held, reported)
     }
     if (decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
+    // Their slots are free: without this a link at its limit gets new work once in LOOK_AGAIN_MS only.
+    else if (won.size > 0) context.wake.notifyOne('queue')
     open = decisions.filter(({ held }) => !won.has(held.id)).map(({ reported }) => reported)
   }
   const lost = outcomes.filter(reported => !applied.has(reported))
