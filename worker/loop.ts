@@ -45,6 +45,8 @@ const WAIT_SECONDS = 20
 const FULL_MS = 10_000
 /** Room that comes free within this time is claimed together. */
 const GATHER_MS = 50
+/** A server that was sent a claim has surely done with it after this, though its answer was lost. */
+const UNSURE_MS = 120_000
 /** Attempts that had to stop have so long to see it: what hangs longer is left to the next lease. */
 const LAST_MS = 3_000
 
@@ -59,7 +61,7 @@ export class Work implements HeartbeatLoad {
   readonly #session: Session
   readonly #stopping: AbortSignal
   readonly #running = new Map<number, RunningAttempt>()
-  readonly #imports = new Set<Promise<void>>()
+  readonly #imports = new Map<number, Promise<void>>()
   readonly #importing = new AbortController()
   /** Aborts when nothing of this session may go on. */
   readonly #ending = new AbortController()
@@ -67,11 +69,8 @@ export class Work implements HeartbeatLoad {
   readonly #renewals: Renewals
   readonly #reporter: Reporter
   readonly #workshop: Workshop
-  #resolveClaiming: (how: 'over' | 'lost') => void = () => undefined
-  /** How it came that it claims no more; attempts may still run. */
-  readonly claiming = new Promise<'over' | 'lost'>(resolve => {
-    this.#resolveClaiming = resolve
-  })
+  /** Until then (monotonic) each claim tells what is held: the answer to one was lost, and it may still be at work. */
+  #unsureUntil = 0
 
   constructor(options: WorkOptions, session: Session, stopping: AbortSignal) {
     this.#options = options
@@ -96,8 +95,7 @@ export class Work implements HeartbeatLoad {
     const session = this.#session
     session.ended.addEventListener('abort', () => this.#endAll(), { once: true })
     const kept = session.keep(this)
-    this.#resolveClaiming(await this.#claimAll())
-    await Promise.race([this.#idle(), aborted(eitherAborts(this.#stopping, session.ended))])
+    await this.#claimAll()
     // What a stop interrupts of an import begins anew elsewhere; attempts get their time.
     this.#importing.abort()
     if (!session.ended.aborted) await atMost(shutdownMs, this.#idle(), clock)
@@ -123,12 +121,8 @@ export class Work implements HeartbeatLoad {
     for (const transfer of transfers) this.#running.get(transfer)?.cancel()
   }
 
-  /**
-   * `over`: the worker stops, or the session ended. `lost`: an answer to a claim was lost. The server may have put transfers
-   * under this session that nobody here knows of; they are free when it is closed, so it claims no more and ends with what
-   * it has.
-   */
-  async #claimAll(): Promise<'over' | 'lost'> {
+  /** Until the worker stops or the session has ended. */
+  async #claimAll(): Promise<void> {
     const { slots, clock, random, log } = this.#options
     const { ended } = this.#session
     const stop = eitherAborts(this.#stopping, ended)
@@ -146,21 +140,30 @@ export class Work implements HeartbeatLoad {
         if (stop.aborted) break
         if (isSessionOver(error)) this.#session.end()
         log.warn(inWords(error), 'no answer to a claim')
-        if (mayHaveActed(error)) return 'lost'
+        // The server may have put transfers under this session that nobody here knows of.
+        if (mayHaveActed(error)) this.#unsureUntil = clock.monotonic() + UNSURE_MS
         failures += 1
         await clock.sleep(backoff(failures, random.fraction()), stop)
       }
     }
-    return 'over'
   }
 
   async #claim(wanted: { limit: number; waitSeconds: number }, signal: AbortSignal): Promise<Claimed> {
-    const { api, metrics } = this.#options
+    const { api, metrics, clock } = this.#options
     const timeoutMs = (wanted.waitSeconds + 30) * 1000
-    const claimed = await api.claim({ body: { session: this.#session.id, ...wanted }, signal, timeoutMs })
+    const unsure = clock.monotonic() < this.#unsureUntil
+    const body = { session: this.#session.id, ...wanted, ...(unsure ? { held: this.#held() } : {}) }
+    const claimed = await api.claim({ body, signal, timeoutMs })
     metrics.claimed(claimed.transfers.length)
     if (!this.#session.ended.aborted) this.#take(claimed)
     return claimed
+  }
+
+  #held(): { transfers: number[]; imports: number[] } {
+    return {
+      transfers: [...new Set([...this.#running.keys(), ...this.#reporter.unanswered])],
+      imports: [...this.#imports.keys()],
+    }
   }
 
   #take({ transfers, storages, renewals, imports }: Claimed): void {
@@ -197,8 +200,8 @@ export class Work implements HeartbeatLoad {
     const running = runImport(job, place, options).catch(error =>
       log.error({ import: job.import, err: error }, 'an import failed; another session will begin it anew'),
     )
-    this.#imports.add(running)
-    void running.finally(() => this.#imports.delete(running))
+    this.#imports.set(job.import, running)
+    void running.finally(() => this.#imports.delete(job.import))
   }
 
   #endAll(): void {
@@ -210,7 +213,7 @@ export class Work implements HeartbeatLoad {
   /** Resolves when no attempt and no import runs. */
   async #idle(): Promise<void> {
     while (this.#running.size + this.#imports.size > 0) {
-      await Promise.race([...this.#imports, ...[...this.#running.values()].map(attempt => attempt.ended)])
+      await Promise.race([...this.#imports.values(), ...[...this.#running.values()].map(attempt => attempt.ended)])
     }
   }
 }
@@ -238,8 +241,4 @@ async function atMost(ms: number, work: Promise<unknown>, clock: Clock): Promise
   const done = new AbortController()
   await Promise.race([work, clock.sleep(ms, done.signal)])
   done.abort()
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
 }

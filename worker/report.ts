@@ -32,6 +32,7 @@ const LARGEST_BATCH = 1000
 export class Reporter {
   readonly #options: ReporterOptions
   #queue: EndedAttempt[] = []
+  readonly #unanswered = new Set<number>()
   #sending: Promise<void> | undefined
   #full = new AbortController()
   #draining = false
@@ -40,8 +41,14 @@ export class Reporter {
     this.#options = options
   }
 
+  /** Transfers whose outcome the server has not answered for. */
+  get unanswered(): number[] {
+    return [...this.#unanswered]
+  }
+
   report(ended: EndedAttempt): void {
     this.#queue.push(ended)
+    this.#unanswered.add(ended.transfer)
     if (this.#queue.length >= BATCH) this.#full.abort()
     this.#sending ??= this.#sendAll()
   }
@@ -74,6 +81,7 @@ export class Reporter {
         return api.reportOutcomes({ body: { session: session.id, outcomes }, signal: session.ended })
       })
       for (const { transfer, answer } of results) {
+        this.#unanswered.delete(transfer)
         onAnswer?.(answer)
         if (answer === 'refused')
           log.warn({ transfer }, 'the server refused an outcome: another attempt has the transfer')
@@ -89,6 +97,7 @@ export class Reporter {
         for (const one of batch) await this.#send([one])
         return
       }
+      for (const { transfer } of batch) this.#unanswered.delete(transfer)
       log.error(
         { transfer: batch[0]?.transfer, ...inWords(error) },
         'the server cannot take an outcome: it will be settled',

@@ -9,18 +9,13 @@ import { openSession } from './session.ts'
 export async function workUntil(stopping: AbortSignal, worker: string, options: WorkOptions): Promise<void> {
   const { clock, random, log, metrics } = options
   const onRenewal = (outcome: string) => metrics.leaseRenewed(outcome)
-  const running = new Set<Promise<void>>()
   for (let failures = 0; !stopping.aborted; ) {
     try {
       const session = await openSession({ ...options, worker, onRenewal }, stopping)
       log.info({ session: session.id }, 'session opened')
-      const work = new Work(options, session, stopping)
-      const ended = work.run().finally(() => {
-        running.delete(ended)
-        log.info({ session: session.id }, 'session ended')
-      })
-      running.add(ended)
-      failures = (await work.claiming) === 'lost' ? failures + 1 : 0
+      failures = 0
+      await new Work(options, session, stopping).run()
+      log.info({ session: session.id }, 'session ended')
     } catch (error) {
       if (stopping.aborted) break
       log.error(inWords(error), 'the server or the issuer refuses this worker')
@@ -28,5 +23,4 @@ export async function workUntil(stopping: AbortSignal, worker: string, options: 
     }
     if (failures > 0) await clock.sleep(backoff(failures, random.fraction()), stopping)
   }
-  await Promise.all(running)
 }

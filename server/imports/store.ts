@@ -1,6 +1,6 @@
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
-import { holdSession } from '../transfers/sessions.ts'
+import { holdSession } from '../transfers/session-store.ts'
 
 export interface ImportRow {
   id: number
@@ -68,6 +68,21 @@ export async function claimImports(
   return query<ImportRow>(executor, `${COLUMNS} WHERE imports.id IN ${keyset(executor, 'ids')}`, {
     ids: encodeRows(rows.map(row => row.id)),
   })
+}
+
+/** A session is over, or has lost sight of some of its imports: they begin anew. */
+export async function releaseImports(
+  executor: Executor,
+  sessionId: number,
+  now: number,
+  stillHeld: readonly number[] = [],
+): Promise<void> {
+  await query(
+    executor,
+    `UPDATE imports SET state = 'QUEUED', session_id = NULL, updated_at = :now
+      WHERE session_id = :sessionId AND state = 'LISTING' AND id NOT IN ${keyset(executor, 'held')}`,
+    { sessionId, now, held: encodeRows(stillHeld) },
+  )
 }
 
 /** Counts what was handed in, and ends the import; false when the session does not hold it any more. */

@@ -4,7 +4,7 @@ import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList
 import { usable } from '../tokens/grant-store.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
-import { holdSession } from './sessions.ts'
+import { holdSession } from './session-store.ts'
 
 export interface Claimant extends WorkerReach {
   readonly sessionId: number

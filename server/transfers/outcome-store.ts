@@ -207,18 +207,20 @@ export async function cancelledOf(executor: Executor, sessionId: number): Promis
   return rows.map(row => row.id)
 }
 
-/** A session is over: what it held is settled by others. How many transfers that were. */
+/** A session is over, or has lost sight of some of what it holds: that is settled by others. How many transfers that were. */
 export async function loseTransfers(
   executor: Executor,
   sessionId: number,
   notBefore: number,
   now: number,
+  stillHeld: readonly number[] = [],
 ): Promise<number> {
   const rows = await query(
     executor,
     `UPDATE transfers SET state = 'SETTLING', session_id = NULL, not_before = :notBefore, updated_at = :now
-      WHERE session_id = :sessionId AND state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'lose'))}) RETURNING id`,
-    { sessionId, notBefore, now },
+      WHERE session_id = :sessionId AND state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'lose'))})
+        AND id NOT IN ${keyset(executor, 'held')} RETURNING id`,
+    { sessionId, notBefore, now, held: encodeRows(stillHeld) },
   )
   return rows.length
 }

@@ -5,7 +5,7 @@ import { reaches, type WorkerReach } from '../accounts/reach.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
-import { claimImports, type ImportRow } from '../imports/store.ts'
+import { claimImports, type ImportRow, releaseImports } from '../imports/store.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
@@ -13,11 +13,12 @@ import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe } from './claim.ts'
-import { cancelledOf, type HeldTransfer, recordProgress } from './outcome-store.ts'
+import { cancelledOf, type HeldTransfer, loseTransfers, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, PERMIT_SECONDS } from './permits.ts'
 import { describeClaimed, type WorkerTransfer } from './read-store.ts'
-import { endSession, extendSession, insertSession, requireSession, type WorkerIdentity } from './sessions.ts'
+import { extendSession, insertSession, requireSession, type WorkerIdentity } from './session-store.ts'
+import { endSession } from './sessions.ts'
 
 type WorkerHandlers = Pick<
   Handlers,
@@ -112,8 +113,18 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
     async claim({ body, caller, signal }) {
       await requireSession(db.read, identityOf(caller), body.session)
       const reach = await reachOf(caller.worker)
+      const { held } = body
+      if (held !== undefined) {
+        await db.write(async executor => {
+          const now = clock.now()
+          await loseTransfers(executor, body.session, now, now, held.transfers)
+          await releaseImports(executor, body.session, now, held.imports)
+        })
+      }
       const deadline = clock.monotonic() + body.waitSeconds * 1000
       for (;;) {
+        // Who has hung up would never hear what it got.
+        if (signal.aborted) return describe(context, [], [], [])
         const listener = context.wake.listen('queue', signal)
         try {
           const claimed = await claimTransfers(body.session, reach, body.limit)

@@ -1,11 +1,12 @@
 import { expect } from 'chai'
 import { cancelTransfers } from '../../server/transfers/cancel.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
-import { recordProgress } from '../../server/transfers/outcome-store.ts'
+import { loseTransfers, recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type OutcomeAnswer, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { grantPermit, prunePermits } from '../../server/transfers/permits.ts'
 import { openTransfers } from '../../server/transfers/plan.ts'
-import { endSession, extendSession, requireSession, sessionReaper } from '../../server/transfers/sessions.ts'
+import { extendSession, requireSession } from '../../server/transfers/session-store.ts'
+import { endSession, sessionReaper } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { FENCE_BASE, World } from './world.ts'
@@ -205,6 +206,14 @@ for (const { name, open } of databases) {
     })
 
     describe('sessions', () => {
+      it('that lost sight of some of what they hold keep the rest', async () => {
+        const now = world.clock.now()
+        await test.db.write(e => loseTransfers(e, session, now, now, [nth(1).id, nth(2).id]))
+        expect(await states()).to.deep.equal(['SETTLING', 'CLAIMED', 'CLAIMED', 'SETTLING'])
+        expect(await report(session, [[nth(0), 'done']])).to.deep.equal(['refused'])
+        expect(await report(session, [[nth(1), 'done']])).to.deep.equal(['applied'])
+      })
+
       it('are their own worker’s', async () => {
         expect((await requireSession(test.db.read, WORKER, session)).worker).to.equal('w')
         expect(await codeOf(requireSession(test.db.read, { ...WORKER, client: 'other' }, session))).to.equal(

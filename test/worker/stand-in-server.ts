@@ -61,6 +61,7 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
   readonly #issuerUrl: string
   readonly #keys = new Map<number, PublicJwk>()
   readonly #applied = new Set<string>()
+  readonly #given = new Map<number, ClaimedTransfer>()
 
   constructor(issuer: IssuerClient, issuerUrl: string) {
     super()
@@ -87,12 +88,14 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
     closeSession: call => this.#call('closeSession', async () => this.#end(Number(call.params.id))),
     claim: call =>
       this.#call('claim', async () => {
-        const { session, limit, waitSeconds } = workerRoutes.claim.body.parse(call.body)
+        const { session, limit, waitSeconds, held } = workerRoutes.claim.body.parse(call.body)
         this.#require(session)
+        if (held !== undefined) this.#takeBack(held.transfers)
         if (this.queue.length === 0 && this.importQueue.length === 0 && waitSeconds > 0) {
           await this.#queued(call.signal)
         }
         const transfers = this.queue.splice(0, limit)
+        for (const transfer of transfers) this.#given.set(transfer.transfer, transfer)
         const imports = this.importQueue.splice(0)
         return { transfers, storages: [...this.storages.values()], renewals: this.wantedRenewals.splice(0), imports }
       }),
@@ -105,6 +108,7 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
           const repeated = this.#applied.has(key)
           if (!repeated) {
             this.#applied.add(key)
+            this.#given.delete(outcome.transfer)
             this.outcomes.push(outcome)
             this.emit('outcome')
           }
@@ -138,6 +142,15 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
         this.emit('import')
         return {}
       }),
+  }
+
+  /** What was given out and is not held there is queued again. */
+  #takeBack(held: readonly number[]): void {
+    for (const [id, transfer] of this.#given) {
+      if (held.includes(id)) continue
+      this.#given.delete(id)
+      this.queue.push(transfer)
+    }
   }
 
   /** Adds work; a waiting claim gets it. */

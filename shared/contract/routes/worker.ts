@@ -113,6 +113,12 @@ export const workerRoutes = {
       session,
       limit: z.number().int().min(0).max(1000),
       waitSeconds: z.number().min(0).max(30).default(0),
+      held: z
+        .strictObject({ transfers: z.array(id).max(20_000), imports: z.array(id).max(1000) })
+        .optional()
+        .describe(
+          'after an answer to a claim was lost: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
+        ),
     }),
     answer: z.object({
       transfers: z.array(claimedTransfer),

@@ -1,0 +1,71 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { type Executor, isSqlite, query, queryOne } from '../database/sql.ts'
+
+export interface SessionRow {
+  id: number
+  issuer: string
+  client: string
+  worker: string
+  public_jwk: string
+  started_at: number
+}
+
+export interface WorkerIdentity {
+  readonly issuer: string
+  readonly client: string
+}
+
+export async function insertSession(
+  executor: Executor,
+  identity: WorkerIdentity,
+  session: { worker: string; publicJwk: string; expiresAt: number },
+  now: number,
+): Promise<number> {
+  const row = await queryOne<{ id: number }>(
+    executor,
+    `INSERT INTO sessions (issuer, client, worker, public_jwk, started_at, expires_at)
+     VALUES (:issuer, :client, :worker, :publicJwk, :now, :expiresAt) RETURNING id`,
+    { ...identity, ...session, now },
+  )
+  if (row === undefined) throw new Error('the session was not inserted')
+  return row.id
+}
+
+const ALIVE = 'id = :id AND issuer = :issuer AND client = :client AND ended_at IS NULL'
+
+/** The caller's own living session. Throws 409 SESSION_ENDED: the worker stops what it does and begins a new one. */
+export async function requireSession(executor: Executor, identity: WorkerIdentity, id: number): Promise<SessionRow> {
+  const row = await queryOne<SessionRow>(executor, `SELECT * FROM sessions WHERE ${ALIVE}`, { id, ...identity })
+  if (row === undefined) throw sessionEnded(id)
+  return row
+}
+
+export async function extendSession(
+  executor: Executor,
+  identity: WorkerIdentity,
+  id: number,
+  expiresAt: number,
+): Promise<void> {
+  const rows = await query(executor, `UPDATE sessions SET expires_at = :expiresAt WHERE ${ALIVE} RETURNING id`, {
+    id,
+    expiresAt,
+    ...identity,
+  })
+  if (rows.length === 0) throw sessionEnded(id)
+}
+
+/**
+ * For the end of a transaction that gave work to a session: it lives, and stays so until the transaction is over, or nothing
+ * was given. Without it a claim that waited could give work to a session that ended meanwhile, and nobody would take it back.
+ */
+export async function holdSession(executor: Executor, id: number): Promise<void> {
+  const lock = isSqlite(executor) ? '' : 'FOR SHARE'
+  const row = await queryOne(executor, `SELECT id FROM sessions WHERE id = :id AND ended_at IS NULL ${lock}`, { id })
+  if (row === undefined) throw sessionEnded(id)
+}
+
+function sessionEnded(id: number): WaybillError {
+  return new WaybillError('SESSION_ENDED', `session ${id} has ended or was never yours: open a new one`, {
+    status: 409,
+  })
+}
