@@ -44,7 +44,7 @@ export function readConfig<S extends z.ZodType>(schema: S, sources: ConfigSource
     else put(tree, path, coerce(fieldAt(schema, path), text))
   }
   const result = schema.safeParse(tree)
-  if (!result.success) wrong.push(...result.error.issues.flatMap(issue => sentences(issue)))
+  if (!result.success) wrong.push(...result.error.issues.flatMap(issue => sentences(schema, issue)))
   if (result.success && wrong.length === 0) return result.data
   throw new WaybillError('CONFIG_INVALID', ['the configuration is not usable:', ...wrong].join('\n  '), { status: 400 })
 }
@@ -155,11 +155,22 @@ function put(tree: Record<string, unknown>, path: readonly string[], value: unkn
   })
 }
 
-function sentences(issue: z.core.$ZodIssue): string[] {
+function sentences(schema: z.ZodType, issue: z.core.$ZodIssue): string[] {
   const path = issue.path.map(String)
   if (issue.code === 'unrecognized_keys') return issue.keys.map(key => `${[...path, key].join('.')}: unknown key`)
-  const variable = path.length === 0 ? '' : ` (${PREFIX}${snake(path)})`
-  return [`${path.join('.')}${variable}: ${issue.message}`]
+  if (issue.code !== 'invalid_type' || !issue.message.endsWith('received undefined')) {
+    return [`${called(schema, path)}: ${issue.message}`]
+  }
+  // Of a missing group, every setting that it must have.
+  const group = fieldAt(schema, path)
+  const missing =
+    group instanceof z.ZodObject ? leaves(group, path).filter(({ field }) => !field.isOptional()) : [{ path }]
+  return missing.map(setting => `${called(schema, setting.path)}: it is missing`)
+}
+
+function called(schema: z.ZodType, path: readonly string[]): string {
+  const settable = pathOf(schema, snake(path).split('_')) !== undefined
+  return `${path.join('.')}${settable ? ` (${PREFIX}${snake(path)})` : ''}`
 }
 
 /** The schema without what only says whether and how a value may be absent. */

@@ -120,6 +120,16 @@ describe('configuration', () => {
     })
   }
 
+  it('names every setting that is missing, with its variable where it has one', () => {
+    expect(refusal(() => server({ text: '' }))).to.have.members([
+      'tls.certificate (WAYBILL_TLS_CERTIFICATE): it is missing',
+      'tls.key (WAYBILL_TLS_KEY): it is missing',
+      'audience (WAYBILL_AUDIENCE): it is missing',
+      'vault.keyFile (WAYBILL_VAULT_KEY_FILE): it is missing',
+      'vos: it is missing',
+    ])
+  })
+
   it('offers flags for plain values outside lists, and none for secrets', () => {
     const flags = flagsOf(serverConfigSchema(readSecretFile)).map(({ flag }) => flag)
     expect(flags).to.include.members(['listen-port', 'tls-certificate', 'vault-key-file', 'log-level', 'api-issuers'])
