@@ -54,10 +54,16 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     sessions,
   ]
 
+  function forget(): void {
+    for (const each of gauges) each.reset()
+    // Without labels a reset is a 0, which would be a figure.
+    sessions.remove()
+  }
+
   async function read(): Promise<void> {
     try {
       const found = await readFleet(db.read)
-      for (const each of gauges) each.reset()
+      forget()
       for (const { count, ...labels } of found.transfers) transfers.set(labels, count)
       for (const { max_active, ...labels } of found.links) linkLimit.set(labels, max_active)
       for (const { rse, inbound, outbound, max_inbound, max_outbound } of found.storages) {
@@ -75,7 +81,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
       bundles.set({ ready: 'false' }, found.bundles.unready)
       sessions.set(found.sessions)
     } catch {
-      for (const each of gauges) each.reset()
+      forget()
       failures.inc()
     }
   }
