@@ -38,7 +38,7 @@ export function workerConfigSchema(readSecretFile: ReadSecretFile, hostname: str
           noMarkerSeconds: seconds.describe('without a perf marker'),
           noProgressSeconds: seconds.describe('without a further byte'),
           totalBaseSeconds: seconds.describe('for a whole copy'),
-          totalPerMiBSeconds: seconds.describe('for a whole copy, for each MiB more'),
+          totalPerMibSeconds: seconds.describe('for a whole copy, for each MiB more'),
         })
         .prefault({}),
     })

@@ -125,7 +125,7 @@ function watchdogsOf(given: WorkerConfig['watchdogs']): Partial<Watchdogs> {
     noMarker: given.noMarkerSeconds,
     noProgress: given.noProgressSeconds,
     totalBase: given.totalBaseSeconds,
-    totalPerMiB: given.totalPerMiBSeconds,
+    totalPerMiB: given.totalPerMibSeconds,
   })
   return Object.fromEntries(
     limits.flatMap(([name, seconds]) => (seconds === undefined ? [] : [[name, seconds * 1000]])),

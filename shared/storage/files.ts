@@ -109,8 +109,9 @@ export async function sendFile(deps: StorageDeps, meter: Meter, file: SentFile):
     throw new StorageError(await answeredFailure({ verb: 'PUT', scope }, response, [token]))
   }
   await response.text(4096)
-  // A storage that is content before the whole file was sent has stored something else.
-  if (!meter.readableEnded) {
+  // A storage that is content before the whole file was sent has stored something else. The last byte may have gone out
+  // while the meter's own end is still to come.
+  if (meter.bytes - meter.readableLength < size) {
     throw new StorageError(
       transferFailure('PROTOCOL_VIOLATION', scope, 'TRANSFER', 'PUT ended before the file was sent'),
     )
