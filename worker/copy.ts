@@ -201,8 +201,10 @@ async function afterFailure(attempt: Attempt, workshop: Workshop, failure: Attem
     return { result: 'unknown', failure: alsoFailed(failure, 'the look at the destination', failureOf(error)) }
   }
   if (sight.kind === 'right') return { result: 'done', bytes: attempt.progress.bytes }
-  if (sight.kind === 'absent') return { result: 'failed', failure, cleaned: false }
-  return cleaned(attempt, workshop, failure)
+  // What was in the way is gone, or goes now.
+  const passing = failure.code === 'DESTINATION_EXISTS' ? { ...failure, retryable: true } : failure
+  if (sight.kind === 'absent') return { result: 'failed', failure: passing, cleaned: false }
+  return cleaned(attempt, workshop, passing)
 }
 
 async function cleaned(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {

@@ -14,6 +14,8 @@ export interface Behaviour {
   finalNewline: boolean
   /** The connection ends without the line that tells the outcome. */
   withholdOutcome: boolean
+  /** COPY answers 200 and a page, as a portal in front of a storage does. */
+  nonsense: boolean
   /** A failed copy leaves its part at the final name. */
   debris: boolean
   /** StoRM goes on copying when the client has gone; others abort. */
@@ -36,6 +38,7 @@ export const WELL_BEHAVED: Behaviour = {
   lateHeaders: false,
   finalNewline: true,
   withholdOutcome: false,
+  nonsense: false,
   debris: false,
   afterDisconnect: 'abort',
   pull: true,

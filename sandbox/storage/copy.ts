@@ -13,6 +13,7 @@ import { abandon, commit, placement, prepareParents, receive } from './write.ts'
  * this storage without anything for a passive side is WebDAV's own COPY (RFC 4918 section 9.8), as rclone sends it.
  */
 export async function copy(storage: Storage, exchange: Exchange): Promise<void> {
+  if (storage.behaviour.nonsense) return exchange.answer(200, '<html><body>Welcome to the portal</body></html>')
   const source = exchange.header('source')
   const destination = exchange.header('destination')
   const credential = exchange.header('credential')?.trim().toLowerCase() ?? 'none'

@@ -47,6 +47,22 @@ export interface ShownProblem {
   message: string
 }
 
+/** The locks that are stuck, each with the last error of the transfers for it. */
+export async function stuckLocksOf(read: Executor, ruleId: number, limit: number): Promise<ShownProblem[]> {
+  return query<ShownProblem>(
+    read,
+    `SELECT scopes.name || ':' || dids.name AS did, replicas.rse_id, attempts.code, coalesce(attempts.message, '') AS message
+       FROM locks JOIN replicas ON replicas.id = locks.replica_id
+       JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
+       JOIN attempts ON attempts.id = (SELECT max(attempts.id) FROM attempts
+         JOIN transfers ON transfers.id = attempts.transfer_id
+        WHERE transfers.replica_id = replicas.id AND attempts.code IS NOT NULL)
+      WHERE locks.rule_id = :ruleId AND locks.state = 'STUCK' ORDER BY locks.replica_id LIMIT :limit`,
+    { ruleId, limit },
+  )
+}
+
+/** Files that could get no lock. */
 export async function problemsOf(read: Executor, ruleId: number, limit: number): Promise<ShownProblem[]> {
   return query<ShownProblem>(
     read,

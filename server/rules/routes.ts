@@ -6,7 +6,7 @@ import { requireDid } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
-import { listRules, problemsOf, type ShownRule, showRule } from './read-store.ts'
+import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
 import { startRemoval } from './store.ts'
 import { submitRules } from './submit.ts'
 
@@ -35,9 +35,12 @@ export function ruleHandlers(context: Context): RuleHandlers {
     },
     async getRule({ params }) {
       const rule = await requireRule(db.read, params.id)
-      if (rule.problems === 0) return viewRule(rule)
+      if (rule.state !== 'STUCK') return viewRule(rule)
       const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
-      const problems = await problemsOf(db.read, rule.id, PROBLEMS_SHOWN)
+      const unlocked = await problemsOf(db.read, rule.id, PROBLEMS_SHOWN)
+      const stuck = await stuckLocksOf(db.read, rule.id, PROBLEMS_SHOWN - unlocked.length)
+      const problems = [...unlocked, ...stuck]
+      if (problems.length === 0) return viewRule(rule)
       return {
         ...viewRule(rule),
         problems: problems.map(({ rse_id, ...problem }) => ({ ...problem, rse: names.get(rse_id) ?? '' })),

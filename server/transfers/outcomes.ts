@@ -9,6 +9,7 @@ import type { Executor } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { cancelTransfers } from './cancel.ts'
+import { earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
   applyTransitions,
@@ -89,12 +90,16 @@ async function decide(
     outcomes.map(reported => reported.transfer),
   )
   const byId = new Map(rows.map(row => [row.id, row]))
+  const absent = outcomes.filter(({ result }) => result === 'absent').map(({ transfer }) => transfer)
+  const losses = await earlierLosses(context.db.read, absent)
+  const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
+  const elsewhere = await withAnotherSource(context.db.read, sourceGone)
   return outcomes.flatMap(reported => {
     const held = byId.get(reported.transfer)
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
     const { id, fence, state: from, attempts } = held
     const cancelRequested = Boolean(held.cancel_requested)
-    const event = eventOf(reported, context.random.fraction())
+    const event = eventOf(reported, context.random.fraction(), { loss: losses.get(id), elsewhere: elsewhere.has(id) })
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
     byId.delete(id)
@@ -105,8 +110,13 @@ async function decide(
   })
 }
 
+/** Nothing helps at this source; another may have the file. */
+function isSourceGone({ error }: ReportedOutcome): boolean {
+  return error?.scope === 'SOURCE' && !error.retryable
+}
+
 /** What a report means in the transfer's table of events. */
-export function eventOf(reported: ReportedOutcome, fraction: number): TransferEvent {
+export function eventOf(reported: ReportedOutcome, fraction: number, history: TransferHistory = {}): TransferEvent {
   switch (reported.result) {
     case 'done':
       return { type: 'succeed' }
@@ -115,7 +125,8 @@ export function eventOf(reported: ReportedOutcome, fraction: number): TransferEv
     case 'handed-back':
       return { type: 'hand-back' }
     case 'absent':
-      return { type: 'absent' }
+      // A storage that always ends without an outcome and without a file is not asked for ever.
+      return history.loss === undefined ? { type: 'absent' } : { type: 'fail', failure: history.loss, fraction }
     case 'growing':
       return { type: 'look-again', afterMs: GROWING_DELAY }
     case 'failed': {
@@ -129,6 +140,7 @@ export function eventOf(reported: ReportedOutcome, fraction: number): TransferEv
       const { retryAfterSeconds, ...error } = reported.error ?? { ...unexplained, retryAfterSeconds: undefined }
       const failure = {
         ...error,
+        retryable: error.retryable || (isSourceGone(reported) && history.elsewhere === true),
         code: error.code as TransferCode,
         ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
       }

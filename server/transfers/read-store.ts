@@ -9,6 +9,8 @@ export interface ShownTransfer {
   reason: string | null
   /** TOKEN_REFUSED or TOKEN_AWAITED, and the error if there was one. */
   awaits_token: string | null
+  /** Of the last attempt that had one: `CODE: words`. */
+  last_error: string | null
   bytes: number
   bytes_done: number
   attempts: number
@@ -29,7 +31,9 @@ const SHOWN = `SELECT transfers.id, scopes.name || ':' || dids.name AS did, tran
             || coalesce(' (' || grants.error || ')', '')
        FROM bundles JOIN grants ON grants.id IN (bundles.source_grant_id, bundles.destination_grant_id)
       WHERE transfers.state = 'QUEUED' AND bundles.id = transfers.bundle_id AND NOT ${usable('grants')}
-      ORDER BY grants.state <> 'HELD', grants.error IS NULL LIMIT 1) AS awaits_token
+      ORDER BY grants.state <> 'HELD', grants.error IS NULL LIMIT 1) AS awaits_token,
+    (SELECT attempts.code || ': ' || coalesce(attempts.message, '') FROM attempts
+      WHERE attempts.transfer_id = transfers.id AND attempts.code IS NOT NULL ORDER BY attempts.fence DESC LIMIT 1) AS last_error
   FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
   JOIN scopes ON scopes.id = dids.scope_id`
 

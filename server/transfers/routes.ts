@@ -60,7 +60,7 @@ export function transferHandlers(context: Context): TransferHandlers {
 }
 
 function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
-  const reason = row.awaits_token ?? row.reason
+  const reason = reasonOf(row)
   return {
     id: row.id,
     did: row.did,
@@ -77,6 +77,13 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
     ...(reason === null ? {} : { reason }),
     ...(row.not_before > 0 ? { notBefore: row.not_before } : {}),
   }
+}
+
+/** Why it waits, or failed. */
+function reasonOf({ state, reason, awaits_token, last_error }: ShownTransfer): string | null {
+  if (awaits_token !== null) return awaits_token
+  if (reason === 'BACKOFF' && last_error !== null) return `BACKOFF (${last_error})`
+  return state === 'FAILED' || state === 'SETTLING' ? last_error : reason
 }
 
 function viewAttempt(row: ShownAttempt, names: ReadonlyMap<number, string>) {

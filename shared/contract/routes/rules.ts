@@ -31,7 +31,10 @@ export const ruleAnswer = z.object({
   state: ruleState,
   locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
   expanded: z.boolean().describe('false while locks are still being made'),
-  problems: z.array(z.object({ did, rse: rseName, code: z.string(), message: z.string() })).optional(),
+  problems: z
+    .array(z.object({ did, rse: rseName, code: z.string(), message: z.string() }))
+    .optional()
+    .describe('of a STUCK rule: files that could get no lock, or whose last transfer failed, and why'),
   error: z.string().optional(),
   expiresAt: time.optional(),
   createdAt: time,
@@ -56,7 +59,7 @@ export const transferAnswer = z.object({
   source: rseName.optional(),
   destination: rseName,
   state: transferState,
-  reason: z.string().optional().describe('why it waits'),
+  reason: z.string().optional().describe('why it waits, or failed'),
   bytes: z.number(),
   bytesDone: z.number(),
   attempts: z.number(),

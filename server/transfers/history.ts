@@ -1,0 +1,55 @@
+import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../../shared/domain/transfer-error.ts'
+import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+
+/** What a report's meaning depends on beside itself. */
+export interface TransferHistory {
+  /** How the try ended whose destination was looked at, if that was a storage's doing. */
+  readonly loss?: TransferFailure | undefined
+  /** Another storage has the file, and has not failed this transfer yet. */
+  readonly elsewhere?: boolean
+}
+
+interface LossRow {
+  transfer_id: number
+  scope: TransferScope
+  phase: TransferPhase
+  code: TransferCode
+  message: string
+}
+
+/**
+ * How the last try of these transfers ended, of those that ended as unknown by a storage's doing. A worker that stopped
+ * (INTERRUPTED) or was lost (it reported nothing) is nobody's failure.
+ */
+export async function earlierLosses(
+  executor: Executor,
+  transferIds: readonly number[],
+): Promise<Map<number, TransferFailure>> {
+  if (transferIds.length === 0) return new Map()
+  const rows = await query<LossRow>(
+    executor,
+    `SELECT transfer_id, scope, phase, code, message FROM attempts
+      WHERE outcome = 'unknown' AND code IS NOT NULL AND code <> 'INTERRUPTED' AND id IN (
+        SELECT max(id) FROM attempts WHERE transfer_id IN ${keyset(executor, 'ids')}
+           AND outcome NOT IN ('growing', 'handed-back') GROUP BY transfer_id)`,
+    { ids: encodeRows(transferIds) },
+  )
+  return new Map(rows.map(({ transfer_id, ...failure }) => [transfer_id, { ...failure, retryable: true }]))
+}
+
+/** Of these transfers those that could take their file from another storage, one that has not failed them yet. */
+export async function withAnotherSource(executor: Executor, transferIds: readonly number[]): Promise<Set<number>> {
+  if (transferIds.length === 0) return new Set()
+  const rows = await query<{ id: number }>(
+    executor,
+    `SELECT DISTINCT transfers.id FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
+       JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
+        AND source.rse_id <> transfers.source_rse_id
+       JOIN rses ON rses.id = source.rse_id AND rses.availability_read
+       JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
+      WHERE transfers.id IN ${keyset(executor, 'ids')} AND NOT EXISTS (SELECT 1 FROM attempts
+        WHERE attempts.transfer_id = transfers.id AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE')`,
+    { ids: encodeRows(transferIds) },
+  )
+  return new Set(rows.map(row => row.id))
+}
