@@ -24,13 +24,15 @@ const MARGIN_MS = 60_000
 
 export interface UploadOptions {
   readonly client: Pick<Client, 'planUpload' | 'confirmUpload'>
-  readonly storage: Pick<StorageClient, 'put' | 'head'>
+  readonly storage: Pick<StorageClient, 'put' | 'head' | 'remove'>
   readonly clock: Clock
   readonly rse: string
   /** `scope:dataset`; the files get the same scope. */
   readonly dataset: string
   readonly files: readonly LocalFile[]
   readonly width?: number
+  /** Removes what lies where a file belongs and is not it. */
+  readonly replace?: boolean
   readonly onProgress?: (done: UploadCounts) => void
 }
 
@@ -93,10 +95,13 @@ async function summed(files: readonly LocalFile[], scope: string): Promise<Summe
   return result
 }
 
-async function planUpload({ client, clock, rse, dataset }: UploadOptions, files: readonly SummedFile[]): Promise<Plan> {
+async function planUpload(
+  { client, clock, rse, dataset, replace = false }: UploadOptions,
+  files: readonly SummedFile[],
+): Promise<Plan> {
   const recipient = await newRecipient()
   const wanted = files.map(({ did, bytes, adler32, md5 }) => ({ did, bytes, adler32, md5 }))
-  const plan = await client.planUpload({ body: { rse, dataset, files: wanted, key: recipient.publicJwk } })
+  const plan = await client.planUpload({ body: { rse, dataset, files: wanted, replace, key: recipient.publicJwk } })
   const answers = new Map(plan.files.map(file => [file.did, file]))
   const life = plan.expiresAt - clock.now()
   return {
@@ -134,7 +139,7 @@ async function sendPlanned(
   return sent
 }
 
-async function sendFile({ storage }: UploadOptions, plan: Plan, file: PlannedFile): Promise<void> {
+async function sendFile({ storage, replace = false }: UploadOptions, plan: Plan, file: PlannedFile): Promise<void> {
   const { token, checksum } = plan
   const lies = async (): Promise<'right' | 'wrong' | 'absent'> => {
     const found = await storage.head(file.url, token, { wantDigest: checksum, expectedSize: file.bytes })
@@ -145,10 +150,11 @@ async function sendFile({ storage }: UploadOptions, plan: Plan, file: PlannedFil
   }
   const before = await lies()
   if (before === 'right') return
-  if (before === 'wrong') {
+  if (before === 'wrong' && replace) await storage.remove(file.url, token)
+  else if (before === 'wrong') {
     throw new WaybillError(
       'UPLOAD_CONFLICT',
-      `${file.path}: another file lies at ${file.url}, perhaps an upload that broke off; have it removed there, then repeat`,
+      `${file.path}: another file lies at ${file.url}, perhaps an upload that broke off; repeat with --replace to remove it first`,
     )
   }
   // It was just looked at: nothing is overwritten.
@@ -167,24 +173,24 @@ function contentOf({ path, bytes }: LocalFile): Readable {
 }
 
 export function addUploadCommand(program: Command, tools: Tools): void {
-  addCommand<{ rse: string; did: string; parallel: number }>(program, tools, {
+  addCommand<{ rse: string; did: string; parallel: number; replace?: boolean }>(program, tools, {
     usage: 'upload <files...>',
     summary: 'bring files, or directories of them, to a storage and into a dataset; can be repeated',
     options: command =>
       command
         .requiredOption('--rse <name>', 'the storage')
         .requiredOption('--did <scope:dataset>', 'the dataset; made if it is not there')
+        .option('--replace', 'remove what lies where a file belongs and is not it: after an upload that broke off')
         .option('--parallel <n>', 'files at a time', wholeNumber, WIDTH),
     examples: ['upload *.root --rse SITE-A --did exp:run1', 'upload results/ --rse SITE-A --did exp:run1'],
-    run: async ({ client, storage, output, terminal, clock }, paths, { rse, did, parallel }) => {
+    run: async ({ client, storage, output, terminal, clock }, paths, { rse, did, parallel, replace = false }) => {
       const files = await findLocalFiles(paths)
       const line = new ProgressLine(terminal, clock)
       const onProgress = (done: UploadCounts): void =>
         line.show(`${done.files} of ${files.length} files, ${bytesText(done.bytes)}`)
       const width = Math.max(1, parallel)
-      const counts = await uploadFiles({ client, storage, clock, rse, dataset: did, files, width, onProgress }).finally(
-        () => line.end(),
-      )
+      const upload = { client, storage, clock, rse, dataset: did, files, width, replace, onProgress }
+      const counts = await uploadFiles(upload).finally(() => line.end())
       output.done(
         `${counts.files} files (${bytesText(counts.bytes)}) are at ${rse} and in ${did}; ${counts.skipped} were there before`,
         counts,

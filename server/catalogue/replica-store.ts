@@ -132,6 +132,19 @@ export async function makeAvailable(
   )
 }
 
+/** Those of the files, as `scope:name`, that a transfer is bringing to this storage. */
+export async function transferring(read: Executor, rseId: number, fileIds: readonly number[]): Promise<string[]> {
+  const rows = await query<{ did: string }>(
+    read,
+    `SELECT scopes.name || ':' || dids.name AS did FROM replicas
+       JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
+       JOIN transfers ON transfers.replica_id = replicas.id AND transfers.state NOT IN ('DONE', 'FAILED', 'CANCELLED')
+      WHERE replicas.rse_id = :rseId AND replicas.file_id IN ${keyset(read, 'files')} LIMIT 10`,
+    { rseId, files: encodeRows(fileIds) },
+  )
+  return rows.map(row => row.did)
+}
+
 export interface ListedReplica {
   file_id: number
   scope: string

@@ -2,16 +2,25 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
+import type { Executor } from '../database/sql.ts'
 import { protocolOf } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { personalAccess, type SealedAccess } from '../tokens/personal.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
 import { filesOf, namesOf } from './did-store.ts'
 import { registerFiles, replicasArrived } from './register.ts'
-import { listReplicasOf } from './replica-store.ts'
+import { listReplicasOf, transferring } from './replica-store.ts'
 import { requireDid, requireVo } from './routes.ts'
 
 type TransportHandlers = Pick<Handlers, 'planUpload' | 'confirmUpload' | 'planDownload'>
+
+/** A worker may be writing there: what it does is not removed under its hands. Throws 409 UPLOAD_TRANSFERRING. */
+async function refuseTransferring(read: Executor, rseId: number, fileIds: readonly number[]): Promise<void> {
+  const [first] = await transferring(read, rseId, fileIds)
+  if (first === undefined) return
+  const message = `${first} is on its way there by a rule: wait for that`
+  throw new WaybillError('UPLOAD_TRANSFERRING', message, { status: 409, field: 'files' })
+}
 
 /** People's own upload and download: the server decides paths and gives narrow tokens, the bytes never pass through it. */
 export function transportHandlers(context: TokenContext): TransportHandlers {
@@ -39,7 +48,9 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
         const message = `these files do not share one directory at ${rse.name}: upload them in groups, one dataset at a time`
         throw new WaybillError('UPLOAD_SCATTERED', message, { status: 409, field: 'files' })
       }
-      const access = await personalAccess(context, rse, 'upload', top, body.key, signal)
+      if (body.replace) await refuseTransferring(db.read, rse.id, fileIds)
+      const purpose = body.replace ? 'replace' : 'upload'
+      const access = await personalAccess(context, rse, purpose, top, body.key, signal)
       const { url } = protocolOf(rse)
       return {
         files: fileIds.map((id, i) => {

@@ -1,4 +1,5 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
+import type { PersonalPurpose } from '../../shared/domain/grant-state.ts'
 import type { Rse } from '../storages/directory.ts'
 import { acquireToken } from './acquire.ts'
 import { findGrant } from './grant-store.ts'
@@ -22,7 +23,7 @@ const PATIENCE_MS = 15_000
 export async function personalAccess(
   context: TokenContext,
   rse: Rse,
-  purpose: 'upload' | 'download',
+  purpose: PersonalPurpose,
   directory: string,
   publicJwk: unknown,
   signal: AbortSignal,

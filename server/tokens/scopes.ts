@@ -23,6 +23,7 @@ const VERBS: Record<GrantPurpose, readonly string[]> = {
   delete: ['storage.modify', 'storage.read'],
   stage: ['storage.read', 'storage.stage'],
   upload: ['storage.create', 'storage.read'],
+  replace: ['storage.modify', 'storage.read'],
   download: ['storage.read'],
 }
 

@@ -1,4 +1,5 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
+import { isPersonal } from '../../shared/domain/grant-state.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reaches, type WorkerReach } from '../accounts/reach.ts'
@@ -172,8 +173,7 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
       const session = await requireSession(db.read, identityOf(caller), body.session)
       const grant = await findGrant(db.read, params.id)
       const reach = await reachOf(caller.worker)
-      const personal = grant?.purpose === 'upload' || grant?.purpose === 'download'
-      if (grant === undefined || personal || !reaches(reach, grant)) {
+      if (grant === undefined || isPersonal(grant.purpose) || !reaches(reach, grant)) {
         throw new WaybillError('GRANT_UNKNOWN', `there is no grant ${params.id} for this worker`, {
           status: 404,
           field: 'id',

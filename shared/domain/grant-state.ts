@@ -31,15 +31,21 @@ export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
   REVOKED: {},
 }
 
-/** `upload` and `download` are handed to people: they are never exchanged, since no worker pool holds them. */
-export type GrantPurpose = 'read' | 'write' | 'clean-up' | 'delete' | 'stage' | 'list' | 'upload' | 'download'
+export type GrantPurpose = WorkersPurpose | PersonalPurpose
+type WorkersPurpose = 'read' | 'write' | 'clean-up' | 'delete' | 'stage' | 'list'
+/** Handed to people, and never exchanged, since no worker pool holds them. `replace`: an upload that broke off is removed first. */
+export type PersonalPurpose = 'upload' | 'replace' | 'download'
+
+export function isPersonal(purpose: GrantPurpose): purpose is PersonalPurpose {
+  return purpose === 'upload' || purpose === 'replace' || purpose === 'download'
+}
 
 /** always: the worker pool exchanges each grant once. when-needed: only for autonomy. never: the server re-mints. */
 export type ExchangeMode = 'always' | 'when-needed' | 'never'
 
 /** How grants of this purpose are renewed at an issuer of this mode. */
 export function exchangeModeOf(purpose: GrantPurpose, mode: ExchangeMode): ExchangeMode {
-  return purpose === 'upload' || purpose === 'download' ? 'never' : mode
+  return isPersonal(purpose) ? 'never' : mode
 }
 
 export interface GrantFacts {

@@ -50,6 +50,10 @@ class MemoryStorage {
       if (this.failsAfterPut) throw new Error('the answer got lost')
       return {}
     },
+    remove: async (url, token) => {
+      this.#see(token)
+      return { existed: this.files.delete(url) }
+    },
     get: async (url, token) => {
       this.#see(token)
       const file = this.files.get(url) ?? Buffer.alloc(0)
@@ -116,8 +120,14 @@ describe('command line: upload and download', () => {
   after(() => rm(scratch, { recursive: true }))
 
   const local = () => findLocalFiles([join(scratch, 'data')])
-  const upload = async (storage: MemoryStorage, server: ReturnType<typeof uploadServer>, clock: Clock) =>
+  const upload = async (
+    storage: MemoryStorage,
+    server: ReturnType<typeof uploadServer>,
+    clock: Clock,
+    more: { replace?: boolean } = {},
+  ) =>
     uploadFiles({
+      ...more,
       client: server.client,
       storage: storage.client,
       clock,
@@ -193,6 +203,15 @@ describe('command line: upload and download', () => {
     const error = await rejection(upload(storage, uploadServer(clock, 3_600_000), clock))
     expect(error).to.have.property('code', 'UPLOAD_CONFLICT')
     expect(storage.files.get(`${URL_BASE}a`)?.toString()).to.equal('bbbb')
+  })
+
+  it('removes what a broken-off upload left, when it is told to', async () => {
+    const clock = steppingClock(1)
+    const storage = new MemoryStorage()
+    storage.files.set(`${URL_BASE}a`, Buffer.from('b'))
+    const server = uploadServer(clock, 3_600_000)
+    expect(await upload(storage, server, clock, { replace: true })).to.include({ files: 3 })
+    expect(server.confirmed.length).to.equal(3)
   })
 
   /** Serves two files, the second on a second page and with a token of its own. */

@@ -145,6 +145,10 @@ export const peopleRoutes = {
         .array(z.strictObject({ did, bytes, adler32, md5: md5.optional() }))
         .min(1)
         .max(1000),
+      replace: z
+        .boolean()
+        .default(false)
+        .describe('the token may also remove what lies in the directory: for uploads that broke off'),
       key: publicKey,
     }),
     answer: z.object({
