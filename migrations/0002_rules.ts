@@ -28,8 +28,11 @@ export async function up(knex: Knex): Promise<void> {
     t.text('error')
     t.bigInteger('created_at').notNullable()
     t.bigInteger('updated_at').notNullable()
-    t.unique(['did_id', 'account_id', 'expression', 'copies'])
   })
+  // One that is being removed does not stand in the way of its like.
+  await knex.raw(
+    `CREATE UNIQUE INDEX rules_alike ON rules (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING'`,
+  )
   await knex.raw(`CREATE INDEX rules_in_work ON rules (updated_at) WHERE stage <> 'EXPANDED'`)
   await knex.raw('CREATE INDEX rules_expiring ON rules (expires_at) WHERE expires_at IS NOT NULL')
   await knex.raw(`CREATE INDEX rules_stuck ON rules (id) WHERE state = 'STUCK'`)

@@ -35,7 +35,7 @@ export async function up(knex: Knex): Promise<void> {
     t.text('error')
     t.bigInteger('wanted_at').notNullable().comment('when work last asked for it')
     t.bigInteger('created_at').notNullable()
-    t.unique(['issuer_id', 'client', 'rse_id', 'audience', 'purpose', 'scopes'])
+    t.unique(['issuer_id', 'client', 'vo_id', 'rse_id', 'audience', 'purpose', 'scopes'])
   })
   // Whole and narrow: what is in work, and how many are in each state, is seen without the rows and their tokens.
   await knex.raw('CREATE INDEX grants_by_state ON grants (state, not_before, id)')

@@ -48,7 +48,7 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
                         created_at, updated_at)
      VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :expiresAt, 'REPLICATING',
              'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
-     ON CONFLICT (did_id, account_id, expression, copies) DO NOTHING RETURNING id`,
+     ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },
   )
   return row?.id
@@ -150,6 +150,11 @@ export async function takeRepair(executor: Executor, ruleId: number, repairs: nu
     { ruleId, repairs, next },
   )
   return (rows[0]?.repair_at ?? null) !== null
+}
+
+/** More locks of this rule are stuck than one round takes: the repair goes on at once. */
+export async function repairOn(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET repair_at = :now, repairs = repairs - 1 WHERE id = :ruleId', { ruleId, now })
 }
 
 /** A rule that found too few storages looks again. */

@@ -4,7 +4,7 @@ import { query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/plan.ts'
 import { repairLocks } from './lock-store.ts'
-import { addToRules, chooseAgain, expireRules, type RuleRow, scheduleRepairs, takeRepair } from './store.ts'
+import { addToRules, chooseAgain, expireRules, type RuleRow, repairOn, scheduleRepairs, takeRepair } from './store.ts'
 
 const LOCKS_PER_REPAIR = 1_000
 /** Before a STUCK rule is tried again: longer each time (rucio #8743). Milliseconds. */
@@ -58,6 +58,7 @@ export function ruleRepairer(context: Context): Service {
         const { replicas, deltas } = await repairLocks(executor, rule.id, LOCKS_PER_REPAIR)
         await addToRules(executor, deltas, now)
         await openTransfers(executor, replicas, rule, now)
+        if (replicas.length === LOCKS_PER_REPAIR) await repairOn(executor, rule.id, now)
         await chooseAgain(executor, rule.id)
       })
       context.wake.notify('rules')

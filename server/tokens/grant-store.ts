@@ -56,7 +56,7 @@ export async function ensureGrant(executor: Executor, key: GrantKey, now: number
     `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged, expires_at,
                          lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at)
      VALUES (:issuerId, :client, :voId, :rseId, :audience, :purpose, :scopes, 'WANTED', 0, false, 0, 0, 0, 0, 0, 0, 0, 0, :now, :now)
-     ON CONFLICT (issuer_id, client, rse_id, audience, purpose, scopes)
+     ON CONFLICT (issuer_id, client, vo_id, rse_id, audience, purpose, scopes)
      DO UPDATE SET wanted_at = excluded.wanted_at, state = CASE grants.state WHEN 'EXPIRED' THEN 'WANTED' ELSE grants.state END
      RETURNING id`,
     { ...key, scopes: key.scopes.join(' '), now },
