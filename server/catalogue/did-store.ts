@@ -106,6 +106,7 @@ export interface FoundDid {
   bytes: number
   adler32: string | null
   md5: string | null
+  is_open: number | boolean
 }
 
 /** Those of the given names that exist, with their position in the list. */
@@ -116,7 +117,7 @@ export async function findDids(
   const set = recordset(executor, 'rows', { position: 'bigint', scope_id: 'bigint', name: 'text' })
   return query<FoundDid>(
     executor,
-    `SELECT given.position, dids.id, dids.type, dids.bytes, dids.adler32, dids.md5
+    `SELECT given.position, dids.id, dids.type, dids.bytes, dids.adler32, dids.md5, dids.is_open
        FROM ${set} AS given JOIN dids ON dids.scope_id = given.scope_id AND dids.name = given.name`,
     { rows: encodeRows(names.map((name, position) => ({ position, ...name }))) },
   )

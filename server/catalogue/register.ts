@@ -38,7 +38,7 @@ export interface Registered {
 
 /**
  * Files, their replicas at one storage, and the dataset they belong to, in one transaction. Repeating it changes nothing.
- * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DATASET_CLOSED; `field` names the file.
+ * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED; `field` names the file.
  */
 export async function registerFiles(executor: Executor, registration: Registration): Promise<Registered> {
   const { rse, files, accountId, now } = registration
@@ -79,7 +79,7 @@ async function placeReplicas(
   dataset: Did | undefined,
   fileIds: readonly number[],
 ): Promise<void> {
-  const paths = files.map((file, i) => placeOf(rse, file, dids[i] as Did, dataset, top))
+  const paths = files.map((file, i) => placeOf(rse, file, dids[i] as Did, dataset, top, `files.${i}.path`))
   const directories = await ensureDirectories(
     executor,
     rse.id,
@@ -108,7 +108,14 @@ async function placeReplicas(
   }
 }
 
-function placeOf(rse: Rse, file: GivenFile, did: Did, dataset: Did | undefined, top: string | undefined) {
+function placeOf(
+  rse: Rse,
+  file: GivenFile,
+  did: Did,
+  dataset: Did | undefined,
+  top: string | undefined,
+  field: string,
+) {
   if (file.path === undefined) {
     const path = replicaPath(rse.layout, did, dataset)
     return { top: `${rse.prefix}${path.top}`, directory: `${rse.prefix}${path.directory}`, name: path.name }
@@ -117,7 +124,7 @@ function placeOf(rse: Rse, file: GivenFile, did: Did, dataset: Did | undefined, 
   const directory = file.path.slice(0, slash)
   if (directory === '' || !`${directory}/`.startsWith(`${rse.prefix}/`)) {
     const message = `the path ${file.path} is not below ${rse.prefix}, where ${rse.vo} may be at ${rse.name}`
-    throw new WaybillError('PATH_OUTSIDE_PREFIX', message, { status: 400, field: 'path' })
+    throw new WaybillError('PATH_OUTSIDE_PREFIX', message, { status: 400, field })
   }
   return { top: top ?? directory, directory, name: file.path.slice(slash + 1) }
 }
@@ -145,6 +152,10 @@ async function attachTo(
     throw new WaybillError('DID_TYPE', `${formatDid(dataset)} is not a dataset`, { status: 409, field: 'dataset' })
   }
   const attached = await insertContents(executor, found.id, fileIds)
+  if (attached.length > 0 && !found.is_open) {
+    const message = `${formatDid(dataset)} is closed: open it first, or register into another dataset`
+    throw new WaybillError('DID_CLOSED', message, { status: 409, field: 'dataset' })
+  }
   if (attached.length > 0) await reevaluateRules(executor, found.id, now)
   return attached.length
 }

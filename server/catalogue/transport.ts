@@ -1,5 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
+import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
@@ -28,6 +29,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
 
   return {
     async planUpload({ body, caller, signal }) {
+      await checkRecipientKey(body.key)
       const { account } = caller
       const rse = await storages.byName(body.rse)
       requireVo(rse, account.voId)
@@ -79,6 +81,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       return { available }
     },
     async planDownload({ body, caller, signal }) {
+      await checkRecipientKey(body.key)
       const did = await requireDid(db.read, parseDid(body.did))
       if (did.vo_id !== caller.account.voId) {
         throw new WaybillError('SCOPE_OF_OTHER_VO', `${body.did} belongs to another VO`, { status: 403, field: 'did' })

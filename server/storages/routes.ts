@@ -87,7 +87,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
     },
     async addProtocol({ params, body }) {
       return changed(params.rse, async rse => {
-        checkAudience(rse.audience, [...rse.protocols.map(protocol => protocol.url), body.url])
+        checkAudience(rse.audience, [body.url], 'url')
         await db.write(executor => putProtocol(executor, rse.id, body))
       })
     },

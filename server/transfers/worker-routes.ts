@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { isPersonal } from '../../shared/domain/grant-state.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
+import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reaches, type WorkerReach } from '../accounts/reach.ts'
 import type { Vos } from '../accounts/vos.ts'
@@ -87,6 +88,7 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
 
   return {
     async openSession({ body, caller }) {
+      await checkRecipientKey(body.key)
       const now = clock.now()
       const expiresAt = now + settings.leaseSeconds * 1000
       const publicJwk = JSON.stringify(body.key)

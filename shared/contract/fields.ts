@@ -91,12 +91,21 @@ export const replicaState = z.enum([
   'TEMPORARY_UNAVAILABLE',
 ])
 
+/** A person's words: one line of at most so many characters. No database takes all control characters. */
+export function words(longest: number) {
+  return z
+    .string()
+    .max(longest)
+    .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'control characters are refused')
+}
+
+const coordinate = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'a coordinate is 32 bytes in base64url')
 /** A public key that tokens are sealed to: they never stand in clear in an answer. P-256 only. */
 export const publicKey = z.strictObject({
   kty: z.literal('EC'),
   crv: z.literal('P-256'),
-  x: z.string().max(64),
-  y: z.string().max(64),
+  x: coordinate,
+  y: coordinate,
 })
 
 /** Lists are read a page at a time: `next` is the `cursor` of the following page, absent on the last. */

@@ -67,6 +67,11 @@ export async function sealFor(publicJwk: unknown, secret: Secret, context: strin
     .encrypt(key)
 }
 
+/** Rejects with `RECIPIENT_KEY_INVALID` (400): to be asked before anything is done for who brings the key. */
+export async function checkRecipientKey(publicJwk: unknown): Promise<void> {
+  await importPublicKey(publicJwk)
+}
+
 async function importPublicKey(publicJwk: unknown): ReturnType<typeof importJWK> {
   const parsed = publicJwkSchema.safeParse(publicJwk)
   try {
@@ -79,6 +84,6 @@ async function importPublicKey(publicJwk: unknown): ReturnType<typeof importJWK>
   }
   throw new WaybillError('RECIPIENT_KEY_INVALID', 'the key must be a public EC P-256 key in JWK form', {
     status: 400,
-    field: 'publicJwk',
+    field: 'key',
   })
 }

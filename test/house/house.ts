@@ -36,7 +36,7 @@ export interface HouseOptions {
   readonly storages?: Readonly<Record<string, StartStorageOptions>>
   readonly exchange?: 'always' | 'when-needed' | 'never'
   /** Further server settings, as in its file. */
-  readonly server?: object
+  readonly server?: object | ((sandbox: Sandbox) => object)
   readonly worker?: object
   /** The server's: one that a test can put forward. */
   readonly clock?: Clock
@@ -220,7 +220,7 @@ function serverFile(directory: string, sandbox: Sandbox, options: HouseOptions, 
     vos: [{ name: 'exp', issuers: [issuer] }],
     admins: [{ issuer: sandbox.issuer, subject: manager.id }],
     workers: [{ issuer: sandbox.issuer, client: worker.id }],
-    ...options.server,
+    ...(typeof options.server === 'function' ? options.server(sandbox) : options.server),
   }
 }
 

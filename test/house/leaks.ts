@@ -18,7 +18,8 @@ export class Leaks {
   guard(what: string, secret: Secret): void {
     const text = secret.reveal()
     // What makes a JWT a secret is its signature; the claims of many begin alike.
-    this.#secrets.set(text.slice(text.lastIndexOf('.') + 1).slice(0, FRAGMENT), what)
+    const signature = text.slice(text.lastIndexOf('.') + 1)
+    this.#secrets.set(signature.length < FRAGMENT ? text.slice(-FRAGMENT) : signature.slice(0, FRAGMENT), what)
   }
 
   /** A client's secret, also as it stands in an `Authorization: Basic` header (RFC 7617). */

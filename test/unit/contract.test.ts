@@ -15,7 +15,7 @@ import type { Route } from '../../shared/contract/route.ts'
 import { protocol } from '../../shared/contract/routes/storages.ts'
 import { ROUTES } from '../../shared/contract/routes.ts'
 
-const EC = { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' }
+const EC = { kty: 'EC', crv: 'P-256', x: 'x'.repeat(43), y: 'y'.repeat(43) }
 
 /** What each shared field takes, and what it makes of it; and what it refuses. */
 const FIELDS: Record<string, { schema: z.ZodType; takes: [unknown, unknown][]; refuses: unknown[] }> = {
@@ -77,6 +77,7 @@ const FIELDS: Record<string, { schema: z.ZodType; takes: [unknown, unknown][]; r
       { ...EC, d: 'private' },
       { ...EC, crv: 'P-384' },
       { ...EC, kty: 'RSA' },
+      { ...EC, x: 'x' },
     ],
   },
   limit: {

@@ -13,6 +13,7 @@ import {
   scopeName,
   storagePath,
   time,
+  words,
 } from '../fields.ts'
 import { route } from '../route.ts'
 
@@ -71,7 +72,7 @@ export const catalogueRoutes = {
     summary: 'List DIDs of a scope',
     query: z.strictObject({
       scope: scopeName,
-      prefix: z.string().max(250).optional().describe('only names that begin so'),
+      prefix: words(250).optional().describe('only names that begin so'),
       type: didType.optional(),
       ...pageQuery,
     }),

@@ -15,6 +15,7 @@ import {
   storagePath,
   time,
   voName,
+  words,
 } from '../fields.ts'
 import { route } from '../route.ts'
 
@@ -112,7 +113,7 @@ export const peopleRoutes = {
     summary: 'Map an identity (issuer and subject) to an account',
     body: z.strictObject({
       issuer: z.url().max(300),
-      subject: z.string().min(1).max(255),
+      subject: words(255).min(1),
       account: accountName,
       vo: voName.optional(),
     }),

@@ -12,6 +12,7 @@ import {
   ruleState,
   time,
   transferState,
+  words,
 } from '../fields.ts'
 import { route } from '../route.ts'
 
@@ -85,7 +86,7 @@ export const ruleRoutes = {
       lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
       activity: activity.default('User Subscriptions'),
       priority: z.number().int().min(1).max(5).default(3),
-      comment: z.string().max(250).optional(),
+      comment: words(250).optional(),
     }),
     answer: z.object({ items: z.array(ruleAnswer) }),
     status: 201,

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { attributeKey, empty, rseName, storagePath, voName } from '../fields.ts'
+import { attributeKey, empty, rseName, storagePath, voName, words } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Storages'
@@ -17,13 +17,13 @@ export const protocol = z.strictObject({
   canPush: z.boolean().default(true).describe('takes COPY with Destination'),
   freshConnections: z.boolean().default(false).describe('a new connection for each COPY (needed by some XRootD 5)'),
   redirectHosts: z
-    .array(z.string().max(255))
+    .array(words(255))
     .max(50)
     .default([])
     .describe("hosts that redirects may go to; empty: the storage host's parent domain"),
 })
 
-const attributeValue = z.union([z.string().max(255), z.number(), z.boolean()])
+const attributeValue = z.union([words(255), z.number(), z.boolean()])
 const limits = {
   maxInbound: z.number().int().min(0).max(100_000),
   maxOutbound: z.number().int().min(0).max(100_000),

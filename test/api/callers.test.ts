@@ -1,0 +1,247 @@
+import { createPublicKey } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { calculateJwkThumbprint, generateKeyPair, importJWK, type JWK, type JWTPayload, SignJWT } from 'jose'
+import type { Client } from '../../shared/contract/client.ts'
+import { Secret } from '../../shared/domain/secret.ts'
+import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import { askCopy, placeDataset, someFiles, untilRule } from '../house/dataset.ts'
+import { AUDIENCE, type House, startHouse } from '../house/house.ts'
+import { RawCalls } from '../house/raw.ts'
+
+const now = Math.floor(systemClock.now() / 1000)
+
+describe('who calls the API', () => {
+  let house: House
+  let raw: RawCalls
+  /** The issuer's own key: what is signed with it is what a broken issuer might give out. */
+  let key: Awaited<ReturnType<typeof importJWK>>
+  let kid: string
+  /** In PEM form. */
+  let publicKey: string
+
+  before(async () => {
+    // The client `server` is a second pool here, which serves one storage only.
+    house = await startHouse({
+      server: ({ issuer, clients }) => ({
+        workers: [
+          { issuer, client: clients.worker.id },
+          { issuer, client: clients.server.id, rses: ['SITE-C'] },
+        ],
+      }),
+    })
+    await house.addStorages()
+    raw = await RawCalls.create(house)
+    const jwk = JSON.parse(await readFile(join(house.sandbox.directory, 'issuer/es256.jwk'), 'utf8')) as JWK
+    key = await importJWK(jwk, 'ES256')
+    kid = await calculateJwkThumbprint(jwk)
+    const { d: _, ...publicJwk } = jwk
+    publicKey = createPublicKey({ key: publicJwk, format: 'jwk' }).export({ type: 'spki', format: 'pem' }).toString()
+  })
+  after(() => house.stop())
+
+  const claims = (more: JWTPayload = {}): JWTPayload => ({
+    iss: house.sandbox.issuer,
+    sub: house.sandbox.clients.manager.id,
+    aud: AUDIENCE,
+    iat: now,
+    exp: now + 600,
+    jti: 'j',
+    'wlcg.ver': '1.0',
+    ...more,
+  })
+  const sign = (payload: JWTPayload, by = key, header: object = {}): Promise<string> =>
+    new SignJWT(payload).setProtectedHeader({ alg: 'ES256', kid, ...header }).sign(by)
+  const without = (name: string): JWTPayload =>
+    Object.fromEntries(Object.entries(claims()).filter(([claim]) => claim !== name))
+  const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+
+  it('a token of the issuer for this server is good', async () => {
+    const answered = await raw.call('GET', '/v1/whoami', { token: await sign(claims()) })
+    expect(JSON.parse(answered.text)).to.deep.equal({
+      issuer: house.sandbox.issuer,
+      subject: house.sandbox.clients.manager.id,
+      account: 'alice',
+      vo: 'exp',
+      admin: true,
+      worker: false,
+    })
+  })
+
+  const bad: [string, string, () => Promise<string | undefined>][] = [
+    ['no token', 'TOKEN_MISSING', async () => undefined],
+    ['something else', 'TOKEN_MALFORMED', async () => 'open-sesame-open-sesame'],
+    ['a wrong signature', 'TOKEN_SIGNATURE', async () => `${(await sign(claims())).slice(0, -20)}AAAAAAAAAAAAAAAAAAAA`],
+    [
+      'a signature by another key',
+      'TOKEN_SIGNATURE',
+      async () => sign(claims(), (await generateKeyPair('ES256')).privateKey),
+    ],
+    ['a key that nobody publishes', 'TOKEN_SIGNATURE', async () => sign(claims(), key, { kid: 'other' })],
+    [
+      'other claims under a good signature',
+      'TOKEN_SIGNATURE',
+      async () => {
+        const [header, , signature] = (await sign(claims())).split('.')
+        return [header, encode(claims({ sub: 'somebody else' })), signature].join('.')
+      },
+    ],
+    [
+      'an HMAC made with the public key',
+      'TOKEN_ALGORITHM',
+      async () => {
+        const secret = new TextEncoder().encode(publicKey)
+        return new SignJWT(claims()).setProtectedHeader({ alg: 'HS256', kid }).sign(secret)
+      },
+    ],
+    ['no signature at all', 'TOKEN_ALGORITHM', async () => `${encode({ alg: 'none', kid })}.${encode(claims())}.`],
+    ['an end in the past', 'TOKEN_EXPIRED', () => sign(claims({ exp: now - 1 }))],
+    ['no end', 'TOKEN_MALFORMED', () => sign(without('exp'))],
+    ['a beginning in the future', 'TOKEN_NOT_YET_VALID', () => sign(claims({ nbf: now + 600 }))],
+    ['another audience', 'TOKEN_AUDIENCE', () => sign(claims({ aud: 'https://elsewhere.example.org' }))],
+    ['the audience of all storages', 'TOKEN_AUDIENCE', () => sign(claims({ aud: 'https://wlcg.cern.ch/jwt/v1/any' }))],
+    ['no audience', 'TOKEN_AUDIENCE', () => sign(without('aud'))],
+    ['another issuer', 'TOKEN_ISSUER', () => sign(claims({ iss: 'https://iam.example.org/' }))],
+    ['nobody for a subject', 'TOKEN_MALFORMED', () => sign(without('sub'))],
+    ['a profile to come', 'TOKEN_MALFORMED', () => sign(claims({ 'wlcg.ver': '2.0' }))],
+  ]
+  for (const [what, code, make] of bad) {
+    it(`a token with ${what} is refused: ${code}`, async () => {
+      const token = await make()
+      if (token !== undefined) house.leaks.guard(`a token with ${what}`, new Secret(token))
+      await raw.refusal([401, code], 'GET', '/v1/whoami', { token })
+      const answered = await raw.call('POST', '/v1/rules', { token, body: '{' })
+      expect([answered.status, answered.headers['www-authenticate']]).to.deep.equal([401, 'Bearer realm="waybill"'])
+    })
+  }
+
+  it('a token for a storage is none for the API', async () => {
+    const [storage] = house.sandbox.storages
+    const token = await house.token('server', storage?.audience ?? '', ['storage.read:/exp'])
+    await raw.refusal([401, 'TOKEN_AUDIENCE'], 'GET', '/v1/whoami', { token })
+  })
+
+  describe('may do no more than its right', () => {
+    const as = (name: 'server' | 'worker' | 'manager') => house.token(name, AUDIENCE, ['wlcg'])
+
+    it('who has no account sees, but asks for nothing', async () => {
+      const token = await as('server')
+      expect((await raw.call('GET', '/v1/rules', { token })).status).to.equal(200)
+      const rule = { token, body: { dids: ['exp:x'], copies: 1, expression: '*' } }
+      const { detail } = await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rules', rule)
+      expect(detail).to.contain('no account is mapped to waybill-server')
+    })
+
+    it('who has an account is no admin, and leaves other accounts’ rules alone', async () => {
+      await placeDataset(house, 'SITE-A', 'run1', someFiles(1))
+      const rule = await askCopy(house, 'run1', 'SITE-A')
+      await house.client.addAccount({ body: { name: 'bob' } })
+      const identity = { issuer: house.sandbox.issuer, subject: house.sandbox.clients.server.id, account: 'bob' }
+      await house.client.addIdentity({ body: identity })
+      const token = await as('server')
+      const rse = { name: 'SITE-D', prefix: '/x', protocols: [{ url: 'https://a.example.org' }] }
+      await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rses', { token, body: rse })
+      await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/identities', { token, body: identity })
+      await raw.refusal([403, 'FORBIDDEN'], 'DELETE', `/v1/rules/${rule}`, { token })
+      expect((await house.client.getRule({ params: { id: rule } })).account).to.equal('alice')
+    })
+
+    it('who is no worker gets no work, and who is one asks for no copies', async () => {
+      await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/worker/claims', { body: { session: 1, limit: 1 } })
+      const body = { dids: ['exp:x'], copies: 1, expression: '*' }
+      await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rules', { token: await as('worker'), body })
+    })
+  })
+
+  describe('as a worker', () => {
+    let pool: Client
+    let other: Client
+    let session: number
+    let others: number
+
+    before(async () => {
+      pool = house.clientFor(() => house.token('worker', AUDIENCE, ['wlcg']))
+      other = house.clientFor(() => house.token('server', AUDIENCE, ['wlcg']))
+      const { publicJwk } = await newRecipient()
+      session = (await pool.openSession({ body: { worker: 'w', key: publicJwk } })).session
+      others = (await other.openSession({ body: { worker: 'w', key: publicJwk } })).session
+    })
+
+    const refused = async (call: Promise<unknown>): Promise<string> => {
+      const error: unknown = await call.then(
+        answer => answer,
+        (reason: unknown) => reason,
+      )
+      return error instanceof Error && 'code' in error ? String(error.code) : `not refused: ${JSON.stringify(error)}`
+    }
+    const outcome = { transfer: 1, fence: 1, result: 'done', durationMs: 1, endedMsAgo: 0, bytes: 1 } as const
+
+    it('has no part in another pool’s session', async () => {
+      const calls = [
+        other.heartbeat({ params: { id: session }, body: {} }),
+        other.claim({ body: { session, limit: 1 } }),
+        other.reportOutcomes({ body: { session, outcomes: [outcome] } }),
+        other.askPermit({ body: { session, transfer: 1, fence: 1 } }),
+        other.acquireToken({ params: { id: 1 }, body: { session, lifeSeconds: 60 } }),
+        other.closeSession({ params: { id: session } }),
+      ]
+      expect(await Promise.all(calls.map(refused))).to.deep.equal(calls.map(() => 'SESSION_ENDED'))
+    })
+
+    it('gets no work and no token for storages that its pool does not serve', async () => {
+      await placeDataset(house, 'SITE-A', 'run2', someFiles(1))
+      const rule = await askCopy(house, 'run2', 'SITE-B')
+      const worker = await house.startWorker()
+      await untilRule(house, rule, 'OK')
+      await worker.stop()
+      const again = await askCopy(house, 'run1', 'SITE-B')
+      expect(await other.claim({ body: { session: others, limit: 10, waitSeconds: 1 } })).to.deep.equal({
+        transfers: [],
+        storages: [],
+        renewals: [],
+        imports: [],
+      })
+      const grants = (await house.client.listGrants()).items
+      expect(grants.map(({ state }) => state)).to.include('LIVE')
+      for (const { id } of grants) {
+        const body = { session: others, lifeSeconds: 60 }
+        expect(await refused(other.acquireToken({ params: { id }, body }))).to.equal('GRANT_UNKNOWN')
+      }
+      await house.client.removeRule({ params: { id: again } })
+    })
+
+    it('removes nothing that it does not hold, and nothing that is verified', async () => {
+      const [done] = (await house.client.listTransfers({ query: { state: 'DONE' } })).items
+      expect(done?.did).to.equal('exp:run2/f0')
+      for (let fence = 1; fence <= 3; fence++) {
+        const held = { session, transfer: done?.id ?? 0, fence }
+        expect(await refused(pool.askPermit({ body: held }))).to.equal('PERMIT_REFUSED')
+      }
+    })
+
+    it('reports on nothing that it does not hold', async () => {
+      const { results } = await pool.reportOutcomes({ body: { session, outcomes: [{ ...outcome, transfer: 4711 }] } })
+      expect(results.map(({ answer }) => answer)).to.deep.equal(['refused'])
+      const report = { session, fence: 1, files: [], done: true }
+      expect(await refused(pool.reportImport({ params: { id: 4711 }, body: report }))).to.equal('IMPORT_UNKNOWN')
+    })
+
+    it('hands in no token that it was not asked to renew', async () => {
+      const [grant] = (await house.client.listGrants()).items
+      const result = { kind: 'renewed', accessToken: await sign(claims()), expiresInSeconds: 60 } as const
+      const body = { session, generation: grant?.generation ?? 0, step: 'refresh', result } as const
+      expect(await refused(pool.reportRenewal({ params: { id: grant?.id ?? 0 }, body }))).to.equal('LEASE_LOST')
+    })
+
+    it('has no token of a person', async () => {
+      const { publicJwk } = await newRecipient()
+      const plan = { rse: 'SITE-A', dataset: 'exp:up', files: [{ did: 'exp:u', bytes: 1, adler32: '1' }] }
+      await house.client.planUpload({ body: { ...plan, key: publicJwk } })
+      const grant = (await house.client.listGrants()).items.find(({ purpose }) => purpose === 'upload')
+      const call = pool.acquireToken({ params: { id: grant?.id ?? 0 }, body: { session, lifeSeconds: 60 } })
+      expect(await refused(call)).to.equal('GRANT_UNKNOWN')
+    })
+  })
+})
