@@ -100,7 +100,11 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry: metrics.registry }))
   const server = createServer(
     { cert: await readFile(config.tls.certificate), key: await readFile(config.tls.key), minVersion: 'TLSv1.2' },
-    app,
+    (request, response) => {
+      // Who goes on asking on a kept connection would keep the server from stopping.
+      if (!ready) response.setHeader('Connection', 'close')
+      app(request, response)
+    },
   )
   const port = await listen(server, config.listen)
   ready = true

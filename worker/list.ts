@@ -8,7 +8,7 @@ import type { Random } from '../shared/runtime/random.ts'
 import type { ListedEntry } from '../shared/storage/types.ts'
 import type { Place, StorageAccess } from './access.ts'
 import { failureOf } from './failure.ts'
-import { untilAnswered, type WorkerApi } from './server.ts'
+import { isSessionOver, untilAnswered, type WorkerApi } from './server.ts'
 
 export interface ListOptions {
   readonly api: Pick<WorkerApi, 'reportImport'>
@@ -47,7 +47,7 @@ export async function runImport(job: ImportJob, place: Place, options: ListOptio
     await report(job, options, { files: batch, done: true })
   } catch (error) {
     // Told twice since an answer was lost, or another session has it: the server knows what it needs.
-    if (signal.aborted || (error instanceof ApiError && error.status === 409)) return
+    if (signal.aborted || isSessionOver(error) || (error instanceof ApiError && error.code === 'IMPORT_LOST')) return
     await report(job, options, { files: [], done: true, error: inWords(error) })
   }
 }

@@ -9,7 +9,7 @@ import type { Authority } from '../authority.ts'
 import { type RunningService, serveHttps } from '../https-service.ts'
 import { AccessTokens } from './access-tokens.ts'
 import { authenticate, type Client } from './clients.ts'
-import { answerStatus, Conduct, type Misbehaviour } from './misbehaviour.ts'
+import { answerStatus, Conduct, type Misbehaviour, quote } from './misbehaviour.ts'
 import { answerError, answerJson, type Form, GRANT, OAuthError, readForm, TOKEN_TYPE } from './oauth.ts'
 import { RefreshTokens } from './refresh-tokens.ts'
 import { OFFLINE_ACCESS } from './scope-policy.ts'
@@ -121,6 +121,7 @@ class Issuer {
     if (grantType !== undefined) this.requests.set(grantType, (this.requests.get(grantType) ?? 0) + 1)
     const misbehaviour = this.conduct.next(grantType)
     if (misbehaviour?.kind === 'status') return answerStatus(response, misbehaviour)
+    if (misbehaviour?.kind === 'quote') throw quote(request, form)
     const client = this.#authenticate(request, form)
     const answer = await answerTokenRequest(this.#endpoint, client, form, misbehaviour)
     for (const token of [answer.access_token, answer.refresh_token]) {

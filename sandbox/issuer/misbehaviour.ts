@@ -1,6 +1,6 @@
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { TokenRequest } from './access-tokens.ts'
-import { answerError, type GrantType, OAuthError } from './oauth.ts'
+import { answerError, type Form, type GrantType, OAuthError } from './oauth.ts'
 
 /**
  * What a test may ask the issuer to do wrong, in process only. Tokens that come out wrong are still validly signed: a
@@ -13,6 +13,8 @@ export type Misbehaviour = {
   readonly times?: number
 } & (
   | { readonly kind: 'wider' | 'narrower' | 'opaque' | 'wrong-audience' }
+  /** Refuses, and quotes in its words all that it was sent, secrets too. */
+  | { readonly kind: 'quote' }
   | { readonly kind: 'status'; readonly status: number; readonly retryAfterSeconds?: number }
 )
 
@@ -47,6 +49,13 @@ export function spoil(request: TokenRequest, misbehaviour: Misbehaviour | undefi
     default:
       return request
   }
+}
+
+export function quote(request: IncomingMessage, form: Form): OAuthError {
+  const { authorization = '' } = request.headers
+  const basic = Buffer.from(authorization.replace(/^basic +/i, ''), 'base64').toString('utf8')
+  const sent = ['subject_token', 'refresh_token', 'client_secret'].flatMap(name => form.get(name) ?? [])
+  return new OAuthError('invalid_grant', `not good: ${[authorization, basic, ...sent].join(', ')}`)
 }
 
 export function answerStatus(

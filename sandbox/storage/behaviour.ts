@@ -16,6 +16,8 @@ export interface Behaviour {
   withholdOutcome: boolean
   /** COPY answers 200 and a page, as a portal in front of a storage does. */
   nonsense: boolean
+  /** Refusals quote the tokens that came with the request, as careless storages do. */
+  quoteTokens: boolean
   /** A failed copy leaves its part at the final name. */
   debris: boolean
   /** StoRM goes on copying when the client has gone; others abort. */
@@ -39,6 +41,7 @@ export const WELL_BEHAVED: Behaviour = {
   finalNewline: true,
   withholdOutcome: false,
   nonsense: false,
+  quoteTokens: false,
   debris: false,
   afterDisconnect: 'abort',
   pull: true,

@@ -168,7 +168,9 @@ class Endpoint {
     const exchange = new Exchange(request, response, [], [])
     // A client that was told no instead of "100 Continue" may send its body or not: only closing keeps the two apart.
     const close = exchange.expectsContinue ? { Connection: 'close' } : {}
-    exchange.answer(refusal.status, refusal.message, { ...refusal.headers, ...close })
+    const { authorization, transferheaderauthorization } = request.headers
+    const quoted = this.#storage.behaviour.quoteTokens ? `: ${authorization}, ${transferheaderauthorization}` : ''
+    exchange.answer(refusal.status, `${refusal.message}${quoted}`, { ...refusal.headers, ...close })
   }
 
   #ownFault(error: unknown): Refusal {

@@ -8,24 +8,29 @@ const PASSING = new Set(['ISSUER_UNREACHABLE', 'ISSUER_BUSY'])
 const HELD_MS = 300_000
 const BACKOFF = { base: 1_000, most: 60_000 }
 
+export interface FailedStep {
+  readonly step: 'mint' | 'exchange' | 'refresh'
+  readonly code: string
+  /** In a row, before this one. */
+  readonly failures: number
+  /** The grant's access token, which an exchange presents, has ended meanwhile. */
+  readonly ended: boolean
+  readonly retryAfterSeconds?: number | undefined
+}
+
 /**
  * An issuer that is down costs delay; a refusal, or a token other than the one asked for, holds the grant: a person must
- * look, and it is tried again from time to time. A refused exchange or refresh may only mean that the subject or refresh token
- * has ended: mint again at once, once.
+ * look, and it is tried again from time to time. A refused refresh may only mean that the refresh token has ended, and so may
+ * a refused exchange of a token that has: mint again at once, once. (A mint clears the count of failures: to restart after any
+ * refused exchange would ask the issuer for ever.)
  */
-export function afterFailure(
-  step: 'mint' | 'exchange' | 'refresh',
-  code: string,
-  failures: number,
-  retryAfterSeconds: number | undefined,
-): AfterFailure {
+export function afterFailure({ step, code, failures, ended, retryAfterSeconds }: FailedStep): AfterFailure {
   if (PASSING.has(code)) {
     const backoff = Math.min(BACKOFF.most, BACKOFF.base * 2 ** Math.min(failures, 10))
     const delayMs = Math.max(backoff, (retryAfterSeconds ?? 0) * 1000)
     return { event: 'retry', delayMs }
   }
-  if (step !== 'mint' && code === 'TOKEN_REFUSED' && failures === 0) {
-    return { event: 'restart', delayMs: 0 }
-  }
+  const mayHaveEnded = step === 'refresh' || (step === 'exchange' && ended)
+  if (mayHaveEnded && code === 'TOKEN_REFUSED' && failures === 0) return { event: 'restart', delayMs: 0 }
   return { event: 'refuse', delayMs: HELD_MS }
 }

@@ -158,7 +158,8 @@ export async function keepFailure(
 ): Promise<void> {
   const now = context.clock.now()
   const { step, code, message, retryAfterSeconds } = failure
-  const next = afterFailure(step, code, grant.failures, retryAfterSeconds)
+  const ended = grant.expires_at <= now
+  const next = afterFailure({ step, code, failures: grant.failures, ended, retryAfterSeconds })
   const error = `${code}: ${message}`
   const state = await context.db.write(async executor => {
     const notBefore = now + next.delayMs

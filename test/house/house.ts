@@ -60,7 +60,7 @@ export interface House {
   /** A token for any audience, as one of the sandbox's clients. */
   token(client: 'server' | 'worker' | 'manager', audience: string, scopes: readonly string[]): Promise<Secret>
   clientFor(token: () => Promise<Secret | undefined>): Client
-  startServer(): Promise<RunningServer>
+  restartServer(): Promise<void>
   startWorker(name?: string): Promise<RunningWorker>
   /** Adds all storages as RSEs under their names, with links between all. */
   addStorages(): Promise<void>
@@ -141,7 +141,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     return stopped
   }
 
-  await startServer()
+  let server = await startServer()
   const managers = { audience: AUDIENCE, scopes: ['wlcg'], clock: systemClock }
   const held = new ApiToken({ issuer: issuerClient('manager'), ...managers })
   const client = clientFor(() => held.get())
@@ -161,7 +161,10 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     leaks,
     token: async (name, audience, scopes) => (await issuerClient(name).mint({ audience, scopes })).accessToken,
     clientFor,
-    startServer,
+    async restartServer() {
+      await server.stop()
+      server = await startServer()
+    },
     startWorker,
     async addStorages() {
       for (const { name, url, audience, basePath } of sandbox.storages) {
