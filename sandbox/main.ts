@@ -82,6 +82,8 @@ export interface StartStorageOptions {
   readonly trust?: string
   /** Further names that tokens may call the storage by. */
   readonly aliases?: readonly string[]
+  /** Told every request when it comes: its verb, and its target as it was sent. */
+  readonly onRequest?: (verb: string, target: string) => void
 }
 
 export function startStorage(
@@ -108,6 +110,7 @@ export function startStorage(
     trust: options.trust,
     quotaBytes: options.quotaBytes,
     behaviour: options.behaviour ?? {},
+    onRequest: options.onRequest,
     ...runtime,
   })
 }

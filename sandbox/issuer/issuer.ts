@@ -119,7 +119,7 @@ class Issuer {
     const form = await readForm(request)
     const grantType = form.get('grant_type')
     if (grantType !== undefined) this.requests.set(grantType, (this.requests.get(grantType) ?? 0) + 1)
-    const misbehaviour = this.conduct.next(grantType)
+    const misbehaviour = this.conduct.next(grantType, form.list('scope'))
     if (misbehaviour?.kind === 'status') return answerStatus(response, misbehaviour)
     if (misbehaviour?.kind === 'quote') throw quote(request, form)
     const client = this.#authenticate(request, form)

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { isStorageScope } from '../wlcg.ts'
 import type { TokenRequest } from './access-tokens.ts'
 import { answerError, type Form, type GrantType, OAuthError } from './oauth.ts'
 
@@ -9,6 +10,8 @@ import { answerError, type Form, type GrantType, OAuthError } from './oauth.ts'
 export type Misbehaviour = {
   /** Only for this grant; without it for every request to the token endpoint. */
   readonly grantType?: GrantType
+  /** Only for requests of storage scopes: tokens for the API stay good. */
+  readonly storageOnly?: boolean
   /** How many times; without it until told otherwise. */
   readonly times?: number
 } & (
@@ -29,10 +32,11 @@ export class Conduct {
   }
 
   /** The misbehaviour that this request meets. */
-  next(grantType: string | undefined): Misbehaviour | undefined {
+  next(grantType: string | undefined, scopes: readonly string[]): Misbehaviour | undefined {
     const current = this.#misbehaviour
     if (current === undefined || this.#left <= 0) return undefined
     if (current.grantType !== undefined && current.grantType !== grantType) return undefined
+    if (current.storageOnly === true && !scopes.some(isStorageScope)) return undefined
     this.#left -= 1
     return current
   }

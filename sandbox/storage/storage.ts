@@ -38,6 +38,8 @@ export interface StorageOptions {
   readonly trust: string | undefined
   readonly quotaBytes: number | undefined
   readonly behaviour: Partial<Behaviour>
+  /** Told every request when it comes: its verb, and its target as it was sent. */
+  readonly onRequest?: ((verb: string, target: string) => void) | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -85,7 +87,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   setMaxListeners(0, stopping.signal) // one for each copy under way
   const behaviour = { ...WELL_BEHAVED, ...options.behaviour }
   const storage = { name, url, files, behaviour, http, stopping: stopping.signal, clock, log }
-  const endpoint = new Endpoint(storage, verifier)
+  const endpoint = new Endpoint(storage, verifier, options.onRequest)
   const service = await serveHttps(name, options.port, options.authority, (request, response) =>
     endpoint.handle(request, response),
   )
@@ -110,16 +112,19 @@ class Endpoint {
   readonly refusals = new Refusals()
   readonly #storage: Storage
   readonly #verifier: TokenVerifier
+  readonly #onRequest: StorageOptions['onRequest']
 
-  constructor(storage: Storage, verifier: TokenVerifier) {
+  constructor(storage: Storage, verifier: TokenVerifier, onRequest: StorageOptions['onRequest']) {
     this.#storage = storage
     this.#verifier = verifier
+    this.#onRequest = onRequest
   }
 
   /** Answers every request. What goes wrong after the headers are out can only end the connection. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const verb = request.method ?? ''
     this.requests.set(verb, (this.requests.get(verb) ?? 0) + 1)
+    this.#onRequest?.(verb, request.url ?? '/')
     response.once('finish', () => {
       this.answers.set(response.statusCode, (this.answers.get(response.statusCode) ?? 0) + 1)
     })

@@ -55,8 +55,8 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
 
   before(async () => {
     house = await startHouse({
-      issuer: { tokenLifetime: 6 },
-      storages: { 'SITE-A': { behaviour: { bytesPerSecond: 20_000 } } },
+      issuer: { tokenLifetime: 4 },
+      storages: { 'SITE-A': { behaviour: { bytesPerSecond: 40_000 } } },
       server: { retry: { maxAttempts: 2, baseDelaySeconds: 0.1, maxDelaySeconds: 0.1 } },
     })
     await house.addStorages()
@@ -141,7 +141,7 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
     it(`when the issuer refuses a ${step} and quotes what it was sent`, async () => {
       const dataset = `quoted-by-issuer-${step}`
       await placeDataset(house, 'SITE-B', dataset, someFiles(1))
-      house.issuer.misbehave({ kind: 'quote', grantType })
+      house.issuer.misbehave({ kind: 'quote', grantType, storageOnly: true })
       const rule = await askCopy(house, dataset, 'SITE-C')
       await until(
         () => transfersOf(house, rule),

@@ -1,4 +1,5 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -40,6 +41,14 @@ export interface HouseOptions {
   readonly worker?: object
   /** The server's: one that a test can put forward. */
   readonly clock?: Clock
+  /** How server and workers are started; default: in this process. */
+  readonly launch?: Launcher
+}
+
+/** Starts them from their configurations, and hands on every line they log. */
+export interface Launcher {
+  server(file: object, onLog: (line: string) => void): Promise<RunningServer>
+  worker(file: object, onLog: (line: string) => void): Promise<RunningWorker>
 }
 
 /**
@@ -61,6 +70,8 @@ export interface House {
   token(client: 'server' | 'worker' | 'manager', audience: string, scopes: readonly string[]): Promise<Secret>
   clientFor(token: () => Promise<Secret | undefined>): Client
   restartServer(): Promise<void>
+  /** Cuts all connections of a storage; it comes back, with its files, when `between` is over. */
+  restartStorage(name: string, between: () => Promise<void>): Promise<void>
   startWorker(name?: string): Promise<RunningWorker>
   /** Adds all storages as RSEs under their names, with links between all. */
   addStorages(): Promise<void>
@@ -69,24 +80,27 @@ export interface House {
 
 export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const leaks = new Leaks()
-  const log = createLogger('test', 'debug', {
-    write(line) {
-      leaks.saw('the logs', line)
-      if (environment.TEST_LOG !== undefined) systemTerminal.err(line)
-    },
-  })
+  const onLog = (line: string): void => {
+    leaks.saw('the logs', line)
+    if (environment.TEST_LOG !== undefined) systemTerminal.err(line)
+  }
+  const log = createLogger('test', 'debug', { write: onLog })
   const runtime = { clock: systemClock, random: systemRandom, log }
   const answers = { checkAnswers: true, onAnswer: (body: string) => leaks.saw('the answers of the API', body) }
   const directory = await mkdtemp(join(tmpdir(), 'waybill-house-'))
   await chmod(directory, 0o755)
   const sandbox = await prepareSandbox({ dir: join(directory, 'sandbox'), portBase: 0 })
   for (const { id, secret } of Object.values(sandbox.clients)) leaks.guardClient(id, secret)
+  for (const name of ['server', 'worker'] as const) {
+    await writeFile(secretFile(directory, name), sandbox.clients[name].secret.reveal(), { mode: 0o600 })
+  }
   const onToken = (token: Secret) => leaks.guard('a token', token)
   const issuer = await startIssuer(sandbox, { ...options.issuer, onToken }, runtime)
   const storages = new Map<string, RunningStorage>()
-  for (const { name } of sandbox.storages) {
+  const openStorage = async (name: string): Promise<void> => {
     storages.set(name, await startStorage(sandbox, name, options.storages?.[name] ?? {}, runtime))
   }
+  for (const { name } of sandbox.storages) await openStorage(name)
   const trust = createTrust({ path: sandbox.authority.caFile, defaultRoots: false, clock: systemClock, log })
   const http = createGotClient({ trust })
   const running = new Set<{ stop(): Promise<void> }>()
@@ -108,21 +122,24 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const clientFor = (bearer: () => Promise<Secret | undefined>): Client =>
     createClient({ baseUrl: `https://localhost:${port}`, http, token: bearer })
 
+  const launch = options.launch ?? {
+    server: file =>
+      runServer(readServerConfig(sources(file), readSecret), {
+        ...runtime,
+        clock: options.clock ?? systemClock,
+        answers,
+      }),
+    worker: file => runWorker(readWorkerConfig(sources(file), readSecret, 'localhost'), runtime),
+  }
+
   async function startServer(): Promise<RunningServer> {
-    const server = await runServer(
-      readServerConfig(sources(serverFile(directory, sandbox, options, port)), secretsOf(sandbox)),
-      { ...runtime, clock: options.clock ?? systemClock, answers },
-    )
+    const server = await launch.server(serverFile(directory, sandbox, options, port), onLog)
     port = server.port
     return watched(server)
   }
 
   async function startWorker(name = 'worker-1'): Promise<RunningWorker> {
-    const worker = await runWorker(
-      readWorkerConfig(sources(workerFile(sandbox, options, port, name)), secretsOf(sandbox), 'localhost'),
-      runtime,
-    )
-    return watched(worker)
+    return watched(await launch.worker(workerFile(directory, sandbox, options, port, name), onLog))
   }
 
   /** Its figures are looked at when it stops. */
@@ -132,8 +149,10 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       ...service,
       async stop() {
         if (!running.delete(stopped)) return
-        const figures = await http.request({ method: 'GET', url: `http://127.0.0.1:${metricsPort}/metrics` })
-        leaks.saw('the metrics', await figures.text(10_000_000))
+        if (metricsPort !== undefined) {
+          const figures = await http.request({ method: 'GET', url: `http://127.0.0.1:${metricsPort}/metrics` })
+          leaks.saw('the metrics', await figures.text(10_000_000))
+        }
         await service.stop()
       },
     }
@@ -165,6 +184,11 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       await server.stop()
       server = await startServer()
     },
+    async restartStorage(name, between) {
+      await storages.get(name)?.stop()
+      await between()
+      await openStorage(name)
+    },
     startWorker,
     async addStorages() {
       for (const { name, url, audience, basePath } of sandbox.storages) {
@@ -195,9 +219,11 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
 /** What API tokens of the tests must be for. */
 export const AUDIENCE = 'https://waybill.test'
 
-/** Secrets stand in no configuration file: they are named, as files are. */
-function secretsOf(sandbox: Sandbox): (name: string) => string {
-  return name => sandbox.clients[name === 'server' ? 'server' : 'worker'].secret.reveal()
+const readSecret = (path: string): string => readFileSync(path, 'utf8')
+
+/** Secrets stand in no configuration file, but in files of their own. */
+function secretFile(directory: string, client: 'server' | 'worker'): string {
+  return join(directory, `${client}.secret`)
 }
 
 function sources(file: object) {
@@ -209,7 +235,7 @@ function serverFile(directory: string, sandbox: Sandbox, options: HouseOptions, 
   const issuer = {
     url: sandbox.issuer,
     clientId: server.id,
-    clientSecretFile: 'server',
+    clientSecretFile: secretFile(directory, 'server'),
     exchange: options.exchange ?? 'always',
   }
   return {
@@ -227,7 +253,7 @@ function serverFile(directory: string, sandbox: Sandbox, options: HouseOptions, 
   }
 }
 
-function workerFile(sandbox: Sandbox, options: HouseOptions, port: number, name: string): object {
+function workerFile(directory: string, sandbox: Sandbox, options: HouseOptions, port: number, name: string): object {
   const { id } = sandbox.clients.worker
   return {
     server: `https://localhost:${port}`,
@@ -235,7 +261,7 @@ function workerFile(sandbox: Sandbox, options: HouseOptions, port: number, name:
     name,
     ca: sandbox.authority.caFile,
     metrics: { host: '127.0.0.1', port: 0 },
-    issuers: [{ url: sandbox.issuer, clientId: id, clientSecretFile: 'worker' }],
+    issuers: [{ url: sandbox.issuer, clientId: id, clientSecretFile: secretFile(directory, 'worker') }],
     ...options.worker,
   }
 }
