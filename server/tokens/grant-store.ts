@@ -1,7 +1,8 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
+import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { reaches, type WorkerReach } from '../accounts/reach.ts'
-import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, recordset, stateList } from '../database/sql.ts'
 
 export interface GrantRow {
   id: number
@@ -81,18 +82,29 @@ export interface UnplannedBundle {
 /** Ready bundles with work that a link keeps ahead of the claims: beyond them nothing is minted yet. */
 const AHEAD_PER_LINK = 50
 
-/** Bundles with work that have no grants yet, the most urgent first. */
+/**
+ * Bundles with work that have no grants yet, the most urgent first; before them those that have none any more though an
+ * attempt of theirs is to be settled, which keeps its slots until it is.
+ */
 export async function unplannedBundles(read: Executor, limit: number): Promise<UnplannedBundle[]> {
   return query<UnplannedBundle>(
     read,
-    `SELECT bundles.id, bundles.vo_id, source.rse_id AS source_rse_id, source.path AS source_path,
+    `WITH unsettled AS (
+       SELECT DISTINCT bundles.id FROM transfers JOIN bundles ON bundles.id = transfers.bundle_id
+        WHERE transfers.state = 'SETTLING' AND transfers.session_id IS NULL
+          AND (bundles.source_grant_id IS NULL OR bundles.destination_grant_id IS NULL) LIMIT :limit),
+     wanting AS (
+       SELECT bundles.id FROM bundles
+        WHERE bundles.has_work AND NOT bundles.ready AND bundles.source_grant_id IS NULL
+          AND (SELECT count(*) FROM (SELECT 1 FROM bundles AS ahead WHERE ahead.link_id = bundles.link_id AND ahead.has_work
+                 AND ahead.ready LIMIT ${AHEAD_PER_LINK}) AS counted) < ${AHEAD_PER_LINK}
+        ORDER BY bundles.priority DESC, bundles.id LIMIT :limit)
+     SELECT bundles.id, bundles.vo_id, source.rse_id AS source_rse_id, source.path AS source_path,
             destination.rse_id AS destination_rse_id, destination.path AS destination_path
        FROM bundles JOIN directories AS source ON source.id = bundles.source_directory_id
        JOIN directories AS destination ON destination.id = bundles.destination_directory_id
-      WHERE bundles.has_work AND NOT bundles.ready AND bundles.source_grant_id IS NULL
-        AND (SELECT count(*) FROM (SELECT 1 FROM bundles AS ahead WHERE ahead.link_id = bundles.link_id AND ahead.has_work
-               AND ahead.ready LIMIT ${AHEAD_PER_LINK}) AS counted) < ${AHEAD_PER_LINK}
-      ORDER BY bundles.priority DESC, bundles.id LIMIT :limit`,
+      WHERE bundles.id IN (SELECT id FROM unsettled) OR bundles.id IN (SELECT id FROM wanting)
+      ORDER BY bundles.id IN (SELECT id FROM unsettled) DESC, bundles.priority DESC, bundles.id LIMIT :limit`,
     { limit },
   )
 }
@@ -289,14 +301,19 @@ export async function listGrants(
   )
 }
 
-/** Ends grants that nothing has asked for since `before`: what was sealed is forgotten. */
+/**
+ * Ends grants that nothing has asked for since `before`: what was sealed is forgotten. A bundle keeps its grants while work
+ * is queued, held or to be settled: found by its link, whose active transfers are few and have an index.
+ */
 export async function expireGrants(executor: Executor, before: number, now: number): Promise<number> {
   const gone = await query<{ id: number }>(
     executor,
     `UPDATE grants SET state = 'EXPIRED', sealed_access = NULL, sealed_refresh = NULL, exchanged = false
       WHERE state = 'LIVE' AND expires_at < :now AND wanted_at < :before AND lease_until <= :now
-        AND NOT EXISTS (SELECT 1 FROM bundles WHERE has_work
-                         AND (bundles.source_grant_id = grants.id OR bundles.destination_grant_id = grants.id))
+        AND NOT EXISTS (SELECT 1 FROM bundles
+               WHERE (bundles.source_grant_id = grants.id OR bundles.destination_grant_id = grants.id)
+                 AND (bundles.has_work OR EXISTS (SELECT 1 FROM transfers WHERE transfers.link_id = bundles.link_id
+                        AND transfers.bundle_id = bundles.id AND transfers.state IN (${stateList(ACTIVE_STATES)}))))
       RETURNING id`,
     { before, now },
   )

@@ -191,7 +191,10 @@ async function settleLinkHint(executor: Executor, linkId: number): Promise<void>
   )
 }
 
-/** Attempts whose end nobody saw: they hold their slots already, so no limit is asked. Throws 409 SESSION_ENDED. */
+/**
+ * Attempts whose end nobody saw: they hold their slots already, so no limit is asked. Where the bundle has lost its grants
+ * they wait until it has some again: nobody could look. Throws 409 SESSION_ENDED.
+ */
 export async function claimToSettle(
   executor: Executor,
   claimant: Claimant,
@@ -204,7 +207,9 @@ export async function claimToSettle(
     `UPDATE transfers SET session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
       WHERE state = 'SETTLING' AND session_id IS NULL AND id IN (
         SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+           JOIN bundles ON bundles.id = transfers.bundle_id
          WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${reached}
+           AND bundles.source_grant_id IS NOT NULL AND bundles.destination_grant_id IS NOT NULL
            AND NOT ${underPermit('replicas')}
          ORDER BY not_before LIMIT :limit)
       RETURNING id, fence, state`,

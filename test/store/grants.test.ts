@@ -10,12 +10,15 @@ import {
   storeFailure,
   storeTokens,
   takeLease,
+  unplannedBundles,
 } from '../../server/tokens/grant-store.ts'
 import { holdIssuer, type Issuer, takeTurn } from '../../server/tokens/issuers.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
 import { GRANT_MACHINE, type GrantEvent, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { databases, type TestDatabase } from './databases.ts'
-import { World } from './world.ts'
+import { FENCE_BASE, World } from './world.ts'
 
 const STATES = Object.keys(GRANT_MACHINE) as GrantState[]
 const LEASE_MS = 60_000
@@ -147,6 +150,32 @@ for (const { name, open } of databases) {
       expect(await grantsToRenew(test.db.read, {}, world.clock.now(), 10)).to.deep.equal([id])
       await put('HELD')
       expect(await mint()).to.deep.equal([id])
+    })
+
+    it('are kept while an attempt on them is under way or to be settled, and planned again where they were lost', async () => {
+      await put('EXPIRED')
+      const all = await World.make(test.db, { rses: ['B', 'C'] })
+      await all.dataset('d', 1, 'B')
+      await all.addRule('d', 'C', 1)
+      await all.evaluate()
+      await all.grantAll()
+      const lost = await all.openSession()
+      const [first] = await all.claim(lost, 10)
+      await all.clock.advance(3_600_001)
+      const now = all.clock.now()
+      const expire = (): Promise<number> => test.db.write(e => expireGrants(e, now, now))
+      const settle = async (sessionId: number): Promise<number[]> =>
+        (await test.db.write(e => claimToSettle(e, { sessionId, fenceBase: FENCE_BASE }, 10, now))).map(row => row.id)
+      await all.change('UPDATE bundles SET has_work = false')
+      expect(await expire()).to.equal(0)
+      await test.db.write(e => endSession(e, lost, now, now))
+      expect([await expire(), await unplannedBundles(test.db.read, 10)]).to.deep.equal([0, []])
+      await all.change('UPDATE bundles SET source_grant_id = NULL, destination_grant_id = NULL, ready = false')
+      const session = await all.openSession()
+      expect(await settle(session)).to.deep.equal([])
+      expect(await unplannedBundles(test.db.read, 10)).to.have.length(1)
+      await all.grantAll()
+      expect(await settle(session)).to.deep.equal([first?.id])
     })
 
     it('ask their issuer in turn, at its rate, and not while it wants to be left alone', async () => {
