@@ -15,6 +15,7 @@ export async function up(knex: Knex): Promise<void> {
     t.bigInteger('expires_at')
     t.text('state').notNullable()
     t.text('stage').notNullable().comment('CHOOSING | EXPANDING | EXPANDED | REMOVING: how far the evaluation got')
+    t.boolean('dirty').notNullable().comment('something was attached meanwhile: choose again when this pass is over')
     t.bigInteger('cursor_choice').notNullable().comment('expansion: the choices up to this one are done')
     t.bigInteger('cursor_file')
       .notNullable()

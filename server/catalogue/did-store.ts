@@ -88,6 +88,20 @@ export async function findDid(executor: Executor, did: Did): Promise<DidRow | un
   )
 }
 
+/** Those of the given DIDs that exist, with their position in the list. */
+export async function findDidsNamed(
+  executor: Executor,
+  dids: readonly Did[],
+): Promise<{ position: number; id: number; type: DidType; vo_id: number }[]> {
+  const set = recordset(executor, 'rows', { position: 'bigint', scope: 'text', name: 'text' })
+  return query(
+    executor,
+    `SELECT given.position, dids.id, dids.type, scopes.vo_id FROM ${set} AS given
+       JOIN scopes ON scopes.name = given.scope JOIN dids ON dids.scope_id = scopes.id AND dids.name = given.name`,
+    { rows: encodeRows(dids.map(({ scope, name }, position) => ({ position, scope, name }))) },
+  )
+}
+
 /** `scope:name` of these keys. */
 export async function namesOf(executor: Executor, ids: readonly number[]): Promise<string[]> {
   const rows = await query<{ did: string }>(
@@ -249,9 +263,4 @@ export async function listContentsOf(
 
 export async function setDidOpen(executor: Executor, didId: number, open: boolean): Promise<void> {
   await query(executor, 'UPDATE dids SET is_open = :open WHERE id = :didId', { didId, open })
-}
-
-/** True when `childId` is at or above `parentId`: attaching it would make a circle. */
-export async function isAncestor(executor: Executor, childId: number, parentId: number): Promise<boolean> {
-  return (await ancestors(executor, parentId)).includes(childId)
 }

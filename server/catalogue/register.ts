@@ -7,6 +7,7 @@ import { reevaluateRules } from '../rules/reevaluate.ts'
 import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { replicaPath } from '../storages/paths.ts'
+import { cancelNeedless } from '../transfers/cancel.ts'
 import { ensureScopes, type FoundDid, findDids, insertContents, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
@@ -156,7 +157,7 @@ async function attachTo(
     const message = `${formatDid(dataset)} is closed: open it first, or register into another dataset`
     throw new WaybillError('DID_CLOSED', message, { status: 409, field: 'dataset' })
   }
-  if (attached.length > 0) await reevaluateRules(executor, found.id, now)
+  if (attached.length > 0) await reevaluateRules(executor, found.id)
   return attached.length
 }
 
@@ -201,6 +202,7 @@ export async function replicasArrived(
   fileIds: readonly number[],
   now: number,
 ): Promise<number> {
+  await cancelNeedless(executor, rseId, fileIds, now)
   const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)
   await addToRules(executor, await moveLocks(executor, ids, 'succeed'), now)
   return ids.length

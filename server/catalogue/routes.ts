@@ -9,14 +9,15 @@ import { reevaluateRules } from '../rules/reevaluate.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import {
+  ancestors,
   type DidRow,
   ensureScopes,
   filesOf,
   findDid,
   findDids,
+  findDidsNamed,
   insertContents,
   insertDids,
-  isAncestor,
   listContentsOf,
   listDidsOfScope,
   setDidOpen,
@@ -73,12 +74,10 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       return viewWithTotals(db.read, { ...did, is_open: body.open })
     },
     async attach({ params, body, caller }) {
-      const parent = await requireOwn(db.read, params, caller.account.voId)
-      const children = await childrenOf(db.read, parent, body.dids)
       const attached = await db.write(async executor => {
-        const now = context.clock.now()
-        const ids = await insertContents(executor, parent.id, children)
-        if (ids.length > 0) await reevaluateRules(executor, parent.id, now)
+        const parent = await requireOwn(executor, params, caller.account.voId)
+        const ids = await insertContents(executor, parent.id, await childrenOf(executor, parent, body.dids))
+        if (ids.length > 0) await reevaluateRules(executor, parent.id)
         return ids.length
       })
       context.wake.notify('rules')
@@ -141,29 +140,33 @@ function foreignScope(scope: string, field: string): WaybillError {
   return new WaybillError('SCOPE_OF_OTHER_VO', `the scope ${scope} belongs to another VO`, { status: 403, field })
 }
 
+/** The keys of what is to be attached, when all of it may be: inside the transaction that attaches. */
 async function childrenOf(executor: Executor, parent: DidRow, dids: readonly string[]): Promise<number[]> {
   const name = `${parent.scope}:${parent.name}`
   if (parent.type === 'FILE')
     throw new WaybillError('DID_TYPE', `${name} is a file: nothing attaches to it`, { status: 409 })
   if (!parent.is_open) throw new WaybillError('DID_CLOSED', `${name} is closed: open it first`, { status: 409 })
-  const ids: number[] = []
-  for (const [i, text] of dids.entries()) {
+  const found = await findDidsNamed(
+    executor,
+    dids.map((text, i) => parseDid(text, `dids.${i}`)),
+  )
+  const byPosition = new Map(found.map(row => [row.position, row]))
+  const above = new Set(parent.type === 'CONTAINER' ? await ancestors(executor, parent.id) : [])
+  return dids.map((text, i) => {
     const field = `dids.${i}`
-    const child = await requireDid(executor, parseDid(text, field), field)
-    const fits = (parent.type === 'DATASET') === (child.type === 'FILE')
-    if (!fits) {
+    const child = byPosition.get(i)
+    if (child === undefined) throw new WaybillError('DID_UNKNOWN', `there is no DID ${text}`, { status: 404, field })
+    if (child.vo_id !== parent.vo_id) throw foreignScope(parseDid(text).scope, field)
+    if ((parent.type === 'DATASET') !== (child.type === 'FILE')) {
       const message = `${text} is a ${child.type.toLowerCase()}: datasets hold files, containers hold datasets and containers`
       throw new WaybillError('DID_TYPE', message, { status: 409, field })
     }
-    if (child.type === 'CONTAINER' && (await isAncestor(executor, child.id, parent.id))) {
-      throw new WaybillError('DID_CIRCLE', `${text} is at or above ${name}: that would be a circle`, {
-        status: 409,
-        field,
-      })
+    if (above.has(child.id)) {
+      const message = `${text} is at or above ${name}: that would be a circle`
+      throw new WaybillError('DID_CIRCLE', message, { status: 409, field })
     }
-    ids.push(child.id)
-  }
-  return ids
+    return child.id
+  })
 }
 
 function viewDid(row: DidRow) {

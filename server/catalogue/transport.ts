@@ -78,6 +78,8 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
         ids.push(did.id)
       }
       const available = await db.write(executor => replicasArrived(executor, rse.id, ids, context.clock.now()))
+      // A worker that copies to the same place finds the file there, and ends its transfer with it.
+      await refuseTransferring(db.read, rse.id, ids)
       return { available }
     },
     async planDownload({ body, caller, signal }) {

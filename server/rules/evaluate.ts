@@ -17,6 +17,7 @@ import {
   addToRules,
   choicesOf,
   deleteRule,
+  endPass,
   holdings,
   insertChoices,
   insertProblems,
@@ -145,7 +146,7 @@ async function expandStep(
 ): Promise<number> {
   const choice = await nextChoice(executor, rule.id, rule.cursor_choice)
   if (choice === undefined) {
-    await moveCursor(executor, rule.id, { stage: 'EXPANDED', choice: rule.cursor_choice, file: 0 })
+    await endPass(executor, rule.id)
     await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
     return 0
   }

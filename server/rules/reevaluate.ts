@@ -2,16 +2,17 @@ import { ancestors } from '../catalogue/did-store.ts'
 import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 
 /**
- * Something was attached at or below these rules' DIDs: they choose and expand again from the start. Both steps leave
- * what exists alone, so only what is new gets locks and transfers.
+ * Something was attached at or below these rules' DIDs: they choose and expand once more, at once or when the pass they are
+ * at is over, so that steady attaching holds none of them up (rucio #8436). What exists is left alone: only what is new gets
+ * locks and transfers.
  */
-export async function reevaluateRules(executor: Executor, didId: number, now: number): Promise<void> {
+export async function reevaluateRules(executor: Executor, didId: number): Promise<void> {
   const dids = await ancestors(executor, didId)
   await query(
     executor,
-    `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0, updated_at = :now,
+    `UPDATE rules SET dirty = (stage <> 'EXPANDED'), stage = CASE stage WHEN 'EXPANDED' THEN 'CHOOSING' ELSE stage END,
             state = CASE state WHEN 'OK' THEN 'REPLICATING' ELSE state END
       WHERE stage <> 'REMOVING' AND did_id IN ${keyset(executor, 'dids')}`,
-    { dids: encodeRows(dids), now },
+    { dids: encodeRows(dids) },
   )
 }

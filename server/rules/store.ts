@@ -44,10 +44,10 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
   const row = await queryOne<{ id: number }>(
     executor,
     `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, expires_at, state, stage,
-                        cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
+                        dirty, cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
      VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :expiresAt, 'REPLICATING',
-             'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
+             'CHOOSING', false, 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },
   )
@@ -77,6 +77,16 @@ export async function takeStep(executor: Executor, rule: RuleRow, now: number): 
 /** Behind all others: see `nextRuleInWork`. */
 export async function postpone(executor: Executor, ruleId: number, now: number): Promise<void> {
   await query(executor, 'UPDATE rules SET updated_at = :now WHERE id = :ruleId', { ruleId, now })
+}
+
+/** All choices are worked off: the rule is expanded, or begins another pass when something was attached meanwhile. */
+export async function endPass(executor: Executor, ruleId: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET stage = CASE WHEN dirty THEN 'CHOOSING' ELSE 'EXPANDED' END, dirty = false, cursor_choice = 0, cursor_file = 0
+      WHERE id = :ruleId`,
+    { ruleId },
+  )
 }
 
 export async function setError(executor: Executor, ruleId: number, error: string | null): Promise<void> {
@@ -126,7 +136,8 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
             locks_replicating = rules.locks_replicating + given.replicating,
             locks_stuck = rules.locks_stuck + given.stuck,
             problems = rules.problems + given.problems,
-            state = ${STATE_OF_COUNTERS}, updated_at = :now
+            state = ${STATE_OF_COUNTERS}, updated_at = :now,
+            repairs = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN 0 ELSE rules.repairs END
        FROM ${set} AS given WHERE rules.id = given.rule_id`,
     { rows: encodeRows(deltas), now },
   )
@@ -136,7 +147,8 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
 export async function scheduleRepairs(executor: Executor, at: number): Promise<void> {
   await query(
     executor,
-    `UPDATE rules SET repair_at = :at, repairs = 0 WHERE state = 'STUCK' AND repair_at IS NULL AND (locks_stuck > 0 OR error IS NOT NULL)`,
+    `UPDATE rules SET repair_at = :at WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at IS NULL
+        AND (locks_stuck > 0 OR error IS NOT NULL)`,
     { at },
   )
 }

@@ -2,6 +2,22 @@ import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, query, stateList } from '../database/sql.ts'
 
+/** Ends the waiting transfers of files that came to this storage in another way: an upload, or they lay there. */
+export async function cancelNeedless(
+  executor: Executor,
+  rseId: number,
+  fileIds: readonly number[],
+  now: number,
+): Promise<void> {
+  const atOnce = stateList(statesAccepting(TRANSFER_MACHINE, 'cancel', 'CANCELLED'))
+  await query(
+    executor,
+    `UPDATE transfers SET state = 'CANCELLED', updated_at = :now WHERE state IN (${atOnce}) AND replica_id IN
+       (SELECT id FROM replicas WHERE rse_id = :rseId AND file_id IN ${keyset(executor, 'files')})`,
+    { now, rseId, files: encodeRows(fileIds) },
+  )
+}
+
 /**
  * Ends the open transfers to these replicas, which nobody asks for any more: at once where no worker has them, else they
  * are marked, and their worker hears of it with its next heartbeat.
