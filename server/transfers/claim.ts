@@ -69,6 +69,7 @@ export async function linksToServe(read: Executor, reach: WorkerReach): Promise<
   )
 }
 
+/** A storage that may not be read gives nothing out, one that may not be written to takes nothing in. */
 async function storageLoads(executor: Executor, rseIds: readonly number[]): Promise<Map<number, StorageLoad>> {
   const rows = await query<{
     id: number
@@ -78,7 +79,8 @@ async function storageLoads(executor: Executor, rseIds: readonly number[]): Prom
     inbound: number
   }>(
     executor,
-    `SELECT rses.id, rses.max_outbound, rses.max_inbound,
+    `SELECT rses.id, CASE WHEN rses.availability_read THEN rses.max_outbound ELSE 0 END AS max_outbound,
+            CASE WHEN rses.availability_write THEN rses.max_inbound ELSE 0 END AS max_inbound,
             (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound,
             (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) AS inbound
        FROM rses WHERE rses.id IN ${keyset(executor, 'rses')}`,
@@ -104,7 +106,11 @@ export async function claimOnLink(
   limit: number,
   now: number,
 ): Promise<ClaimedRow[]> {
-  await query(executor, 'UPDATE links SET served_at = :now WHERE id = :id', { now, id: link.id })
+  const open = await query(executor, 'UPDATE links SET served_at = :now WHERE id = :id AND distance > 0 RETURNING id', {
+    now,
+    id: link.id,
+  })
+  if (open.length === 0) return []
   const ends = [link.sourceId, link.destinationId]
   if (!isSqlite(executor)) {
     await query(executor, `SELECT id FROM rses WHERE id IN ${keyset(executor, 'rses')} ORDER BY id FOR UPDATE`, {
@@ -169,20 +175,19 @@ async function claimInBundle(
       RETURNING id, fence, state`,
     { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase, ...reachBindings(claimant) },
   )
-  if (rows.length < limit) {
-    const dry = await query(
-      executor,
-      `UPDATE bundles SET has_work = false WHERE id = :bundleId
-          AND NOT EXISTS (SELECT 1 FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED') RETURNING id`,
-      { bundleId },
-    )
-    if (dry.length > 0) await settleLinkHint(executor, linkId)
-  }
+  if (rows.length < limit) await settleHints(executor, linkId, bundleId)
   return rows
 }
 
-/** A link whose bundles all ran dry is not looked at again until something is queued on it. */
-async function settleLinkHint(executor: Executor, linkId: number): Promise<void> {
+/** A bundle that ran dry, and a link whose bundles all did, is not looked at again until something is queued there. */
+export async function settleHints(executor: Executor, linkId: number, bundleId: number): Promise<void> {
+  const dry = await query(
+    executor,
+    `UPDATE bundles SET has_work = false WHERE id = :bundleId
+        AND NOT EXISTS (SELECT 1 FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED') RETURNING id`,
+    { bundleId },
+  )
+  if (dry.length === 0) return
   await query(
     executor,
     `UPDATE links SET has_work = false WHERE id = :linkId

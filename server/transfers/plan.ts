@@ -5,9 +5,10 @@ import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
-/** A transfer without a source is looked at again after this; a new replica shows by then. Milliseconds. */
+/** A transfer without a source, or to a closed destination, is looked at again after this. Milliseconds. */
 const NO_SOURCE_DELAY = 60_000
 
 /** The states that accept an event, as SQL: every guard here comes from the one table. */
@@ -81,7 +82,8 @@ interface Candidate {
 
 /**
  * Gives WAITING transfers whose time has come a source and a place in the queue: fewest past failures of the source for this
- * transfer, then the shortest distance (facts/rules.md, "Sources, hops"). Without a source they wait on, and say so.
+ * transfer, then the shortest distance (facts/rules.md, "Sources, hops"). Without a source, or while nothing may be written
+ * at their destination, they wait on, and say so.
  */
 export async function planTransfers(executor: Executor, transferIds: readonly number[], now: number): Promise<number> {
   if (transferIds.length === 0) return 0
@@ -99,6 +101,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
                 links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
          JOIN directories AS own_directory ON own_directory.id = own.directory_id
+         JOIN rses AS own_rse ON own_rse.id = own.rse_id AND own_rse.availability_write
          JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
          JOIN rses ON rses.id = source.rse_id AND rses.availability_read
          JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
@@ -127,7 +130,8 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
   )
   await query(
     executor,
-    `UPDATE transfers SET reason = 'NO_SOURCE', not_before = :later, updated_at = :now
+    `UPDATE transfers SET reason = CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
+              THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END, not_before = :later, updated_at = :now
       WHERE state IN (${accepting('release')}) AND not_before <= :now AND id IN ${keyset(executor, 'ids')}`,
     { ids, now, later: now + NO_SOURCE_DELAY },
   )
@@ -171,7 +175,7 @@ async function ensureBundles(
   return new Map(bundles.map(row => [bundleKey(row), row.id]))
 }
 
-/** Moves transfers whose waiting is over into the queue. */
+/** Moves transfers whose waiting is over into the queue, and out of it those whose way was closed. */
 export function transferReleaser(context: Context): Service {
   return periodic({
     ...context,
@@ -179,19 +183,20 @@ export function transferReleaser(context: Context): Service {
     interval: 1_000,
     async round() {
       const now = context.clock.now()
+      const starved = await starveTransfers(context.db, now, RELEASED_PER_ROUND)
       const due = await query<{ id: number }>(
         context.db.read,
         `SELECT id FROM transfers WHERE state = 'WAITING' AND not_before <= :now ORDER BY not_before LIMIT :limit`,
         { now, limit: RELEASED_PER_ROUND },
       )
-      if (due.length === 0) return false
+      if (due.length === 0) return starved > 0
       const ids = due.map(row => row.id)
       const moved = await context.db.write(executor => planTransfers(executor, ids, now))
       if (moved > 0) {
         context.wake.notify('grants')
         context.wake.notify('queue')
       }
-      return due.length === RELEASED_PER_ROUND
+      return due.length === RELEASED_PER_ROUND || starved === RELEASED_PER_ROUND
     },
   })
 }

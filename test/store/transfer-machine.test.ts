@@ -4,6 +4,7 @@ import { claimToSettle } from '../../server/transfers/claim.ts'
 import { loseTransfers, recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { planTransfers } from '../../server/transfers/plan.ts'
+import { starveTransfers } from '../../server/transfers/starve.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import {
   TRANSFER_MACHINE,
@@ -77,6 +78,15 @@ const CASES: readonly Case[] = [
     apply: (world, _session, rows) => world.db.write(e => planTransfers(e, idsOf(rows), world.clock.now())),
   },
   {
+    name: 'the closing of a link',
+    event: { type: 'starve' },
+    held: false,
+    apply: async world => {
+      await world.change('UPDATE links SET distance = 0')
+      await starveTransfers(world.db, world.clock.now(), 1_000)
+    },
+  },
+  {
     name: 'a claim',
     event: { type: 'claim' },
     held: false,
@@ -138,7 +148,7 @@ const CASES: readonly Case[] = [
 ]
 
 /** Events that no statement brings about yet. */
-const UNUSED: readonly TransferEventType[] = ['starve', 'archive']
+const UNUSED: readonly TransferEventType[] = ['archive']
 
 for (const { name, open } of databases) {
   describe(`transfers on ${name} move as their table says`, () => {
