@@ -6,7 +6,7 @@ import { moveLocks } from '../rules/lock-store.ts'
 import { reevaluateRules } from '../rules/reevaluate.ts'
 import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
-import { replicaPath } from '../storages/paths.ts'
+import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
 import { ensureScopes, type FoundDid, findDids, insertContents, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
@@ -127,7 +127,8 @@ function placeOf(
     const message = `the path ${file.path} is not below ${rse.prefix}, where ${rse.vo} may be at ${rse.name}`
     throw new WaybillError('PATH_OUTSIDE_PREFIX', message, { status: 400, field })
   }
-  return { top: top ?? directory, directory, name: file.path.slice(slash + 1) }
+  const own = top === undefined ? directory : topWithin(rse.prefix, top, directory)
+  return { top: own, directory, name: file.path.slice(slash + 1) }
 }
 
 async function attachTo(

@@ -41,6 +41,17 @@ function datasetPath(file: Did, dataset: Did | undefined): ReplicaPath {
   return { top, directory: `${top}${directory}`, name }
 }
 
+/**
+ * The directory that tokens are asked for, of an imported file: what was imported, unless that is so near the prefix that it
+ * would cover datasets which the layout puts there: then the directory's first two segments, as a dataset has (`/scope/name`).
+ * All paths absolute; `directory` is at or below `imported`.
+ */
+export function topWithin(prefix: string, imported: string, directory: string): string {
+  const below = directory.slice(prefix.length).split('/').slice(1, 3)
+  const narrow = [prefix, ...below].join('/')
+  return imported.length >= narrow.length ? imported : narrow
+}
+
 /** An imported file is called after its dataset (`run1/raw/f` in `run1`): the dataset's directory says that already. */
 function nameWithin(file: Did, dataset: Did | undefined): string {
   const within = dataset?.scope === file.scope && file.name.startsWith(`${dataset.name}/`)

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { type Layout, replicaPath, replicaUrl } from '../../server/storages/paths.ts'
+import { type Layout, replicaPath, replicaUrl, topWithin } from '../../server/storages/paths.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { checkName, type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 
@@ -72,6 +72,23 @@ const written = ([file, dataset]: [Did, Did | undefined]): string => {
   const { directory, name } = replicaPath('dataset', file, dataset)
   return `${directory}/${name}`
 }
+
+describe('the top of an imported directory', () => {
+  const table: [prefix: string, imported: string, directory: string, top: string][] = [
+    ['/data/exp', '/data/exp/s/run1', '/data/exp/s/run1/raw', '/data/exp/s/run1'],
+    ['/data/exp', '/data/exp/s/run1/raw', '/data/exp/s/run1/raw', '/data/exp/s/run1/raw'],
+    ['/data/exp', '/data/exp', '/data/exp/s/run1/raw', '/data/exp/s/run1'],
+    ['/data/exp', '/data/exp', '/data/exp/s', '/data/exp/s'],
+    ['/data/exp', '/data/exp/s', '/data/exp/s/run2', '/data/exp/s/run2'],
+    ['/data/exp', '/data/exp/s', '/data/exp/s', '/data/exp/s'],
+    ['/data/exp', '/data/exp', '/data/exp', '/data/exp'],
+  ]
+  for (const [prefix, imported, directory, top] of table) {
+    it(`${directory} of ${imported} -> ${top}`, () => {
+      expect(topWithin(prefix, imported, directory)).to.equal(top)
+    })
+  }
+})
 
 describe('replica URLs', () => {
   const urls: [protocolUrl: string, directory: string, name: string, url: string][] = [
