@@ -1,7 +1,7 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { reaches, type WorkerReach } from '../accounts/reach.ts'
+import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, recordset, stateList } from '../database/sql.ts'
 
 export interface GrantRow {
@@ -145,16 +145,16 @@ export async function grantsToMint(read: Executor, now: number, limit: number): 
   )
 }
 
-/** Grants that wait for a worker to exchange them, or to refresh them after that has failed. */
+/** Grants within reach that wait for a worker to exchange them, or to refresh them after that has failed. */
 export async function grantsToRenew(read: Executor, reach: WorkerReach, now: number, limit: number): Promise<number[]> {
-  const rows = await query<{ id: number; vo_id: number; rse_id: number }>(
+  const rows = await query<{ id: number }>(
     read,
-    `SELECT id, vo_id, rse_id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0)
-        AND not_before <= :now AND lease_until <= :now
+    `SELECT id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0)
+        AND not_before <= :now AND lease_until <= :now ${withinReach(read, reach, { vo: 'vo_id', rses: ['rse_id'] })}
       ORDER BY not_before, id LIMIT :limit`,
-    { now, limit },
+    { now, limit, ...reachBindings(reach) },
   )
-  return rows.filter(row => reaches(reach, row)).map(row => row.id)
+  return rows.map(row => row.id)
 }
 
 /** A grant as it was when its lease was taken: who gives the lease back must still find it so. */

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { ensureVo } from '../../server/accounts/store.ts'
 import {
   ensureGrant,
   expireGrants,
@@ -150,6 +151,22 @@ for (const { name, open } of databases) {
       expect(await grantsToRenew(test.db.read, {}, world.clock.now(), 10)).to.deep.equal([id])
       await put('HELD')
       expect(await mint()).to.deep.equal([id])
+    })
+
+    it('of others do not hide from a worker those that it may renew', async () => {
+      const rseId = (await world.rse('A')).id
+      const other = await test.db.write(e => ensureVo(e, 'other'))
+      const common = { issuerId: world.issuerId, client: 'server', rseId, audience: 'a', purpose: 'read' as const }
+      for (const path of ['e', 'f', 'g']) {
+        const key = { ...common, voId: other, scopes: [`storage.read:/${path}`] }
+        await test.db.write(e => ensureGrant(e, key, 0))
+      }
+      await put('RENEWING')
+      await world.change('UPDATE grants SET not_before = 1 WHERE id = :id', { id })
+      const now = world.clock.now()
+      expect(await grantsToRenew(test.db.read, { voIds: [world.voId] }, now, 2)).to.deep.equal([id])
+      expect(await grantsToRenew(test.db.read, { voIds: [other] }, now, 2)).to.have.length(2)
+      expect(await grantsToRenew(test.db.read, { rseIds: [rseId + 1] }, now, 2)).to.deep.equal([])
     })
 
     it('are kept while an attempt on them is under way or to be settled, and planned again where they were lost', async () => {
