@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import type { Client } from '../shared/contract/client.ts'
+import { MOST_REPLACED } from '../shared/contract/routes/people.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
 import { parseDid } from '../shared/domain/names.ts'
 import type { Secret } from '../shared/domain/secret.ts'
@@ -74,7 +75,7 @@ export async function uploadFiles(options: UploadOptions): Promise<UploadCounts>
     counts.skipped += skipped ? 1 : 0
     options.onProgress?.(counts)
   }
-  for (const chunk of chunks(options.files, MOST)) {
+  for (const chunk of chunks(options.files, options.replace === true ? MOST_REPLACED : MOST)) {
     let left: SummedFile[] = await summed(chunk, scope)
     while (left.length > 0) {
       const plan = await planUpload(options, left)

@@ -1,5 +1,6 @@
 import { REPLICA_MACHINE, type ReplicaEvent, type ReplicaState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
+import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
 
 /** A directory at a storage and the one that tokens are asked for (`top`); absolute paths. */
@@ -132,13 +133,13 @@ export async function makeAvailable(
   )
 }
 
-/** Those of the files, as `scope:name`, that a transfer is bringing to this storage. */
+/** Those of the files, as `scope:name`, that a worker is bringing to this storage now. */
 export async function transferring(read: Executor, rseId: number, fileIds: readonly number[]): Promise<string[]> {
   const rows = await query<{ did: string }>(
     read,
     `SELECT scopes.name || ':' || dids.name AS did FROM replicas
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
-       JOIN transfers ON transfers.replica_id = replicas.id AND transfers.state NOT IN ('DONE', 'FAILED', 'CANCELLED')
+       JOIN transfers ON transfers.replica_id = replicas.id AND transfers.state IN (${stateList(ACTIVE_STATES)})
       WHERE replicas.rse_id = :rseId AND replicas.file_id IN ${keyset(read, 'files')} LIMIT 10`,
     { rseId, files: encodeRows(fileIds) },
   )
@@ -146,6 +147,7 @@ export async function transferring(read: Executor, rseId: number, fileIds: reado
 }
 
 export interface ListedReplica {
+  id: number
   file_id: number
   scope: string
   file: string
@@ -169,7 +171,7 @@ export async function listReplicasOf(
 ): Promise<ListedReplica[]> {
   return query<ListedReplica>(
     executor,
-    `SELECT replicas.file_id, scopes.name AS scope, dids.name AS file, dids.bytes, dids.adler32, dids.md5, replicas.rse_id,
+    `SELECT replicas.id, replicas.file_id, scopes.name AS scope, dids.name AS file, dids.bytes, dids.adler32, dids.md5, replicas.rse_id,
             replicas.state, replicas.lock_count, directories.path AS directory, directories.id AS directory_id,
             tops.path AS top, replicas.name
        FROM replicas

@@ -1,3 +1,4 @@
+import { MOST_REPLACED } from '../../shared/contract/routes/people.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
@@ -8,6 +9,7 @@ import { protocolOf } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { personalAccess, type SealedAccess } from '../tokens/personal.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
+import { reservePaths } from '../transfers/permits.ts'
 import { filesOf, namesOf } from './did-store.ts'
 import { registerFiles, replicasArrived } from './register.ts'
 import { listReplicasOf, transferring } from './replica-store.ts'
@@ -15,11 +17,14 @@ import { requireDid, requireVo } from './routes.ts'
 
 type TransportHandlers = Pick<Handlers, 'planUpload' | 'confirmUpload' | 'planDownload'>
 
+/** For a DELETE that was sent with the token's last breath. */
+const DELETE_MARGIN_MS = 30_000
+
 /** A worker may be writing there: what it does is not removed under its hands. Throws 409 UPLOAD_TRANSFERRING. */
 async function refuseTransferring(read: Executor, rseId: number, fileIds: readonly number[]): Promise<void> {
   const [first] = await transferring(read, rseId, fileIds)
   if (first === undefined) return
-  const message = `${first} is on its way there by a rule: wait for that`
+  const message = `${first} is being brought there by a worker now: try again when that is over`
   throw new WaybillError('UPLOAD_TRANSFERRING', message, { status: 409, field: 'files' })
 }
 
@@ -50,9 +55,25 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
         const message = `these files do not share one directory at ${rse.name}: upload them in groups, one dataset at a time`
         throw new WaybillError('UPLOAD_SCATTERED', message, { status: 409, field: 'files' })
       }
-      if (body.replace) await refuseTransferring(db.read, rse.id, fileIds)
-      const purpose = body.replace ? 'replace' : 'upload'
-      const access = await personalAccess(context, rse, purpose, top, body.key, signal)
+      const waiting = [...replicas.values()].filter(row => row.state !== 'AVAILABLE')
+      const replaces = body.replace && waiting.length > 0
+      if (replaces && waiting.length > MOST_REPLACED) {
+        const message = `a token to replace is for at most ${MOST_REPLACED} files, one by one: plan so many at a time`
+        throw new WaybillError('UPLOAD_TOO_MANY', message, { status: 409, field: 'files' })
+      }
+      const paths = replaces ? waiting.map(row => `${row.directory}/${row.name}`) : [top]
+      const access = await personalAccess(context, rse, replaces ? 'replace' : 'upload', paths, body.key, signal)
+      if (replaces) {
+        // Before the token is given out: from here on no worker begins at these paths while it lives.
+        await db.write(async executor => {
+          await reservePaths(
+            executor,
+            waiting.map(row => row.id),
+            access.expiresAt + DELETE_MARGIN_MS,
+          )
+          await refuseTransferring(executor, rse.id, fileIds)
+        })
+      }
       const { url } = protocolOf(rse)
       return {
         files: fileIds.map((id, i) => {
@@ -109,7 +130,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
         const key = `${rse.id} ${row.top}`
         let access = accessOf.get(key)
         if (access === undefined) {
-          access = accesses.push(await personalAccess(context, rse, 'download', row.top, body.key, signal)) - 1
+          access = accesses.push(await personalAccess(context, rse, 'download', [row.top], body.key, signal)) - 1
           accessOf.set(key, access)
         }
         files.push({

@@ -17,20 +17,20 @@ const LIFE_MS = 1_800_000
 const PATIENCE_MS = 15_000
 
 /**
- * A token for one directory at one storage, for a person, sealed to the key they gave: as narrow and as accounted for as the
+ * A token for these directories (or files) at one storage, for a person, sealed to the key they gave: as narrow and as accounted for as the
  * workers'. Throws 503 ISSUER_UNREACHABLE when it cannot be had in time, 502 with the issuer's code when it is refused.
  */
 export async function personalAccess(
   context: TokenContext,
   rse: Rse,
   purpose: PersonalPurpose,
-  directory: string,
+  directories: readonly string[],
   publicJwk: unknown,
   signal: AbortSignal,
 ): Promise<SealedAccess> {
   const began = context.clock.monotonic()
   const grantId = await context.db.write(executor =>
-    grantFor(executor, context.issuers, rse, purpose, [directory], context.clock.now()),
+    grantFor(executor, context.issuers, rse, purpose, directories, context.clock.now()),
   )
   context.wake.notify('grants')
   while (!signal.aborted && context.clock.monotonic() - began < PATIENCE_MS) {

@@ -1,6 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, recordset, stateList } from '../database/sql.ts'
 
 /** A DELETE may be sent for this long, and is surely over a margin later: until then nothing new begins at that path. Seconds. */
 export const PERMIT_SECONDS = 30
@@ -30,7 +30,7 @@ export async function grantPermit(
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
         AND transfers.state IN (${stateList(ACTIVE_STATES)}) AND replicas.state <> 'AVAILABLE'
      ON CONFLICT (directory_id, name) DO UPDATE
-       SET until = excluded.until, transfer_id = excluded.transfer_id,
+       SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
            fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END
      RETURNING directory_id`,
     { ...held, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
@@ -48,6 +48,22 @@ export async function grantPermit(
   )
   if (place === undefined) throw new Error(`directory ${permit.directory_id} is gone`)
   return { rseId: place.rse_id, voId: place.vo_id, top: place.top }
+}
+
+/**
+ * Keeps the paths of these replicas free of workers: a person has a token with which they may be removed, and nothing says
+ * when it is used. AVAILABLE ones are left alone.
+ */
+export async function reservePaths(executor: Executor, replicaIds: readonly number[], until: number): Promise<void> {
+  await query(
+    executor,
+    `INSERT INTO permits (directory_id, name, transfer_id, fence, until)
+     SELECT directory_id, name, 0, ${NOBODYS_FENCE}, :until FROM replicas
+      WHERE state <> 'AVAILABLE' AND id IN ${keyset(executor, 'replicas')}
+     ON CONFLICT (directory_id, name) DO UPDATE SET transfer_id = 0, fence = ${NOBODYS_FENCE},
+       until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END`,
+    { replicas: encodeRows(replicaIds), until },
+  )
 }
 
 /** The DELETEs under these permits were answered: the paths are free at once, unless an older permit is still out. */

@@ -41,6 +41,9 @@ const grantAnswer = z.object({
   error: z.string().optional(),
 })
 
+/** A token that may remove names each file: more would not fit into a header. */
+export const MOST_REPLACED = 8
+
 export const importAnswer = z.object({
   id,
   rse: rseName,
@@ -149,7 +152,9 @@ export const peopleRoutes = {
       replace: z
         .boolean()
         .default(false)
-        .describe('the token may also remove what lies in the directory: for uploads that broke off'),
+        .describe(
+          'the token may also remove what lies at the paths of these files, at most 8: for uploads that broke off',
+        ),
       key: publicKey,
     }),
     answer: z.object({

@@ -1,0 +1,56 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
+import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
+import { type House, startHouse } from '../house/house.ts'
+import { uploadFiles } from '../house/upload.ts'
+
+describe('an upload that broke off', () => {
+  let house: House
+
+  before(async () => {
+    house = await startHouse()
+    await house.addStorages()
+  })
+  after(() => house.stop())
+
+  const content = Buffer.from('the whole file')
+
+  async function planReplacement(dids: readonly string[]) {
+    const recipient = await newRecipient()
+    const files = dids.map(did => ({ did, bytes: content.length, adler32: adler32Hex(adler32(content)) }))
+    const body = { rse: 'SITE-A', dataset: 'exp:run1', files, replace: true, key: recipient.publicJwk }
+    const plan = await house.client.planUpload({ body })
+    return { plan, token: await recipient.open(plan.token, plan.context) }
+  }
+
+  it('can be removed with a token for that file alone, and repeated', async () => {
+    await uploadFiles(house, 'SITE-A', 'exp:run1', [{ did: 'exp:good', content }])
+    const directory = join(house.sandbox.storages[0]?.directory ?? '', 'data/exp/exp/run1')
+    await mkdir(directory, { recursive: true })
+    await writeFile(join(directory, 'broken'), 'the wh')
+    const { plan, token } = await planReplacement(['exp:good', 'exp:broken'])
+    expect(plan.files.map(({ did, done }) => [did, done])).to.deep.equal([
+      ['exp:good', true],
+      ['exp:broken', false],
+    ])
+    const remove = async (url: string): Promise<number> =>
+      (await house.http.request({ method: 'DELETE', url, headers: { Authorization: `Bearer ${token.reveal()}` } }))
+        .status
+    expect(await remove(plan.files[0]?.url ?? ''), 'the good file').to.equal(403)
+    expect(await remove(plan.files[1]?.url ?? ''), 'the broken file').to.be.within(200, 204)
+    await uploadFiles(house, 'SITE-A', 'exp:run1', [{ did: 'exp:broken', content }])
+    const { items } = await house.client.listReplicas({ query: { did: 'exp:run1' } })
+    expect(items.map(({ did, state }) => [did, state])).to.deep.equal([
+      ['exp:good', 'AVAILABLE'],
+      ['exp:broken', 'AVAILABLE'],
+    ])
+  })
+
+  it('takes few files at a time: the token names each', async () => {
+    const dids = Array.from({ length: 9 }, (_, i) => `exp:f${i}`)
+    const error = await planReplacement(dids).catch((refused: unknown) => refused)
+    expect(error).to.include({ code: 'UPLOAD_TOO_MANY', status: 409 })
+  })
+})
