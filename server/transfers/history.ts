@@ -1,5 +1,6 @@
 import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../../shared/domain/transfer-error.ts'
 import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import { type EarlierLooks, isInVain } from './settling.ts'
 
 /** What a report's meaning depends on beside itself. */
 export interface TransferHistory {
@@ -7,6 +8,8 @@ export interface TransferHistory {
   readonly loss?: TransferFailure | undefined
   /** Another storage has the file, and has not failed this transfer yet. */
   readonly elsewhere?: boolean
+  /** Looks at the destination since the attempt that is being settled. */
+  readonly looks?: EarlierLooks | undefined
 }
 
 interface LossRow {
@@ -35,6 +38,30 @@ export async function earlierLosses(
     { ids: encodeRows(transferIds) },
   )
   return new Map(rows.map(({ transfer_id, ...failure }) => [transfer_id, { ...failure, retryable: true }]))
+}
+
+/** How often the destinations of these transfers were looked at since their last attempt. */
+export async function earlierLooks(
+  executor: Executor,
+  transferIds: readonly number[],
+): Promise<Map<number, EarlierLooks>> {
+  if (transferIds.length === 0) return new Map()
+  const rows = await query<{ transfer_id: number; scope: string | null; code: string | null; looks: number }>(
+    executor,
+    `SELECT transfer_id, scope, code, count(*) AS looks FROM attempts
+      WHERE transfer_id IN ${keyset(executor, 'ids')} AND outcome = 'growing' AND id > coalesce(
+        (SELECT max(id) FROM attempts AS ending WHERE ending.transfer_id = attempts.transfer_id
+            AND ending.outcome NOT IN ('growing', 'handed-back')), 0)
+      GROUP BY transfer_id, scope, code`,
+    { ids: encodeRows(transferIds) },
+  )
+  const found = new Map<number, EarlierLooks>()
+  for (const { transfer_id, scope, code, looks } of rows) {
+    const before = found.get(transfer_id) ?? { looks: 0, inVain: 0 }
+    const inVain = scope !== null && code !== null && isInVain({ scope, code }) ? looks : 0
+    found.set(transfer_id, { looks: before.looks + looks, inVain: before.inVain + inVain })
+  }
+  return found
 }
 
 /** Of these transfers those that could take their file from another storage, one that has not failed them yet. */

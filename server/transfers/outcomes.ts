@@ -9,7 +9,7 @@ import type { Executor } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { cancelTransfers } from './cancel.ts'
-import { earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
+import { earlierLooks, earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
   applyTransitions,
@@ -21,17 +21,20 @@ import {
   type NewAttempt,
 } from './outcome-store.ts'
 import { dropPermits } from './permits.ts'
+import { type EarlierLooks, isLastLook, lookDelay } from './settling.ts'
 
 export type ReportedOutcome = z.output<typeof outcome>
 export type OutcomeAnswer = 'applied' | 'already-applied' | 'refused'
 
-/** Before an attempt with an unknown end is looked at, and between looks while it grows. Milliseconds. */
+/** Before an attempt with an unknown end is looked at. Milliseconds. */
 const SETTLE_DELAY = 1_000
-const GROWING_DELAY = 5_000
+const NO_LOOKS: EarlierLooks = { looks: 0, inVain: 0 }
 
 interface Decision {
   readonly held: HeldTransfer
   readonly reported: ReportedOutcome
+  /** What it comes to. */
+  readonly judged: ReportedOutcome
   readonly application: Application
 }
 
@@ -57,10 +60,10 @@ export async function applyOutcomes(
     const decisions = await decide(context, policy, sessionId, open, now)
     if (decisions.length === 0) break
     const won = await context.db.write(executor => applyDecisions(executor, sessionId, decisions, now))
-    for (const { held, reported } of decisions) {
+    for (const { held, reported, judged } of decisions) {
       if (!won.has(held.id)) continue
       applied.add(reported)
-      onApplied?.(held, reported)
+      onApplied?.(held, judged)
     }
     if (decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
     // Their slots are free: without this a link at its limit gets new work once in LOOK_AGAIN_MS only.
@@ -92,6 +95,8 @@ async function decide(
   const byId = new Map(rows.map(row => [row.id, row]))
   const absent = outcomes.filter(({ result }) => result === 'absent').map(({ transfer }) => transfer)
   const losses = await earlierLosses(context.db.read, absent)
+  const growing = outcomes.filter(({ result }) => result === 'growing').map(({ transfer }) => transfer)
+  const looks = await earlierLooks(context.db.read, growing)
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
   const elsewhere = await withAnotherSource(context.db.read, sourceGone)
   return outcomes.flatMap(reported => {
@@ -99,15 +104,35 @@ async function decide(
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
     const { id, fence, state: from, attempts } = held
     const cancelRequested = Boolean(held.cancel_requested)
-    const event = eventOf(reported, context.random.fraction(), { loss: losses.get(id), elsewhere: elsewhere.has(id) })
+    const judged = judge(reported, looks.get(id))
+    const history = { loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
+    const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
     byId.delete(id)
     const { state: to, notBefore } = next
     return [
-      { held, reported, application: { id, fence, from, to, attempts: next.attempts, cancelRequested, notBefore } },
+      {
+        held,
+        reported,
+        judged,
+        application: { id, fence, from, to, attempts: next.attempts, cancelRequested, notBefore },
+      },
     ]
   })
+}
+
+/** A transfer is not settled for ever, and holds its slots no longer than that. */
+function judge(reported: ReportedOutcome, looks: EarlierLooks = NO_LOOKS): ReportedOutcome {
+  if (reported.result !== 'growing' || !isLastLook(looks, reported.error)) return reported
+  const stillGrows = {
+    scope: 'DESTINATION',
+    phase: 'FINALIZATION',
+    code: 'OUTCOME_UNKNOWN',
+    message: 'nobody saw the attempt end, and the file at the destination still changes',
+    retryable: true,
+  } as const
+  return { ...reported, result: 'failed', error: reported.error ?? stillGrows }
 }
 
 /** Nothing helps at this source; another may have the file. */
@@ -128,7 +153,7 @@ export function eventOf(reported: ReportedOutcome, fraction: number, history: Tr
       // A storage that always ends without an outcome and without a file is not asked for ever.
       return history.loss === undefined ? { type: 'absent' } : { type: 'fail', failure: history.loss, fraction }
     case 'growing':
-      return { type: 'look-again', afterMs: GROWING_DELAY }
+      return { type: 'look-again', afterMs: lookDelay(history.looks ?? NO_LOOKS) }
     case 'failed': {
       const unexplained = {
         scope: 'GENERAL',
@@ -195,7 +220,7 @@ async function applyDecisions(
   return won
 }
 
-function attemptOf({ held, reported }: Decision, now: number): NewAttempt {
+function attemptOf({ held, judged: reported }: Decision, now: number): NewAttempt {
   const endedAt = now - Math.round(reported.endedMsAgo)
   return {
     transfer_id: held.id,

@@ -14,7 +14,8 @@ import { replicaUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
-import { type ClaimedRow, claimOnLink, claimToSettle, linksToServe } from './claim.ts'
+import type { ClaimedRow } from './claim.ts'
+import { claimWork } from './claim-work.ts'
 import { cancelledOf, type HeldTransfer, loseTransfers, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, PERMIT_SECONDS } from './permits.ts'
@@ -43,7 +44,6 @@ export interface WorkerSettings {
   readonly metrics: Pick<ServerMetrics, 'countOutcome' | 'countTokenCache'>
 }
 
-const LINKS_PER_CLAIM = 5
 const RENEWALS_PER_CLAIM = 20
 const IMPORTS_PER_CLAIM = 2
 /** While a claim waits for work it looks again at least so often: another server may have queued some. Milliseconds. */
@@ -69,21 +69,6 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
         ? {}
         : { rseIds: known.filter(rse => rseNames.includes(rse.name)).map(rse => rse.id) }),
     }
-  }
-
-  async function claimTransfers(sessionId: number, reach: WorkerReach, limit: number): Promise<ClaimedRow[]> {
-    if (limit === 0) return []
-    const claimant = { ...reach, sessionId, fenceBase }
-    const claimed = await db.write(executor => claimToSettle(executor, claimant, limit, clock.now()))
-    const links = claimed.length < limit ? await linksToServe(db.read, reach) : []
-    for (const link of links.slice(0, LINKS_PER_CLAIM)) {
-      const rows = await db.write(executor =>
-        claimOnLink(executor, link, claimant, limit - claimed.length, clock.now()),
-      )
-      claimed.push(...rows)
-      if (claimed.length > 0) break
-    }
-    return claimed
   }
 
   return {
@@ -130,9 +115,9 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
         if (signal.aborted) return describe(context, [], [], [])
         const listener = context.wake.listen('queue', signal)
         try {
-          const claimed = await claimTransfers(body.session, reach, body.limit)
+          const claimant = { ...reach, sessionId: body.session, fenceBase }
+          const claimed = await claimWork(context, claimant, body.limit)
           const renewals = await grantsToRenew(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
-          const claimant = { ...reach, sessionId: body.session }
           const imports = await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
           const left = deadline - clock.monotonic()
           if (
