@@ -148,7 +148,9 @@ async function serve(
 
 function demandRole({ role }: Route, caller: Caller): void {
   const who = `${caller.subject} of ${caller.issuer}`
-  if (role === 'manager' && caller.account === undefined) {
+  const member = caller.account !== undefined || caller.admin || caller.worker !== undefined
+  const unmapped = (role === 'member' && !member) || (role === 'manager' && caller.account === undefined)
+  if (unmapped) {
     throw forbidden(`no account is mapped to ${who}; ask an admin to add this identity to one`)
   }
   if (role === 'admin' && !caller.admin) throw forbidden(`${who} is no admin; ask for it in the server's configuration`)

@@ -46,6 +46,7 @@ interface ResponseObject {
 const WHO: Readonly<Record<Route['role'], string>> = {
   public: 'Nobody needs a token for it.',
   anyone: 'For everybody with a token for this server.',
+  member: 'For everybody with an account, admins and workers.',
   manager: 'For data managers: the caller’s identity is mapped to an account.',
   admin: 'For admins.',
   worker: 'For transfer workers.',

@@ -1,10 +1,10 @@
 import type { z } from 'zod'
 
 /**
- * Who may call: `public` without a token; `anyone` with any known identity; `manager` with an account; `admin` and `worker`
- * as configured at the server.
+ * Who may call: `public` without a token; `anyone` with a token of an issuer that the server trusts; `member` with an account,
+ * or as an admin or worker; `manager` with an account; `admin` and `worker` as configured at the server.
  */
-export type Role = 'public' | 'anyone' | 'manager' | 'admin' | 'worker'
+export type Role = 'public' | 'anyone' | 'member' | 'manager' | 'admin' | 'worker'
 
 /** One row of the route table. Validation, OpenAPI, documentation, client and command line all come from it. */
 export interface Route {

@@ -126,12 +126,13 @@ describe('who calls the API', () => {
   describe('may do no more than its right', () => {
     const as = (name: 'server' | 'worker' | 'manager') => house.token(name, AUDIENCE, ['wlcg'])
 
-    it('who has no account sees, but asks for nothing', async () => {
-      const token = await as('server')
-      expect((await raw.call('GET', '/v1/rules', { token })).status).to.equal(200)
+    it('who has no account, and is no worker, sees itself and nothing else', async () => {
+      const token = await sign(claims({ sub: 'stranger' }))
+      expect((await raw.call('GET', '/v1/whoami', { token })).status).to.equal(200)
+      await raw.refusal([403, 'FORBIDDEN'], 'GET', '/v1/rules', { token })
       const rule = { token, body: { dids: ['exp:x'], copies: 1, expression: '*' } }
       const { detail } = await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rules', rule)
-      expect(detail).to.contain('no account is mapped to waybill-server')
+      expect(detail).to.contain('no account is mapped to stranger')
     })
 
     it('who has an account is no admin, and leaves other accounts’ rules alone', async () => {

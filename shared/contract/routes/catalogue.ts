@@ -67,7 +67,7 @@ export const catalogueRoutes = {
   listDids: route({
     method: 'GET',
     path: '/v1/dids',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'List DIDs of a scope',
     query: z.strictObject({
@@ -82,7 +82,7 @@ export const catalogueRoutes = {
   getDid: route({
     method: 'GET',
     path: '/v1/dids/{scope}/{name}',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'Show a DID',
     params: didParams,
@@ -114,7 +114,7 @@ export const catalogueRoutes = {
   listContents: route({
     method: 'GET',
     path: '/v1/dids/{scope}/{name}/contents',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'List what a dataset or container holds',
     params: didParams,
@@ -145,7 +145,7 @@ export const catalogueRoutes = {
   listReplicas: route({
     method: 'GET',
     path: '/v1/replicas',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'List the replicas of a file, or of the files of a dataset',
     query: z.strictObject({ did, rse: rseName.optional(), state: replicaState.optional(), ...pageQuery }),

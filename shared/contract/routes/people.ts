@@ -82,7 +82,7 @@ export const peopleRoutes = {
   listVos: route({
     method: 'GET',
     path: '/v1/vos',
-    role: 'anyone',
+    role: 'member',
     tag: accounts,
     summary: 'List the VOs: they come from the configuration',
     answer: z.object({ items: z.array(z.object({ name: voName, issuers: z.array(z.string()) })) }),
@@ -102,7 +102,7 @@ export const peopleRoutes = {
   listAccounts: route({
     method: 'GET',
     path: '/v1/accounts',
-    role: 'anyone',
+    role: 'member',
     tag: accounts,
     summary: 'List accounts',
     answer: z.object({ items: z.array(z.object({ name: accountName, vo: voName })) }),
@@ -126,7 +126,7 @@ export const peopleRoutes = {
   listGrants: route({
     method: 'GET',
     path: '/v1/grants',
-    role: 'anyone',
+    role: 'member',
     tag: 'Tokens',
     summary: 'List the grants: what tokens there are, for what, without the tokens',
     query: z.strictObject({ rse: rseName.optional(), ...pageQuery }),
@@ -219,7 +219,7 @@ export const peopleRoutes = {
   getImport: route({
     method: 'GET',
     path: '/v1/imports/{id}',
-    role: 'anyone',
+    role: 'member',
     tag: data,
     summary: 'Show an import',
     params: z.object({ id: idInPath }),
@@ -229,7 +229,7 @@ export const peopleRoutes = {
   status: route({
     method: 'GET',
     path: '/v1/status',
-    role: 'anyone',
+    role: 'member',
     tag: service,
     summary: 'What the installation is doing',
     answer: z.object({

@@ -95,7 +95,7 @@ export const ruleRoutes = {
   listRules: route({
     method: 'GET',
     path: '/v1/rules',
-    role: 'anyone',
+    role: 'member',
     tag: rules,
     summary: 'List rules',
     query: z.strictObject({
@@ -110,7 +110,7 @@ export const ruleRoutes = {
   getRule: route({
     method: 'GET',
     path: '/v1/rules/{id}',
-    role: 'anyone',
+    role: 'member',
     tag: rules,
     summary: 'Show a rule with its progress',
     params: idParams,
@@ -130,7 +130,7 @@ export const ruleRoutes = {
   listRuleTransfers: route({
     method: 'GET',
     path: '/v1/rules/{id}/transfers',
-    role: 'anyone',
+    role: 'member',
     tag: rules,
     summary: 'List the transfers that a rule waits for or had',
     params: idParams,
@@ -141,7 +141,7 @@ export const ruleRoutes = {
   listTransfers: route({
     method: 'GET',
     path: '/v1/transfers',
-    role: 'anyone',
+    role: 'member',
     tag: transfers,
     summary: 'List transfers',
     query: z.strictObject({
@@ -156,7 +156,7 @@ export const ruleRoutes = {
   getTransfer: route({
     method: 'GET',
     path: '/v1/transfers/{id}',
-    role: 'anyone',
+    role: 'member',
     tag: transfers,
     summary: 'Show a transfer with all its attempts',
     params: idParams,

@@ -88,7 +88,7 @@ export const storageRoutes = {
   listRses: route({
     method: 'GET',
     path: '/v1/rses',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'List storages, or those that an RSE expression names',
     query: z.strictObject({ expression: z.string().min(1).max(3000).optional() }),
@@ -98,7 +98,7 @@ export const storageRoutes = {
   getRse: route({
     method: 'GET',
     path: '/v1/rses/{rse}',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'Show a storage',
     params: rseParams,
@@ -175,7 +175,7 @@ export const storageRoutes = {
   listDistances: route({
     method: 'GET',
     path: '/v1/distances',
-    role: 'anyone',
+    role: 'member',
     tag,
     summary: 'List the links',
     answer: z.object({ items: z.array(distance) }),
