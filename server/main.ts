@@ -24,7 +24,8 @@ import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
 import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
-import { grantExpirer, minter } from './tokens/minter.ts'
+import { grantExpirer, minters } from './tokens/minter.ts'
+import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
 import type { TokenContext } from './tokens/tokens.ts'
 import { transferReleaser } from './transfers/plan.ts'
@@ -130,7 +131,8 @@ function services(context: TokenContext): Service[] {
     ruleEvaluator(context),
     ruleExpirer(context),
     ruleRepairer(context),
-    minter(context),
+    grantPlanner(context),
+    ...minters(context),
     grantExpirer(context),
     transferReleaser(context),
     sessionReaper(context),

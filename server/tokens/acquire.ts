@@ -3,7 +3,8 @@ import { exchangeModeOf, grantStep } from '../../shared/domain/grant-state.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { sealFor } from '../../shared/oidc/sealed-transport.ts'
 import { findGrant, type GrantRow, takeLease } from './grant-store.ts'
-import { type Issuer, takeTurn } from './issuers.ts'
+import type { Issuer } from './issuers.ts'
+import { leaseWithTurn } from './lease.ts'
 import { keepFailure, keepTokens, openAccess, openRefresh, type TokenContext } from './tokens.ts'
 
 /** How long a worker may take for one exchange or refresh. IAM has taken 20 s (facts/tokens.md section 2). */
@@ -114,11 +115,10 @@ async function lease(
   if (grant.not_before > now) return { kind: 'wait', delayMs: grant.not_before - now }
   if (sessionId === undefined) throw new Error(`grant ${grant.id} is not for people`)
   const until = now + RENEWAL_LEASE_MS
-  const delayMs = await context.db.write(async executor => {
-    const taken = await takeLease(executor, grant, { sessionId, event: 'need', until }, now)
-    return taken && takeTurn(executor, issuer, now)
-  })
-  if (delayMs === undefined) return { kind: 'wait', delayMs: WAIT_MS }
+  const taken = await context.db.write(executor =>
+    leaseWithTurn(executor, grant, issuer, { sessionId, event: 'need', until }, now),
+  )
+  if (taken?.kind !== 'leased') return { kind: 'wait', delayMs: Math.max(WAIT_MS, taken?.delayMs ?? 0) }
   const secret = step === 'exchange' ? openAccess(context, grant) : openRefresh(context, grant)
   if (secret === undefined) throw new Error(`grant ${grant.id} has no token to ${step}`)
   const bound = `grant:${grant.id}:${grant.generation}:${step}`
@@ -126,7 +126,7 @@ async function lease(
     kind: step,
     generation: grant.generation,
     leaseSeconds: RENEWAL_LEASE_MS / 1000,
-    delayMs,
+    delayMs: taken.delayMs,
     issuer: issuer.url,
     audience: grant.audience,
     scopes: grant.scopes.split(' '),

@@ -70,45 +70,6 @@ export async function findGrant(executor: Executor, id: number): Promise<GrantRo
   return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE id = :id', { id })
 }
 
-export interface UnplannedBundle {
-  id: number
-  vo_id: number
-  source_rse_id: number
-  source_path: string
-  destination_rse_id: number
-  destination_path: string
-}
-
-/** Ready bundles with work that a link keeps ahead of the claims: beyond them nothing is minted yet. */
-const AHEAD_PER_LINK = 50
-
-/**
- * Bundles with work that have no grants yet, the most urgent first; before them those that have none any more though an
- * attempt of theirs is to be settled, which keeps its slots until it is.
- */
-export async function unplannedBundles(read: Executor, limit: number): Promise<UnplannedBundle[]> {
-  return query<UnplannedBundle>(
-    read,
-    `WITH unsettled AS (
-       SELECT DISTINCT bundles.id FROM transfers JOIN bundles ON bundles.id = transfers.bundle_id
-        WHERE transfers.state = 'SETTLING' AND transfers.session_id IS NULL
-          AND (bundles.source_grant_id IS NULL OR bundles.destination_grant_id IS NULL) LIMIT :limit),
-     wanting AS (
-       SELECT bundles.id FROM bundles
-        WHERE bundles.has_work AND NOT bundles.ready AND bundles.source_grant_id IS NULL
-          AND (SELECT count(*) FROM (SELECT 1 FROM bundles AS ahead WHERE ahead.link_id = bundles.link_id AND ahead.has_work
-                 AND ahead.ready LIMIT ${AHEAD_PER_LINK}) AS counted) < ${AHEAD_PER_LINK}
-        ORDER BY bundles.priority DESC, bundles.id LIMIT :limit)
-     SELECT bundles.id, bundles.vo_id, source.rse_id AS source_rse_id, source.path AS source_path,
-            destination.rse_id AS destination_rse_id, destination.path AS destination_path
-       FROM bundles JOIN directories AS source ON source.id = bundles.source_directory_id
-       JOIN directories AS destination ON destination.id = bundles.destination_directory_id
-      WHERE bundles.id IN (SELECT id FROM unsettled) OR bundles.id IN (SELECT id FROM wanting)
-      ORDER BY bundles.id IN (SELECT id FROM unsettled) DESC, bundles.priority DESC, bundles.id LIMIT :limit`,
-    { limit },
-  )
-}
-
 export async function setBundleGrants(
   executor: Executor,
   rows: readonly { bundle: number; source: number; destination: number }[],
@@ -135,13 +96,14 @@ export async function refreshReady(executor: Executor, grantIds: readonly number
   )
 }
 
-/** Grants that the server has to mint, or whose time of being held is over. */
-export async function grantsToMint(read: Executor, now: number, limit: number): Promise<GrantRow[]> {
+/** Grants of an issuer that the server has to mint, or whose time of being held is over. */
+export async function grantsToMint(read: Executor, issuerId: number, now: number, limit: number): Promise<GrantRow[]> {
   return query<GrantRow>(
     read,
-    `SELECT * FROM grants WHERE state IN ('WANTED', 'HELD') AND not_before <= :now AND lease_until <= :now
+    `SELECT * FROM grants WHERE state IN ('WANTED', 'HELD') AND issuer_id = :issuerId AND not_before <= :now
+        AND lease_until <= :now
       ORDER BY not_before, id LIMIT :limit`,
-    { now, limit },
+    { issuerId, now, limit },
   )
 }
 
@@ -191,6 +153,15 @@ export async function takeLease(
       until: lease.until,
       now,
     },
+  )
+}
+
+/** Gives the lease back as if nobody had taken it; nobody takes it before `notBefore`. */
+export async function putOff(executor: Executor, grant: LeasedGrant, notBefore: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE grants SET lease_session_id = NULL, lease_until = 0, not_before = :notBefore WHERE ${STILL_LEASED}`,
+    { ...leasedBindings(grant), notBefore },
   )
 }
 

@@ -22,6 +22,10 @@ export class Issuers {
     this.#issuers = issuers
   }
 
+  all(): readonly Issuer[] {
+    return this.#issuers
+  }
+
   /** The issuer that storage tokens of this VO come from: the first of its configuration. Throws 409 VO_WITHOUT_ISSUER. */
   forVo(voId: number): Issuer {
     const issuer = this.#issuers.find(candidate => candidate.voId === voId)
@@ -48,15 +52,30 @@ export async function ensureIssuer(executor: Executor, url: string): Promise<num
   return row.id
 }
 
-/** A turn for one request to the issuer: how long to wait before it is sent, in milliseconds. */
-export async function takeTurn(executor: Executor, issuer: Issuer, now: number): Promise<number> {
+/** Whose turn is further away than this asks again when it is due, and holds nothing up meanwhile. */
+const MOST_AHEAD_MS = 5_000
+
+/**
+ * A turn for one request to the issuer: how long to wait before it is sent, in milliseconds. Without `given` it may not be
+ * sent, for the next turn is too far away; it is as far away as `delayMs`.
+ */
+export async function takeTurn(
+  executor: Executor,
+  issuer: Pick<Issuer, 'id' | 'requestsPerSecond'>,
+  now: number,
+): Promise<{ given: boolean; delayMs: number }> {
   const interval = Math.ceil(1000 / issuer.requestsPerSecond)
-  const row = await queryOne<{ next_at: number }>(
+  const turn = await queryOne<{ next_at: number }>(
     executor,
-    `UPDATE issuers SET next_at = CASE WHEN next_at < :now THEN :now ELSE next_at END + :interval WHERE id = :id RETURNING next_at`,
-    { id: issuer.id, now, interval },
+    `UPDATE issuers SET next_at = CASE WHEN next_at < :now THEN :now ELSE next_at END + :interval
+      WHERE id = :id AND next_at <= :latest RETURNING next_at`,
+    { id: issuer.id, now, interval, latest: now + MOST_AHEAD_MS },
   )
-  return Math.max(0, (row?.next_at ?? now) - interval - now)
+  if (turn !== undefined) return { given: true, delayMs: Math.max(0, turn.next_at - interval - now) }
+  const next = await queryOne<{ next_at: number }>(executor, 'SELECT next_at FROM issuers WHERE id = :id', {
+    id: issuer.id,
+  })
+  return { given: false, delayMs: (next?.next_at ?? now + MOST_AHEAD_MS) - now }
 }
 
 /** The issuer asked to be left alone: nobody of the fleet sends before `until`. */

@@ -3,46 +3,50 @@ import { IssuerError } from '../../shared/oidc/issuer-error.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { periodic } from '../periodic.ts'
 import { expireGrants, type GrantRow, grantsToMint, takeLease } from './grant-store.ts'
-import { takeTurn } from './issuers.ts'
-import { keepFailure, keepTokens, planGrants, type TokenContext } from './tokens.ts'
+import { leaseWithTurn } from './lease.ts'
+import { keepFailure, keepTokens, type TokenContext } from './tokens.ts'
 
 const MINTED_PER_ROUND = 16
 const LEASE_MS = 60_000
 /** A grant that nothing asked for so long, and whose token has ended, is forgotten. */
 const UNUSED_MS = 3_600_000
 
-/** Mints ahead of the claims: chooses grants for new bundles, and gets the tokens that the server has to get. */
-export function minter(context: TokenContext): Service {
-  return periodic({
-    ...context,
-    name: 'mint tokens',
-    interval: 1_000,
-    topic: 'grants',
-    async round(signal) {
-      const planned = await planGrants(context)
-      const due = await grantsToMint(context.db.read, context.clock.now(), MINTED_PER_ROUND)
-      await Promise.all(due.map(grant => mintGrant(context, grant, signal)))
-      return planned > 0 || due.length > 0
-    },
-  })
+/**
+ * Mint ahead of the claims what the server has to get, each for one issuer: one that is slow, away or wants to be left alone
+ * holds up no other.
+ */
+export function minters(context: TokenContext): Service[] {
+  const issuers = new Map(context.issuers.all().map(issuer => [issuer.id, issuer.url]))
+  return [...issuers].map(([id, url]) =>
+    periodic({
+      ...context,
+      name: `mint tokens of ${url}`,
+      interval: 1_000,
+      topic: 'grants',
+      async round(signal) {
+        const due = await grantsToMint(context.db.read, id, context.clock.now(), MINTED_PER_ROUND)
+        await Promise.all(due.map(grant => mintGrant(context, grant, signal)))
+        return due.length > 0
+      },
+    }),
+  )
 }
 
 async function mintGrant(context: TokenContext, grant: GrantRow, signal: AbortSignal): Promise<void> {
   const now = context.clock.now()
   const issuer = context.issuers.of(grant)
-  const until = now + LEASE_MS
-  const taken = await context.db.write(async executor => {
-    const leased = await takeLease(executor, grant, { sessionId: null, event: 'restart', until }, now)
-    return leased && { leased, delay: issuer === undefined ? 0 : await takeTurn(executor, issuer, now) }
-  })
-  if (taken === undefined) return
-  const { leased, delay } = taken
+  const lease = { sessionId: null, event: 'restart', until: now + LEASE_MS } as const
   if (issuer === undefined) {
+    const leased = await context.db.write(executor => takeLease(executor, grant, lease, now))
     const message = 'the configuration names this issuer and client no more'
-    await keepFailure(context, leased, null, { step: 'mint', code: 'ISSUER_UNKNOWN', message })
+    if (leased !== undefined)
+      await keepFailure(context, leased, null, { step: 'mint', code: 'ISSUER_UNKNOWN', message })
     return
   }
-  await context.clock.sleep(delay, signal)
+  const taken = await context.db.write(executor => leaseWithTurn(executor, grant, issuer, lease, now))
+  if (taken?.kind !== 'leased') return
+  const leased = taken.grant
+  await context.clock.sleep(taken.delayMs, signal)
   if (signal.aborted) return
   try {
     const scopes = grant.scopes.split(' ')

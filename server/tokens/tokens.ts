@@ -6,12 +6,11 @@ import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import {
   ensureGrant,
+  type GrantKey,
   type GrantRow,
   refreshReady,
-  setBundleGrants,
   storeFailure,
   storeTokens,
-  unplannedBundles,
   writeLedger,
 } from './grant-store.ts'
 import { holdIssuer, type Issuer, type Issuers } from './issuers.ts'
@@ -27,18 +26,11 @@ export interface TokenContext extends Context {
   readonly autonomyMs: number
 }
 
-/** The one grant for work of this kind in this directory of a storage. Scopes are the narrowest that do. */
-export async function grantFor(
-  executor: Executor,
-  issuers: Issuers,
-  rse: Rse,
-  purpose: GrantPurpose,
-  directories: readonly string[],
-  now: number,
-): Promise<number> {
+/** The grant that is for work of this kind in these directories of a storage. Scopes are the narrowest that do. */
+export function grantKey(issuers: Issuers, rse: Rse, purpose: GrantPurpose, directories: readonly string[]): GrantKey {
   const issuer = issuers.forVo(rse.voId)
   const scopes = scopesFor({ purpose, directories, basePath: rse.basePath, prefix: rse.prefix })
-  const key = {
+  return {
     issuerId: issuer.id,
     client: issuer.clientId,
     voId: rse.voId,
@@ -47,36 +39,18 @@ export async function grantFor(
     purpose,
     scopes,
   }
-  return ensureGrant(executor, key, now)
 }
 
-const BUNDLES_PER_ROUND = 50
-
-/** Chooses grants for bundles of work that have none: what they need is minted ahead of the claims. How many bundles it took. */
-export async function planGrants(context: TokenContext): Promise<number> {
-  const bundles = await unplannedBundles(context.db.read, BUNDLES_PER_ROUND)
-  if (bundles.length === 0) return 0
-  const rses = new Map((await context.storages.all()).map(rse => [`${rse.voId} ${rse.id}`, rse]))
-  await context.db.write(async executor => {
-    const now = context.clock.now()
-    const rows: { bundle: number; source: number; destination: number }[] = []
-    for (const bundle of bundles) {
-      const source = rses.get(`${bundle.vo_id} ${bundle.source_rse_id}`)
-      const destination = rses.get(`${bundle.vo_id} ${bundle.destination_rse_id}`)
-      if (source === undefined || destination === undefined) continue
-      rows.push({
-        bundle: bundle.id,
-        source: await grantFor(executor, context.issuers, source, 'read', [bundle.source_path], now),
-        destination: await grantFor(executor, context.issuers, destination, 'write', [bundle.destination_path], now),
-      })
-    }
-    await setBundleGrants(executor, rows)
-    await refreshReady(
-      executor,
-      rows.flatMap(row => [row.source, row.destination]),
-    )
-  })
-  return bundles.length
+/** The one grant of that key for the whole fleet, wanted from now on. */
+export async function grantFor(
+  executor: Executor,
+  issuers: Issuers,
+  rse: Rse,
+  purpose: GrantPurpose,
+  directories: readonly string[],
+  now: number,
+): Promise<number> {
+  return ensureGrant(executor, grantKey(issuers, rse, purpose, directories), now)
 }
 
 export interface ObtainedTokens {

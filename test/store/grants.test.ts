@@ -11,9 +11,9 @@ import {
   storeFailure,
   storeTokens,
   takeLease,
-  unplannedBundles,
 } from '../../server/tokens/grant-store.ts'
-import { holdIssuer, type Issuer, takeTurn } from '../../server/tokens/issuers.ts'
+import { holdIssuer, takeTurn } from '../../server/tokens/issuers.ts'
+import { unplannedBundles } from '../../server/tokens/unplanned.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import { GRANT_MACHINE, type GrantEvent, type GrantState } from '../../shared/domain/grant-state.ts'
@@ -139,7 +139,7 @@ for (const { name, open } of databases) {
 
     it('that must be exchanged are offered to workers, and those that are wanted or held to the server', async () => {
       const mint = async (): Promise<number[]> =>
-        (await grantsToMint(test.db.read, world.clock.now(), 10)).map(row => row.id)
+        (await grantsToMint(test.db.read, world.issuerId, world.clock.now(), 10)).map(row => row.id)
       expect(await mint()).to.deep.equal([id])
       await lease('restart')
       expect(await mint()).to.deep.equal([])
@@ -186,24 +186,29 @@ for (const { name, open } of databases) {
       await all.change('UPDATE bundles SET has_work = false')
       expect(await expire()).to.equal(0)
       await test.db.write(e => endSession(e, lost, now, now))
-      expect([await expire(), await unplannedBundles(test.db.read, 10)]).to.deep.equal([0, []])
+      expect([
+        await expire(),
+        await unplannedBundles(test.db.read, { voIds: [all.voId], aside: [] }, 10),
+      ]).to.deep.equal([0, []])
       await all.change('UPDATE bundles SET source_grant_id = NULL, destination_grant_id = NULL, ready = false')
       const session = await all.openSession()
       expect(await settle(session)).to.deep.equal([])
-      expect(await unplannedBundles(test.db.read, 10)).to.have.length(1)
+      expect(await unplannedBundles(test.db.read, { voIds: [all.voId], aside: [] }, 10)).to.have.length(1)
       await all.grantAll()
       expect(await settle(session)).to.deep.equal([first?.id])
     })
 
     it('ask their issuer in turn, at its rate, and not while it wants to be left alone', async () => {
-      const issuer = { id: world.issuerId, requestsPerSecond: 50 } as Issuer
-      const turn = (): Promise<number> => test.db.write(e => takeTurn(e, issuer, world.clock.now()))
-      const delays = await Promise.all(Array.from({ length: 10 }, turn))
-      expect(delays.sort((a, b) => a - b)).to.deep.equal(Array.from({ length: 10 }, (_, i) => i * 20))
+      const issuer = { id: world.issuerId, requestsPerSecond: 50 }
+      const turn = () => test.db.write(e => takeTurn(e, issuer, world.clock.now()))
+      const turns = await Promise.all(Array.from({ length: 10 }, turn))
+      const delays = turns.map(({ delayMs }) => delayMs).sort((a, b) => a - b)
+      expect(delays).to.deep.equal(Array.from({ length: 10 }, (_, i) => i * 20))
       await world.clock.advance(1_000)
-      expect(await turn()).to.equal(0)
+      expect(await turn()).to.deep.equal({ given: true, delayMs: 0 })
       await test.db.write(e => holdIssuer(e, issuer.id, world.clock.now() + 5_000))
-      expect(await turn()).to.equal(5_000)
+      expect(await turn()).to.deep.equal({ given: true, delayMs: 5_000 })
+      expect([await turn(), await turn()]).to.deep.equal(Array(2).fill({ given: false, delayMs: 5_020 }))
     })
   })
 }

@@ -1,0 +1,25 @@
+import type { Executor } from '../database/sql.ts'
+import { type GrantRow, putOff, takeLease } from './grant-store.ts'
+import { type Issuer, takeTurn } from './issuers.ts'
+
+/** Milliseconds: `delayMs` until the request may be sent, or until it is worth asking again. */
+export type Leased = { kind: 'leased'; grant: GrantRow; delayMs: number } | { kind: 'later'; delayMs: number }
+
+/**
+ * The lease to renew a grant, with a turn at its issuer. While the issuer wants to be left alone, or too many stand in its
+ * queue, there is no lease: it would run out before the turn. Undefined when somebody else has the lease.
+ */
+export async function leaseWithTurn(
+  executor: Executor,
+  grant: GrantRow,
+  issuer: Issuer,
+  lease: { sessionId: number | null; event: 'need' | 'restart'; until: number },
+  now: number,
+): Promise<Leased | undefined> {
+  const leased = await takeLease(executor, grant, lease, now)
+  if (leased === undefined) return undefined
+  const { given, delayMs } = await takeTurn(executor, issuer, now)
+  if (given) return { kind: 'leased', grant: leased, delayMs }
+  await putOff(executor, leased, now + delayMs)
+  return { kind: 'later', delayMs }
+}
