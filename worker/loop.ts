@@ -69,7 +69,10 @@ export class Work implements HeartbeatLoad {
   readonly #renewals: Renewals
   readonly #reporter: Reporter
   readonly #workshop: Workshop
-  /** Until then (monotonic) each claim tells what is held: the answer to one was lost, and it may still be at work. */
+  /**
+   * Until then (monotonic) each claim tells what is held: the answer to one was lost, and it may still be at work, or an outcome
+   * was not taken. The server has what is not held settled by others.
+   */
   #unsureUntil = 0
 
   constructor(options: WorkOptions, session: Session, stopping: AbortSignal) {
@@ -84,7 +87,8 @@ export class Work implements HeartbeatLoad {
     this.#tokens = new GrantTokens({ api, session: id, recipient, issuers, clock, random, signal, onLookup })
     this.#renewals = new Renewals(this.#tokens, log)
     const onAnswer = (answer: string) => metrics.outcomeReported(answer)
-    this.#reporter = new Reporter({ api, session, clock, random, log, onAnswer })
+    const onDropped = () => this.#becomeUnsure()
+    this.#reporter = new Reporter({ api, session, clock, random, log, onAnswer, onDropped })
     const access = new StorageAccess({ tokens: this.#tokens, clock, signal })
     this.#workshop = { api, session: id, access, modes, clock, random, watchdogs, settleMs }
   }
@@ -141,7 +145,7 @@ export class Work implements HeartbeatLoad {
         if (isSessionOver(error)) this.#session.end()
         log.warn(inWords(error), 'no answer to a claim')
         // The server may have put transfers under this session that nobody here knows of.
-        if (mayHaveActed(error)) this.#unsureUntil = clock.monotonic() + UNSURE_MS
+        if (mayHaveActed(error)) this.#becomeUnsure()
         failures += 1
         await clock.sleep(backoff(failures, random.fraction()), stop)
       }
@@ -157,6 +161,10 @@ export class Work implements HeartbeatLoad {
     metrics.claimed(claimed.transfers.length)
     if (!this.#session.ended.aborted) this.#take(claimed)
     return claimed
+  }
+
+  #becomeUnsure(): void {
+    this.#unsureUntil = this.#options.clock.monotonic() + UNSURE_MS
   }
 
   #held(): { transfers: number[]; imports: number[] } {

@@ -18,6 +18,8 @@ export interface ReporterOptions {
   readonly random: Random
   readonly log: Logger
   readonly onAnswer?: (answer: string) => void
+  /** The server did not take an outcome: what it has of that transfer is not known. */
+  readonly onDropped?: () => void
 }
 
 /** So many are sent at once, or as many as there are after the pause. */
@@ -27,7 +29,8 @@ const LARGEST_BATCH = 1000
 
 /**
  * Reports outcomes in batches, one request at a time, and repeats each batch until it is answered: `already-applied` and
- * `refused` are answers too. What is unanswered when the session ends is dropped: others settle it.
+ * `refused` are answers too, though the transfer may still be this session's then. What is unanswered when the session ends is
+ * dropped: others settle it.
  */
 export class Reporter {
   readonly #options: ReporterOptions
@@ -73,7 +76,7 @@ export class Reporter {
   }
 
   async #send(batch: readonly EndedAttempt[]): Promise<void> {
-    const { api, session, clock, random, log, onAnswer } = this.#options
+    const { api, session, clock, random, log, onAnswer, onDropped } = this.#options
     try {
       const { results } = await untilAnswered({ clock, random, signal: session.ended }, () => {
         const now = clock.monotonic()
@@ -83,8 +86,10 @@ export class Reporter {
       for (const { transfer, answer } of results) {
         this.#unanswered.delete(transfer)
         onAnswer?.(answer)
-        if (answer === 'refused')
-          log.warn({ transfer }, 'the server refused an outcome: another attempt has the transfer')
+        if (answer === 'refused') {
+          log.warn({ transfer }, 'the server refused an outcome: another attempt has the transfer, or it is settled')
+          onDropped?.()
+        }
       }
     } catch (error) {
       if (session.ended.aborted) return
@@ -102,6 +107,7 @@ export class Reporter {
         { transfer: batch[0]?.transfer, ...inWords(error) },
         'the server cannot take an outcome: it will be settled',
       )
+      onDropped?.()
     }
   }
 }

@@ -13,11 +13,15 @@ describe('outcomes', () => {
   let answers: string[]
   let over: AbortController
   let reporter: Reporter
+  let dropped: number
+  let answer: 'applied' | 'refused'
 
   beforeEach(() => {
     clock = new ManualClock()
     batches = []
     answers = []
+    dropped = 0
+    answer = 'applied'
     fail = () => undefined
     over = new AbortController()
     reporter = new Reporter({
@@ -27,7 +31,7 @@ describe('outcomes', () => {
           const error = fail(transfers)
           if (error !== undefined) throw error
           batches.push(body.outcomes.map(({ transfer, endedMsAgo }) => ({ transfer: Number(transfer), endedMsAgo })))
-          return { results: transfers.map(transfer => ({ transfer, fence: 1, answer: 'applied' as const })) }
+          return { results: transfers.map(transfer => ({ transfer, fence: 1, answer })) }
         },
       },
       session: { id: 1, ended: over.signal, end: () => over.abort() },
@@ -35,6 +39,9 @@ describe('outcomes', () => {
       random,
       log,
       onAnswer: answer => answers.push(answer),
+      onDropped: () => {
+        dropped += 1
+      },
     })
   })
 
@@ -60,7 +67,7 @@ describe('outcomes', () => {
       ],
     ])
     await reporter.drain()
-    expect(answers).to.deep.equal(['applied', 'applied'])
+    expect([answers, dropped]).to.deep.equal([['applied', 'applied'], 0])
   })
 
   it('go out at once when there are a hundred', async () => {
@@ -82,6 +89,14 @@ describe('outcomes', () => {
     for (const transfer of [1, 2, 3]) reporter.report(ended(transfer))
     await reporter.drain()
     expect(batches.flat().map(({ transfer }) => transfer)).to.deep.equal([1, 3])
+    expect([dropped, reporter.unanswered]).to.deep.equal([1, []])
+  })
+
+  it('that are refused are not held, and the worker hears of it', async () => {
+    answer = 'refused'
+    reporter.report(ended(1))
+    await reporter.drain()
+    expect([dropped, reporter.unanswered]).to.deep.equal([1, []])
   })
 
   it('end with the session', async () => {

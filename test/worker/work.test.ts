@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { ApiError } from '../../shared/contract/client.ts'
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { Slots } from '../../worker/slots.ts'
@@ -83,6 +84,24 @@ describe('a worker', () => {
     expect(await stage.server.outcomeOf(forgotten.transfer)).to.include({ result: 'done' })
     expect(await stage.server.outcomeOf(running.transfer)).to.include({ result: 'done' })
     expect(stage.server.outcomes.length).to.equal(2)
+    expect(stage.server.sessions).to.equal(1)
+  })
+
+  it('after the server did not take an outcome tells what it holds, and the transfer goes elsewhere', async () => {
+    stage = await Stage.create()
+    let refused = 0
+    stage.server.before = name => {
+      if (name === 'reportOutcomes' && refused++ === 0) throw new ApiError('INVALID', 'outcomes.0', { status: 400 })
+    }
+    stage.start()
+    const orphan = await stage.transfer('f1', 'content')
+    stage.server.enqueue(orphan)
+    await stage.server.untilCalled('reportOutcomes')
+    // Ends the claim that was waiting already.
+    const other = await stage.transfer('f2', 'content')
+    stage.server.enqueue(other)
+    expect(await stage.server.outcomeOf(other.transfer)).to.include({ result: 'done' })
+    expect(await stage.server.outcomeOf(orphan.transfer)).to.include({ result: 'done' })
     expect(stage.server.sessions).to.equal(1)
   })
 
