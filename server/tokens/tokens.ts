@@ -14,7 +14,7 @@ import {
   writeLedger,
 } from './grant-store.ts'
 import { holdIssuer, type Issuer, type Issuers } from './issuers.ts'
-import { afterFailure } from './renewal-policy.ts'
+import { afterFailure, REFUSED } from './renewal-policy.ts'
 import { scopesFor } from './scopes.ts'
 import type { Vault } from './seal.ts'
 
@@ -133,7 +133,8 @@ export async function keepFailure(
   const now = context.clock.now()
   const { step, code, message, retryAfterSeconds } = failure
   const ended = grant.expires_at <= now
-  const next = afterFailure({ step, code, failures: grant.failures, ended, retryAfterSeconds })
+  const refusedBefore = grant.error?.startsWith(`${REFUSED}:`) ?? false
+  const next = afterFailure({ step, code, failures: grant.failures, refusedBefore, ended, retryAfterSeconds })
   const error = `${code}: ${message}`
   const state = await context.db.write(async executor => {
     const notBefore = now + next.delayMs

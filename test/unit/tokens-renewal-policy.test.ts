@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { afterFailure, type FailedStep } from '../../server/tokens/renewal-policy.ts'
 
 describe('a grant after a failed step', () => {
-  const failed = { code: 'TOKEN_REFUSED', failures: 0, ended: false }
+  const failed = { code: 'TOKEN_REFUSED', failures: 0, refusedBefore: false, ended: false }
   const HELD = ['refuse', 300_000] as const
   const cases: [string, FailedStep, readonly [string, number]][] = [
     ['an issuer that is down: soon again', { ...failed, step: 'mint', code: 'ISSUER_UNREACHABLE' }, ['retry', 1_000]],
@@ -29,7 +29,17 @@ describe('a grant after a failed step', () => {
       ['restart', 0],
     ],
     ['a refused refresh: from the start', { ...failed, step: 'refresh' }, ['restart', 0]],
-    ['a refresh refused again: held', { ...failed, step: 'refresh', failures: 1 }, HELD],
+    [
+      'a refresh refused after one whose answer was lost: from the start',
+      { ...failed, step: 'refresh', failures: 1 },
+      ['restart', 0],
+    ],
+    ['a refresh refused again: held', { ...failed, step: 'refresh', failures: 1, refusedBefore: true }, HELD],
+    [
+      'a refused exchange of a token that ended, again: held',
+      { ...failed, step: 'exchange', ended: true, refusedBefore: true },
+      HELD,
+    ],
     ['a token too wide: held', { ...failed, step: 'refresh', code: 'TOKEN_WIDER' }, HELD],
   ]
   for (const [what, step, [event, delayMs]] of cases) {
