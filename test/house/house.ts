@@ -69,6 +69,7 @@ export interface House {
   /** A token for any audience, as one of the sandbox's clients. */
   token(client: 'server' | 'worker' | 'manager', audience: string, scopes: readonly string[]): Promise<Secret>
   clientFor(token: () => Promise<Secret | undefined>): Client
+  readonly server: RunningServer
   restartServer(): Promise<void>
   /** Cuts all connections of a storage; it comes back, with its files, when `between` is over. */
   restartStorage(name: string, between: () => Promise<void>): Promise<void>
@@ -180,6 +181,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     leaks,
     token: async (name, audience, scopes) => (await issuerClient(name).mint({ audience, scopes })).accessToken,
     clientFor,
+    get server() {
+      return server
+    },
     async restartServer() {
       await server.stop()
       server = await startServer()
