@@ -1,12 +1,12 @@
 import type { Secret } from '../shared/domain/secret.ts'
-import { mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
+import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
 import { type Attempt, type Ending, lookAtDestination, type Progress, type Workshop } from './attempt.ts'
 import { type AttemptFailure, failureOf, inPhase, interrupted, sideOf, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp } from './remove.ts'
-import { settleDestination } from './settle.ts'
+import { lookAgain, settleDestination } from './settle.ts'
 import type { Sight } from './verify.ts'
 
 /** What was already done about a failure in this attempt: each remedy is tried once. */
@@ -192,18 +192,24 @@ async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   }
 }
 
-/** Nothing copies any more; whether something lies there, one look tells. It may even be the right file. */
+/**
+ * Nothing of ours copies any more; whether something lies there, one look tells. It may even be the right file. Where somebody
+ * else may be writing it, what changes until a second look is left alone.
+ */
 async function afterFailure(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
-  let sight: Sight
+  let found: 'right' | 'absent' | 'growing' | 'stable'
   try {
-    sight = await lookAtDestination(attempt, workshop)
+    const sight = await lookAtDestination(attempt, workshop)
+    if (sight.kind === 'right' || sight.kind === 'absent') found = sight.kind
+    else found = mayExistAlready(failure) ? await lookAgain(attempt, workshop, sight) : 'stable'
   } catch (error) {
     return { result: 'unknown', failure: alsoFailed(failure, 'the look at the destination', failureOf(error)) }
   }
-  if (sight.kind === 'right') return { result: 'done', bytes: attempt.progress.bytes }
+  if (found === 'right') return { result: 'done', bytes: attempt.progress.bytes }
+  if (found === 'growing') return { result: 'unknown', failure }
   // What was in the way is gone, or goes now.
   const passing = failure.code === 'DESTINATION_EXISTS' ? { ...failure, retryable: true } : failure
-  if (sight.kind === 'absent') return { result: 'failed', failure: passing, cleaned: false }
+  if (found === 'absent') return { result: 'failed', failure: passing, cleaned: false }
   return cleaned(attempt, workshop, passing)
 }
 

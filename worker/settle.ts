@@ -23,12 +23,17 @@ export type Settled =
   | { readonly kind: 'absent' | 'right' | 'growing' | 'cleaned' }
   | { readonly kind: 'unclear'; readonly failure: AttemptFailure }
 
+/** The second look at a destination, some seconds after the first. Rejects as the look does. */
+export async function lookAgain(attempt: Attempt, workshop: Workshop, first: Sight) {
+  await workshop.clock.sleep(workshop.settleMs, attempt.stop)
+  return concludeSettling(first, await lookAtDestination(attempt, workshop))
+}
+
 export async function settleDestination(attempt: Attempt, workshop: Workshop): Promise<Settled> {
   try {
     const first = await lookAtDestination(attempt, workshop)
     if (first.kind === 'absent' || first.kind === 'right') return { kind: first.kind }
-    await workshop.clock.sleep(workshop.settleMs, attempt.stop)
-    const found = concludeSettling(first, await lookAtDestination(attempt, workshop))
+    const found = await lookAgain(attempt, workshop, first)
     if (found !== 'stable') return { kind: found }
   } catch (error) {
     return { kind: 'unclear', failure: inPhase(failureOf(error), 'FINALIZATION') }

@@ -58,10 +58,10 @@ export interface TransferFailure {
 }
 
 /**
- * True when the file may already be there: one HEAD settles it, same size and checksum is done
+ * True when a file may have been there before: same size and checksum is done, and another is nothing that this attempt left
  * (facts/http-tpc.md section 8; dCache says 500 for an existing file).
  */
-export function mayExistAlready(failure: TransferFailure): boolean {
+export function mayExistAlready(failure: Pick<TransferFailure, 'httpStatus'> & { readonly code: string }): boolean {
   if (failure.code === 'DESTINATION_EXISTS' || failure.code === 'DESTINATION_CONFLICT') return true
   return failure.code === 'STORAGE_ERROR' && failure.httpStatus === 500
 }

@@ -195,7 +195,7 @@ describe('storages in trouble', () => {
     expect(got('SITE-A', 'GET')).to.equal(reads)
   })
 
-  it('another file is there: it is never overwritten, but removed under a permit, and then the file comes', async () => {
+  it('another file is there and does not change: it is never overwritten, but removed under a permit, and then the file comes', async () => {
     await placeDataset(house, 'SITE-A', 'other', files)
     await lay('SITE-B', 'other', 'not what was asked for')
     const before = got('SITE-B', 'DELETE')

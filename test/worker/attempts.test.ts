@@ -12,6 +12,15 @@ describe('an attempt, between embedded storages', () => {
     stage = await Stage.create(options)
     return stage
   }
+  /** What happens at a storage between two looks at it. */
+  const betweenLooks = (happens: () => Promise<void>) => {
+    const settleMs = 123
+    const clock: Clock = {
+      ...systemClock,
+      sleep: (ms, signal) => (ms === settleMs ? happens() : systemClock.sleep(ms, signal)),
+    }
+    return { clock, settleMs }
+  }
   const run = async (transfer: Awaited<ReturnType<Stage['transfer']>>) => {
     stage.server.enqueue(transfer)
     return stage.server.outcomeOf(transfer.transfer)
@@ -147,6 +156,37 @@ describe('an attempt, between embedded storages', () => {
       }
     })
 
+    it('not what somebody else is writing there: it is settled', async () => {
+      await begin()
+      await stage.write('SITE-B', 'f1', 'a part')
+      stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', 'a part, and more')))
+      const outcome = await run(await stage.transfer('f1', CONTENT))
+      expect(outcome).to.deep.include({ result: 'unknown', cleaned: false })
+      expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS' })
+      expect(stage.server.called('askPermit')).to.equal(0)
+      expect(String(await stage.read('SITE-B', 'f1'))).to.equal('a part, and more')
+    })
+
+    it('nothing when somebody else finishes the right file meanwhile', async () => {
+      await begin()
+      await stage.write('SITE-B', 'f1', 'a part')
+      stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', CONTENT)))
+      expect(await run(await stage.transfer('f1', CONTENT))).to.include({ result: 'done' })
+      expect(stage.server.called('askPermit')).to.equal(0)
+    })
+
+    it('what does not change between two looks, under a permit, so that the next attempt succeeds', async () => {
+      await begin()
+      await stage.write('SITE-B', 'f1', 'another')
+      let looks = 0
+      stage.start(betweenLooks(async () => void looks++))
+      const outcome = await run(await stage.transfer('f1', CONTENT))
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
+      expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', retryable: true })
+      expect([looks, stage.server.called('askPermit')]).to.deep.equal([1, 1])
+      expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
+    })
+
     it('not once the permit may be over: the DELETE is never sent', async () => {
       await begin()
       stage.server.permitSeconds = 0
@@ -201,15 +241,7 @@ describe('an attempt, between embedded storages', () => {
     it('is left alone while it grows', async () => {
       await begin()
       await stage.write('SITE-B', 'f1', 'a part')
-      const settleMs = 123
-      const clock: Clock = {
-        ...systemClock,
-        async sleep(ms, signal) {
-          if (ms !== settleMs) return systemClock.sleep(ms, signal)
-          await stage.write('SITE-B', 'f1', 'a part, and more')
-        },
-      }
-      stage.start({ clock, settleMs })
+      stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', 'a part, and more')))
       expect(await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })).to.include({ result: 'growing' })
       expect(stage.server.called('askPermit')).to.equal(0)
     })
