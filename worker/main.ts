@@ -16,6 +16,7 @@ import type { WorkerConfig } from './config.ts'
 import type { WorkOptions } from './loop.ts'
 import { type WorkerMetrics, workerMetrics } from './metrics.ts'
 import { ModeMemory } from './mode.ts'
+import { ISSUER_TIMEOUT_MS } from './renew.ts'
 import type { WorkerApi } from './server.ts'
 import { workUntil } from './sessions.ts'
 import { Slots } from './slots.ts'
@@ -34,8 +35,6 @@ export interface RunningWorker {
   stop(): Promise<void>
 }
 
-/** IAM has taken 5 to 20 s for a refresh under load (facts/tokens.md section 2). */
-const ISSUER_TIMEOUT_MS = 30_000
 /** Between two looks at a file that may still grow: storages write more often than that. */
 const SETTLE_MS = 5_000
 /** What the worker's own token says beside its audience: that it follows the WLCG profile. No storage takes it. */

@@ -36,6 +36,11 @@ export interface RenewalOptions {
   readonly signal: AbortSignal
 }
 
+/** For one request to an issuer. IAM has taken 5 to 20 s for a refresh under load (facts/tokens.md section 2). */
+export const ISSUER_TIMEOUT_MS = 30_000
+/** Of a lease, not begun in: when the lease ends nothing is under way any more, or two would show one refresh token. */
+const RESERVE_MS = ISSUER_TIMEOUT_MS + 5_000
+
 /** Trouble of the issuer's that passes without anybody's doing. */
 export function isPassing(code: string): boolean {
   return code === 'ISSUER_UNREACHABLE' || code === 'ISSUER_BUSY'
@@ -57,8 +62,8 @@ export async function openSealed(
 
 /**
  * Exchanges or refreshes a grant's token at its issuer, checks what came, and has it stored before it is used: a refresh
- * token that only this process knew would be lost with it. Undefined: the renewal lease or
- * the refresh token was over, so ask again.
+ * token that only this process knew would be lost with it. Undefined: too little of the renewal
+ * lease was left, or the refresh token was over, so ask again.
  * `askedAt`: monotonic milliseconds, before the lease was asked for.
  */
 export async function renew(
@@ -68,9 +73,9 @@ export async function renew(
   askedAt: number,
 ): Promise<GrantToken | undefined> {
   const { issuers, clock, signal } = options
-  const leaseMs = order.leaseSeconds * 1000
-  await clock.sleep(Math.min(order.delayMs, leaseMs), signal)
-  if (signal.aborted || clock.monotonic() - askedAt >= leaseMs) return undefined
+  const sendBy = askedAt + order.leaseSeconds * 1000 - RESERVE_MS
+  await clock.sleep(Math.max(0, Math.min(order.delayMs, sendBy - clock.monotonic())), signal)
+  if (signal.aborted || clock.monotonic() >= sendBy) return undefined
   const subject = await openSealed(options, grant, order)
   const requestedAt = clock.monotonic()
   let tokens: TokenSet

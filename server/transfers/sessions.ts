@@ -17,9 +17,8 @@ export async function endSession(executor: Executor, id: number, settleAt: numbe
   if (rows.length === 0) return false
   await loseTransfers(executor, id, settleAt, now)
   await releaseImports(executor, id, now)
-  await query(executor, 'UPDATE grants SET lease_session_id = NULL, lease_until = 0 WHERE lease_session_id = :id', {
-    id,
-  })
+  // Its request may still be on its way to the issuer: until the lease ends nobody else shows the same refresh token.
+  await query(executor, 'UPDATE grants SET lease_session_id = NULL WHERE lease_session_id = :id', { id })
   return true
 }
 

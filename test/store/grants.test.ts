@@ -137,6 +137,18 @@ for (const { name, open } of databases) {
       expect(await grant()).to.deep.include({ state: 'LIVE', generation: 1, exchanges: 1, error: null, lease_until: 0 })
     })
 
+    it('are renewed by nobody else before the lease ends, though the session that held it has', async () => {
+      await put('LIVE')
+      const lost = await world.openSession()
+      await lease('need', lost)
+      await test.db.write(e => endSession(e, lost, world.clock.now(), world.clock.now()))
+      expect((await grant()).lease_session_id).to.equal(null)
+      await world.clock.advance(LEASE_MS - 1)
+      expect(await lease('need', await world.openSession())).to.equal(undefined)
+      await world.clock.advance(1)
+      expect(await lease('need', await world.openSession())).to.not.equal(undefined)
+    })
+
     it('that must be exchanged are offered to workers, and those that are wanted or held to the server', async () => {
       const mint = async (): Promise<number[]> =>
         (await grantsToMint(test.db.read, world.issuerId, world.clock.now(), 10)).map(row => row.id)
