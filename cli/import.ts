@@ -30,6 +30,7 @@ export function addImportCommand(program: Command, tools: Tools): void {
       if (job.state === 'FAILED') {
         throw new WaybillError('IMPORT_FAILED', `import ${job.id} failed: ${job.error ?? 'no reason was given'}`)
       }
+      if (job.error !== undefined) throw new WaybillError('IMPORT_INCOMPLETE', `import ${job.id}: ${job.error}`)
     },
   })
 }

@@ -28,7 +28,7 @@ export interface UploadOptions {
   readonly storage: Pick<StorageClient, 'put' | 'head' | 'remove'>
   readonly clock: Clock
   readonly rse: string
-  /** `scope:dataset`; the files get the same scope. */
+  /** `scope:dataset`; the files are called `scope:dataset/path`, since names are unique in a scope. */
   readonly dataset: string
   readonly files: readonly LocalFile[]
   readonly width?: number
@@ -67,7 +67,7 @@ interface Plan {
  * and checksum, then confirmed. What is there already is skipped, so it can be repeated.
  */
 export async function uploadFiles(options: UploadOptions): Promise<UploadCounts> {
-  const { scope } = parseDid(options.dataset)
+  const { scope, name } = parseDid(options.dataset)
   const counts = { files: 0, bytes: 0, skipped: 0 }
   const count = (file: SummedFile, skipped: boolean): void => {
     counts.files += 1
@@ -76,7 +76,7 @@ export async function uploadFiles(options: UploadOptions): Promise<UploadCounts>
     options.onProgress?.(counts)
   }
   for (const chunk of chunks(options.files, options.replace === true ? MOST_REPLACED : MOST)) {
-    let left: SummedFile[] = await summed(chunk, scope)
+    let left: SummedFile[] = await summed(chunk, `${scope}:${name}/`)
     while (left.length > 0) {
       const plan = await planUpload(options, left)
       for (const file of plan.done) count(file, true)
@@ -88,10 +88,10 @@ export async function uploadFiles(options: UploadOptions): Promise<UploadCounts>
   return counts
 }
 
-async function summed(files: readonly LocalFile[], scope: string): Promise<SummedFile[]> {
+async function summed(files: readonly LocalFile[], prefix: string): Promise<SummedFile[]> {
   const result: SummedFile[] = []
   for (const file of files) {
-    result.push({ ...file, ...(await sumsOf(file.path, file.bytes)), did: `${scope}:${file.name}` })
+    result.push({ ...file, ...(await sumsOf(file.path, file.bytes)), did: prefix + file.name })
   }
   return result
 }

@@ -25,6 +25,8 @@ export interface Registration {
   readonly accountId: number
   readonly dataset: string | undefined
   readonly files: readonly GivenFile[]
+  /** Where the files begin in what the caller gave, for the fields of errors. Default 0. */
+  readonly first?: number
   readonly state: ReplicaState
   /** The directory that tokens are asked for; without it the layout, or each file's own directory. */
   readonly top?: string
@@ -42,8 +44,8 @@ export interface Registered {
  * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED; `field` names the file.
  */
 export async function registerFiles(executor: Executor, registration: Registration): Promise<Registered> {
-  const { rse, files, accountId, now } = registration
-  const dids = files.map((file, i) => parseDid(file.did, `files.${i}.did`))
+  const { rse, files, accountId, now, first = 0 } = registration
+  const dids = files.map((file, i) => parseDid(file.did, `files.${first + i}.did`))
   const dataset = registration.dataset === undefined ? undefined : parseDid(registration.dataset, 'dataset')
   const scopes = await ensureScopes(
     executor,
@@ -53,7 +55,7 @@ export async function registerFiles(executor: Executor, registration: Registrati
   const rows = dids.map((did, i) => {
     const file = files[i] as GivenFile
     return {
-      scope_id: scopeId(scopes, did, `files.${i}.did`),
+      scope_id: scopeId(scopes, did, `files.${first + i}.did`),
       name: did.name,
       type: 'FILE' as const,
       bytes: file.bytes,
@@ -64,7 +66,7 @@ export async function registerFiles(executor: Executor, registration: Registrati
   })
   const created = await insertDids(executor, rows, accountId, now)
   const found = await findDids(executor, rows)
-  for (const row of found) checkSameFile(row, files[row.position] as GivenFile)
+  for (const row of found) checkSameFile(row, files[row.position] as GivenFile, first)
   const idOf = new Map(found.map(row => [row.position, row.id]))
   const fileIds = files.map((_, position) => idOf.get(position) ?? 0)
 
@@ -75,12 +77,12 @@ export async function registerFiles(executor: Executor, registration: Registrati
 
 async function placeReplicas(
   executor: Executor,
-  { rse, files, state, top, now }: Registration,
+  { rse, files, state, top, now, first = 0 }: Registration,
   dids: readonly Did[],
   dataset: Did | undefined,
   fileIds: readonly number[],
 ): Promise<void> {
-  const paths = files.map((file, i) => placeOf(rse, file, dids[i] as Did, dataset, top, `files.${i}.path`))
+  const paths = files.map((file, i) => placeOf(rse, file, dids[i] as Did, dataset, top, `files.${first + i}.path`))
   const directories = await ensureDirectories(
     executor,
     rse.id,
@@ -96,7 +98,7 @@ async function placeReplicas(
   for (const [i, replica] of replicas.entries()) {
     const row = placed.get(replica.file_id)
     const where = `${paths[i]?.directory}/${replica.name}`
-    const field = `files.${i}`
+    const field = `files.${first + i}`
     if (row === undefined) {
       const message = `the path ${where} at ${rse.name} belongs to another file: ${formatDid(dids[i] as Did)} cannot be there`
       throw new WaybillError('PATH_TAKEN', message, { status: 409, field })
@@ -168,8 +170,8 @@ function scopeId(scopes: ReadonlyMap<string, number>, did: Did, field: string): 
   throw new WaybillError('SCOPE_OF_OTHER_VO', `the scope ${did.scope} belongs to another VO`, { status: 403, field })
 }
 
-function checkSameFile(known: FoundDid, given: GivenFile): void {
-  const field = `files.${known.position}`
+function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
+  const field = `files.${first + known.position}`
   if (known.type !== 'FILE') {
     throw new WaybillError('DID_TYPE', `${given.did} is a ${known.type.toLowerCase()}, not a file`, {
       status: 409,

@@ -31,6 +31,9 @@ type CatalogueHandlers = Pick<
   'addDids' | 'listDids' | 'getDid' | 'setOpen' | 'attach' | 'listContents' | 'registerReplicas' | 'listReplicas'
 >
 
+/** A write transaction of so many takes about a quarter of a second on a busy machine. */
+const FILES_PER_TRANSACTION = 1_000
+
 export function catalogueHandlers(context: Context): CatalogueHandlers {
   const { db, storages } = context
 
@@ -93,10 +96,30 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       const rse = await storages.byName(request.body.rse)
       requireVo(rse, account.voId)
       const { dataset, files } = request.body
+      const register = async (executor: Executor, first: number, now: number) => {
+        const some = files.slice(first, first + FILES_PER_TRANSACTION)
+        const registration = {
+          rse,
+          accountId: account.id,
+          dataset,
+          files: some,
+          first,
+          state: 'AVAILABLE' as const,
+          now,
+        }
+        return registerReplicas(executor, registration)
+      }
+      // In pieces, so that nobody waits long for the writer. Each may be repeated: after an error what came before is there.
+      const totals = { files: files.length, created: 0, attached: 0 }
+      let first = 0
+      for (; first + FILES_PER_TRANSACTION < files.length; first += FILES_PER_TRANSACTION) {
+        const piece = await db.write(executor => register(executor, first, context.clock.now()))
+        totals.created += piece.created
+        totals.attached += piece.attached
+      }
       const answer = await once(context, 'registerReplicas', request, async (executor, now) => {
-        const registration = { rse, accountId: account.id, dataset, files, state: 'AVAILABLE' as const, now }
-        const { created, attached } = await registerReplicas(executor, registration)
-        return { files: files.length, created, attached }
+        const { created, attached } = await register(executor, first, now)
+        return { ...totals, created: totals.created + created, attached: totals.attached + attached }
       })
       context.wake.notify('rules')
       return answer

@@ -118,17 +118,25 @@ export async function takeFoundFiles(context: Context, importId: number, found: 
     state: found.error !== undefined ? ('FAILED' as const) : found.done ? ('DONE' as const) : ('LISTING' as const),
     error: found.error ?? leftOut,
   }
-  await context.db.write(async executor => {
-    const now = context.clock.now()
-    const held = { id: importId, sessionId: found.sessionId, fence: found.fence }
-    if (!(await advanceImport(executor, held, step, now))) {
-      throw new WaybillError('IMPORT_LOST', `import ${importId} is not held under this session and fence`, {
-        status: 409,
-      })
-    }
-    if (good.length === 0) return
-    const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
-    await registerReplicas(executor, { ...place, files: good, state: 'AVAILABLE', now })
-  })
+  const held = { id: importId, sessionId: found.sessionId, fence: found.fence }
+  const now = context.clock.now()
+  try {
+    await context.db.write(async executor => {
+      if (!(await advanceImport(executor, held, step, now))) throw lost(importId)
+      if (good.length === 0) return
+      const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
+      await registerReplicas(executor, { ...place, files: good, state: 'AVAILABLE', now })
+    })
+  } catch (error) {
+    if (!(error instanceof WaybillError) || error.code === 'IMPORT_LOST') throw error
+    // The catalogue contradicts what lies there: only a person can say which is right.
+    const failed = { files: 0, bytes: 0, state: 'FAILED' as const, error: `${error.code}: ${error.message}` }
+    await context.db.write(executor => advanceImport(executor, held, failed, now))
+  }
   context.wake.notify('rules')
+}
+
+function lost(importId: number): WaybillError {
+  const message = `import ${importId} is not held under this session and fence`
+  return new WaybillError('IMPORT_LOST', message, { status: 409 })
 }

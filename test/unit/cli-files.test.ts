@@ -73,7 +73,11 @@ function uploadServer(clock: Clock, lifeMs: number) {
       plans += 1
       const context = `grant:1:${plans}`
       return {
-        files: body.files.map(({ did }) => ({ did, url: URL_BASE + did.split(':')[1], done: confirmed.includes(did) })),
+        files: body.files.map(({ did }) => ({
+          did,
+          url: URL_BASE + did.replace('exp:ds/', ''),
+          done: confirmed.includes(did),
+        })),
         checksum: 'adler32',
         context,
         token: await sealFor(body.key, new Secret(`token-${plans}`), context),
@@ -163,7 +167,7 @@ describe('command line: upload and download', () => {
     const storage = new MemoryStorage()
     const server = uploadServer(clock, 3_600_000)
     expect(await upload(storage, server, clock)).to.deep.equal({ files: 3, bytes: 100_004, skipped: 0 })
-    expect(server.confirmed).to.have.members(['exp:a', 'exp:deep/b', 'exp:empty'])
+    expect(server.confirmed).to.have.members(['exp:ds/a', 'exp:ds/deep/b', 'exp:ds/empty'])
     expect([...storage.tokens]).to.deep.equal(['token-1'])
     expect(storage.files.get(`${URL_BASE}a`)?.toString()).to.equal('aaaa')
     expect(await upload(storage, server, clock)).to.deep.equal({ files: 3, bytes: 100_004, skipped: 3 })
