@@ -23,6 +23,7 @@ import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
+import { expireForeignGrants } from './tokens/expire.ts'
 import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
 import { grantExpirer, minters } from './tokens/minter.ts'
 import { grantPlanner } from './tokens/planner.ts'
@@ -73,6 +74,8 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     vault: await loadVault(config.vault.keyFile, random),
     autonomyMs: config.autonomySeconds * 1000,
   }
+  const foreign = await db.write(executor => expireForeignGrants(executor, context.issuers.all()))
+  if (foreign > 0) log.warn({ grants: foreign }, 'grants of clients that are configured no more are given up')
   const { maxAttempts, baseDelaySeconds, maxDelaySeconds } = config.retry
   const worker = {
     leaseSeconds: config.sessionLeaseSeconds,

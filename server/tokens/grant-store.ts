@@ -1,8 +1,7 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
-import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
-import { type Executor, encodeRows, keyset, query, queryOne, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
   id: number
@@ -270,31 +269,4 @@ export async function listGrants(
       WHERE grants.id > :after AND (:rseId = 0 OR grants.rse_id = :rseId) ORDER BY grants.id LIMIT :limit`,
     { after, limit, rseId: rseId ?? 0 },
   )
-}
-
-/**
- * Ends grants that nothing has asked for since `before`: what was sealed is forgotten. A bundle keeps its grants while work
- * is queued, held or to be settled: found by its link, whose active transfers are few and have an index.
- */
-export async function expireGrants(executor: Executor, before: number, now: number): Promise<number> {
-  const gone = await query<{ id: number }>(
-    executor,
-    `UPDATE grants SET state = 'EXPIRED', sealed_access = NULL, sealed_refresh = NULL, exchanged = false
-      WHERE state = 'LIVE' AND expires_at < :now AND wanted_at < :before AND lease_until <= :now
-        AND NOT EXISTS (SELECT 1 FROM bundles
-               WHERE (bundles.source_grant_id = grants.id OR bundles.destination_grant_id = grants.id)
-                 AND (bundles.has_work OR EXISTS (SELECT 1 FROM transfers WHERE transfers.link_id = bundles.link_id
-                        AND transfers.bundle_id = bundles.id AND transfers.state IN (${stateList(ACTIVE_STATES)}))))
-      RETURNING id`,
-    { before, now },
-  )
-  if (gone.length > 0) {
-    await query(
-      executor,
-      `UPDATE bundles SET ready = false, source_grant_id = NULL, destination_grant_id = NULL
-        WHERE source_grant_id IN ${keyset(executor, 'gone')} OR destination_grant_id IN ${keyset(executor, 'gone')}`,
-      { gone: encodeRows(gone.map(row => row.id)) },
-    )
-  }
-  return gone.length
 }

@@ -12,11 +12,18 @@ export type GrantEvent =
   | 'restart' // it starts again from a minted token
   | 'retry' // the issuer is away: the same again later
   | 'refuse' // the issuer said no, or gave another token than the one asked for
-  | 'expire' // nothing asks for it any more
+  | 'expire' // nothing asks for it any more, or the configuration names its issuer and client no more
   | 'revoke'
 
 export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
-  WANTED: { mint: ['LIVE', 'RENEWING'], restart: 'WANTED', retry: 'WANTED', refuse: 'HELD', revoke: 'REVOKED' },
+  WANTED: {
+    mint: ['LIVE', 'RENEWING'],
+    restart: 'WANTED',
+    retry: 'WANTED',
+    refuse: 'HELD',
+    expire: 'EXPIRED',
+    revoke: 'REVOKED',
+  },
   LIVE: { need: 'RENEWING', restart: 'WANTED', expire: 'EXPIRED', revoke: 'REVOKED' },
   RENEWING: {
     need: 'RENEWING',
@@ -24,9 +31,10 @@ export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
     restart: 'WANTED',
     retry: 'RENEWING',
     refuse: 'HELD',
+    expire: 'EXPIRED',
     revoke: 'REVOKED',
   },
-  HELD: { restart: 'WANTED', revoke: 'REVOKED' },
+  HELD: { restart: 'WANTED', expire: 'EXPIRED', revoke: 'REVOKED' },
   EXPIRED: { restart: 'WANTED' },
   REVOKED: {},
 }

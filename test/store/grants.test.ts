@@ -1,8 +1,8 @@
 import { expect } from 'chai'
 import { ensureVo } from '../../server/accounts/store.ts'
+import { expireForeignGrants, expireGrants } from '../../server/tokens/expire.ts'
 import {
   ensureGrant,
-  expireGrants,
   findGrant,
   type GrantRow,
   grantsToMint,
@@ -179,6 +179,26 @@ for (const { name, open } of databases) {
       expect(await grantsToRenew(test.db.read, { voIds: [world.voId] }, now, 2)).to.deep.equal([id])
       expect(await grantsToRenew(test.db.read, { voIds: [other] }, now, 2)).to.have.length(2)
       expect(await grantsToRenew(test.db.read, { rseIds: [rseId + 1] }, now, 2)).to.deep.equal([])
+    })
+
+    it('that the configuration has no client for are given up, and their work gets others', async () => {
+      const all = await World.make(test.db, { rses: ['B', 'C'] })
+      await all.dataset('d', 1, 'B')
+      await all.addRule('d', 'C', 1)
+      await all.evaluate()
+      await all.grantAll()
+      const states = () => all.rows<{ state: GrantState }>('SELECT DISTINCT state FROM grants')
+      const among = { voIds: [all.voId], aside: [] }
+      const configured = { id: all.issuerId, clientId: 'server', voId: all.voId }
+      const expire = (clientId: string): Promise<number> =>
+        test.db.write(e => expireForeignGrants(e, [{ ...configured, clientId }]))
+      expect([await expire('server'), await unplannedBundles(test.db.read, among, 10)]).to.deep.equal([0, []])
+      await all.change("UPDATE grants SET sealed_access = 'sealed', lease_until = :now + 1", { now: all.clock.now() })
+      await all.change("UPDATE grants SET state = 'RENEWING' WHERE purpose = 'write'")
+      expect([await expire('renamed'), await states()]).to.deep.equal([3, [{ state: 'EXPIRED' }]])
+      expect(await all.number('SELECT count(*) AS n FROM grants WHERE sealed_access IS NOT NULL')).to.equal(0)
+      expect(await unplannedBundles(test.db.read, among, 10)).to.have.length(1)
+      expect(await expire('renamed')).to.equal(0)
     })
 
     it('are kept while an attempt on them is under way or to be settled, and planned again where they were lost', async () => {
