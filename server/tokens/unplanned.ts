@@ -9,7 +9,7 @@ export interface UnplannedBundle {
   destination_path: string
 }
 
-/** Ready bundles with work that a link keeps ahead of the claims: beyond them nothing is minted yet. */
+/** Ready bundles as urgent or more that a link keeps ahead of the claims: beyond them nothing is minted yet. */
 const AHEAD_PER_LINK = 50
 
 /**
@@ -32,7 +32,7 @@ export async function unplannedBundles(
        SELECT bundles.id FROM bundles
         WHERE bundles.has_work AND NOT bundles.ready AND bundles.source_grant_id IS NULL AND ${allowed}
           AND (SELECT count(*) FROM (SELECT 1 FROM bundles AS ahead WHERE ahead.link_id = bundles.link_id AND ahead.has_work
-                 AND ahead.ready LIMIT ${AHEAD_PER_LINK}) AS counted) < ${AHEAD_PER_LINK}
+                 AND ahead.ready AND ahead.priority >= bundles.priority LIMIT ${AHEAD_PER_LINK}) AS counted) < ${AHEAD_PER_LINK}
         ORDER BY bundles.priority DESC, bundles.id LIMIT :limit)
      SELECT bundles.id, bundles.vo_id, source.rse_id AS source_rse_id, source.path AS source_path,
             destination.rse_id AS destination_rse_id, destination.path AS destination_path

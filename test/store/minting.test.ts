@@ -5,6 +5,7 @@ import { ensureIssuer, holdIssuer, type Issuer, Issuers } from '../../server/tok
 import { minters } from '../../server/tokens/minter.ts'
 import { grantPlanner } from '../../server/tokens/planner.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
+import { unplannedBundles } from '../../server/tokens/unplanned.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
 import { IssuerError } from '../../shared/oidc/issuer-error.ts'
@@ -117,6 +118,27 @@ for (const { name, open } of databases) {
       }
       await planner.stop()
       expect([await world.number(planned), warned.length]).to.deep.equal([1 + 121, 121])
+    })
+
+    it('is fifty bundles ahead of the claims on each link, and goes on for those more urgent', async () => {
+      await world.dataset('slow', 1, 'A')
+      await world.dataset('fast', 1, 'A')
+      await world.addRule('slow', 'B', 1, 3)
+      await world.evaluate()
+      const clones = JSON.stringify(Array.from({ length: 50 }, (_, i) => i))
+      await world.change(
+        `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
+                              has_work, ready, served_at)
+         SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, 'a' || value, account_id, true,
+                true, 0 FROM bundles, json_each(:clones)`,
+        { clones },
+      )
+      const unplanned = () => unplannedBundles(test.db.read, { voIds: [world.voId], aside: [] }, 10)
+      expect(await unplanned()).to.deep.equal([])
+      await world.addRule('fast', 'B', 1, 4)
+      await world.evaluate()
+      const urgent = await world.number('SELECT id AS n FROM bundles WHERE priority = 4')
+      expect((await unplanned()).map(bundle => bundle.id)).to.deep.equal([urgent])
     })
 
     /** A token as it was asked for; nobody here looks at its signature. */
