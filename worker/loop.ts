@@ -16,7 +16,7 @@ import { Renewals } from './renewals.ts'
 import { Reporter } from './report.ts'
 import { RunningAttempt } from './running.ts'
 import { backoff, inWords, isSessionOver, mayHaveActed, type WorkerApi } from './server.ts'
-import type { HeartbeatLoad, ProgressEntry, Session } from './session.ts'
+import type { HeartbeatLoad, HeldAttempt, ProgressEntry, Session } from './session.ts'
 import type { Slots } from './slots.ts'
 import type { Storages } from './storages.ts'
 import { GrantTokens } from './tokens.ts'
@@ -167,9 +167,9 @@ export class Work implements HeartbeatLoad {
     this.#unsureUntil = this.#options.clock.monotonic() + UNSURE_MS
   }
 
-  #held(): { transfers: number[]; imports: number[] } {
+  #held(): { transfers: HeldAttempt[]; imports: number[] } {
     return {
-      transfers: [...new Set([...this.#running.keys(), ...this.#reporter.unanswered])],
+      transfers: [...[...this.#running.values()].map(attempt => attempt.held), ...this.#reporter.unanswered],
       imports: [...this.#imports.keys()],
     }
   }

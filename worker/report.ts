@@ -3,7 +3,7 @@ import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import { inWords, isSessionOver, untilAnswered, type WorkerApi } from './server.ts'
-import type { Session } from './session.ts'
+import type { HeldAttempt, Session } from './session.ts'
 
 /** An outcome before it is sent; `endedAt` is monotonic milliseconds. */
 export type EndedAttempt = Omit<Outcome, 'transfer' | 'endedMsAgo'> & {
@@ -35,7 +35,7 @@ const LARGEST_BATCH = 1000
 export class Reporter {
   readonly #options: ReporterOptions
   #queue: EndedAttempt[] = []
-  readonly #unanswered = new Set<number>()
+  readonly #unanswered = new Set<EndedAttempt>()
   #sending: Promise<void> | undefined
   #full = new AbortController()
   #draining = false
@@ -44,14 +44,14 @@ export class Reporter {
     this.#options = options
   }
 
-  /** Transfers whose outcome the server has not answered for. */
-  get unanswered(): number[] {
-    return [...this.#unanswered]
+  /** Those whose outcome the server has not answered for. */
+  get unanswered(): HeldAttempt[] {
+    return [...this.#unanswered].map(({ transfer, fence }) => ({ transfer, fence }))
   }
 
   report(ended: EndedAttempt): void {
     this.#queue.push(ended)
-    this.#unanswered.add(ended.transfer)
+    this.#unanswered.add(ended)
     if (this.#queue.length >= BATCH) this.#full.abort()
     this.#sending ??= this.#sendAll()
   }
@@ -83,8 +83,8 @@ export class Reporter {
         const outcomes = batch.map(({ endedAt, ...rest }) => ({ ...rest, endedMsAgo: Math.max(0, now - endedAt) }))
         return api.reportOutcomes({ body: { session: session.id, outcomes }, signal: session.ended })
       })
+      for (const one of batch) this.#unanswered.delete(one)
       for (const { transfer, answer } of results) {
-        this.#unanswered.delete(transfer)
         onAnswer?.(answer)
         if (answer === 'refused') {
           log.warn({ transfer }, 'the server refused an outcome: another attempt has the transfer, or it is settled')
@@ -102,7 +102,7 @@ export class Reporter {
         for (const one of batch) await this.#send([one])
         return
       }
-      for (const { transfer } of batch) this.#unanswered.delete(transfer)
+      for (const one of batch) this.#unanswered.delete(one)
       log.error(
         { transfer: batch[0]?.transfer, ...inWords(error) },
         'the server cannot take an outcome: it will be settled',

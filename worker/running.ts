@@ -6,7 +6,7 @@ import { runCopy } from './copy.ts'
 import { type AttemptFailure, reportedError, sideOf, workerFault } from './failure.ts'
 import type { WorkerMetrics } from './metrics.ts'
 import type { EndedAttempt } from './report.ts'
-import type { ProgressEntry } from './session.ts'
+import type { HeldAttempt, ProgressEntry } from './session.ts'
 import { runSettle } from './settle.ts'
 import type { Storages } from './storages.ts'
 
@@ -37,6 +37,11 @@ export class RunningAttempt {
     this.#transfer = transfer
     this.#traits = traits
     this.#options = options
+  }
+
+  get held(): HeldAttempt {
+    const { transfer, fence } = this.#transfer
+    return { transfer, fence }
   }
 
   /** Never rejects. */

@@ -6,6 +6,12 @@ import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import { backoff, inWords, isSessionOver, type Patience, untilAnswered, type WorkerApi } from './server.ts'
 
+/** One claim of a transfer: an older one of the same transfer is another. */
+export interface HeldAttempt {
+  readonly transfer: number
+  readonly fence: number
+}
+
 /** `bytes` of all stripes so far. */
 export interface ProgressEntry {
   readonly transfer: number

@@ -6,7 +6,8 @@ import type { Sight } from './verify.ts'
 
 /**
  * What two looks, some seconds apart, say of a destination where an attempt may still be copying. A file that is complete
- * and right is taken, whoever finished it; one that changed grows; one that did not is what a dead attempt left.
+ * and right is taken, whoever finished it; one that changed grows; one that did not is what a dead attempt left. Nothing there is
+ * believed when a second look says it again: StoRM goes on after its client is gone (facts/http-tpc.md section 5).
  */
 export function concludeSettling(first: Sight, second: Sight): 'absent' | 'right' | 'growing' | 'stable' {
   if (second.kind === 'absent' || second.kind === 'right') return second.kind
@@ -32,7 +33,7 @@ export async function lookAgain(attempt: Attempt, workshop: Workshop, first: Sig
 export async function settleDestination(attempt: Attempt, workshop: Workshop): Promise<Settled> {
   try {
     const first = await lookAtDestination(attempt, workshop)
-    if (first.kind === 'absent' || first.kind === 'right') return { kind: first.kind }
+    if (first.kind === 'right') return { kind: 'right' }
     const found = await lookAgain(attempt, workshop, first)
     if (found !== 'stable') return { kind: found }
   } catch (error) {

@@ -1,5 +1,5 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
-import { ENDED_STATES, TRANSFER_MACHINE, type TransferState } from '../../shared/domain/transfer-state.ts'
+import { TRANSFER_MACHINE, type TransferState } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
 
 export interface HeldTransfer {
@@ -213,16 +213,15 @@ export async function loseTransfers(
   sessionId: number,
   notBefore: number,
   now: number,
-  stillHeld: readonly number[] = [],
+  stillHeld: readonly { transfer: number; fence: number }[] = [],
 ): Promise<number> {
+  const held = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint' })
   const rows = await query(
     executor,
     `UPDATE transfers SET state = 'SETTLING', session_id = NULL, not_before = :notBefore, updated_at = :now
       WHERE session_id = :sessionId AND state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'lose'))})
-        AND id NOT IN ${keyset(executor, 'held')} RETURNING id`,
-    { sessionId, notBefore, now, held: encodeRows(stillHeld) },
+        AND (id, fence) NOT IN (SELECT given.transfer, given.fence FROM ${held} AS given) RETURNING id`,
+    { sessionId, notBefore, now, rows: encodeRows(stillHeld.map(({ transfer, fence }) => ({ transfer, fence }))) },
   )
   return rows.length
 }
-
-export const ENDED = stateList(ENDED_STATES)

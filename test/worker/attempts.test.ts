@@ -228,6 +228,12 @@ describe('an attempt, between embedded storages', () => {
       expect(await run({ ...transfer, kind: 'settle' })).to.include({ result: 'absent' })
     })
 
+    it('is not absent when its file shows at the second look only', async () => {
+      await begin()
+      stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', 'a part')))
+      expect(await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })).to.include({ result: 'growing' })
+    })
+
     it('is removed under a permit when it is wrong and no longer changes', async () => {
       await begin()
       await stage.write('SITE-B', 'f1', 'a part')

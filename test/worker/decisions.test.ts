@@ -174,6 +174,7 @@ describe('the worker decides', () => {
       ['more bytes', part(1), part(2), 'growing'],
       ['as many bytes with another sum: written in place', part(9, '1'), part(9, '2'), 'growing'],
       ['the same', part(1), part(1), 'stable'],
+      ['nothing, twice', { kind: 'absent' }, { kind: 'absent' }, 'absent'],
       ['appeared', { kind: 'absent' }, part(1), 'growing'],
     ] as const) {
       it(`${what}: ${conclusion}`, () => expect(concludeSettling(first, second)).to.equal(conclusion))

@@ -145,9 +145,9 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
   }
 
   /** What was given out and is not held there is queued again. */
-  #takeBack(held: readonly number[]): void {
+  #takeBack(held: readonly { transfer: number; fence: number }[]): void {
     for (const [id, transfer] of this.#given) {
-      if (held.includes(id)) continue
+      if (held.some(({ transfer: heldId, fence }) => heldId === id && fence === transfer.fence)) continue
       this.#given.delete(id)
       this.queue.push(transfer)
     }

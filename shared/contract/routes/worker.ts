@@ -114,10 +114,10 @@ export const workerRoutes = {
       limit: z.number().int().min(0).max(1000),
       waitSeconds: z.number().min(0).max(30).default(0),
       held: z
-        .strictObject({ transfers: z.array(id).max(20_000), imports: z.array(id).max(1000) })
+        .strictObject({ transfers: z.array(z.strictObject(held)).max(20_000), imports: z.array(id).max(1000) })
         .optional()
         .describe(
-          'after an answer to a claim was lost: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
+          'after an answer to a claim was lost, or an outcome was not taken: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
         ),
     }),
     answer: z.object({
