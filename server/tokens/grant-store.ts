@@ -127,21 +127,31 @@ function leasedBindings({ id, state, generation, lease_until }: LeasedGrant) {
   return { id, from: state, generation, leaseUntil: lease_until }
 }
 
+export interface Lease {
+  /** Null: the server itself, to mint. */
+  readonly sessionId: number | null
+  readonly event: 'need' | 'restart'
+  readonly until: number
+  /** Nobody asked just now: taking it does not keep a grant from expiring. */
+  readonly unasked?: true
+}
+
 /**
- * Takes the lease to renew a grant, unless somebody else has it or the grant went on meanwhile. `sessionId` null: the
- * server itself, to mint. Answers the grant as it is then; undefined when it was not to be had.
+ * Takes the lease to renew a grant, unless somebody else has it or the grant went on meanwhile. Answers the
+ * grant as it is then; undefined when it was not to be had.
  */
 export async function takeLease(
   executor: Executor,
   grant: GrantRow,
-  lease: { sessionId: number | null; event: 'need' | 'restart'; until: number },
+  lease: Lease,
   now: number,
 ): Promise<GrantRow | undefined> {
   const [to] = targetsOf(GRANT_MACHINE, grant.state, lease.event)
   if (to === undefined) return undefined
   return queryOne<GrantRow>(
     executor,
-    `UPDATE grants SET state = :to, lease_session_id = :sessionId, lease_until = :until, wanted_at = :now
+    `UPDATE grants SET state = :to, lease_session_id = :sessionId, lease_until = :until,
+            wanted_at = CASE WHEN :asked THEN :now ELSE wanted_at END
       WHERE id = :id AND state = :from AND generation = :generation AND lease_until <= :now RETURNING *`,
     {
       id: grant.id,
@@ -150,6 +160,7 @@ export async function takeLease(
       to,
       sessionId: lease.sessionId,
       until: lease.until,
+      asked: lease.unasked !== true,
       now,
     },
   )

@@ -1,5 +1,5 @@
 import type { Executor } from '../database/sql.ts'
-import { type GrantRow, putOff, takeLease } from './grant-store.ts'
+import { type GrantRow, type Lease, putOff, takeLease } from './grant-store.ts'
 import { type Issuer, takeTurn } from './issuers.ts'
 
 /** Milliseconds: `delayMs` until the request may be sent, or until it is worth asking again. */
@@ -13,7 +13,7 @@ export async function leaseWithTurn(
   executor: Executor,
   grant: GrantRow,
   issuer: Issuer,
-  lease: { sessionId: number | null; event: 'need' | 'restart'; until: number },
+  lease: Lease,
   now: number,
 ): Promise<Leased | undefined> {
   const leased = await takeLease(executor, grant, lease, now)

@@ -36,7 +36,7 @@ export function minters(context: TokenContext): Service[] {
 async function mintGrant(context: TokenContext, grant: GrantRow, signal: AbortSignal): Promise<void> {
   const now = context.clock.now()
   const issuer = context.issuers.of(grant)
-  const lease = { sessionId: null, event: 'restart', until: now + LEASE_MS } as const
+  const lease = { sessionId: null, event: 'restart', until: now + LEASE_MS, unasked: true } as const
   if (issuer === undefined) {
     const leased = await context.db.write(executor => takeLease(executor, grant, lease, now))
     const message = 'the configuration names this issuer and client no more'

@@ -181,6 +181,25 @@ for (const { name, open } of databases) {
       expect(await grantsToRenew(test.db.read, { rseIds: [rseId + 1] }, now, 2)).to.deep.equal([])
     })
 
+    it('that are held expire when nobody asks for them, though the server tries them again and again', async () => {
+      const tryAgain = async (unasked: { unasked?: true }): Promise<void> => {
+        await put('HELD')
+        await world.clock.advance(3_600_000)
+        const now = world.clock.now()
+        const row = await grant()
+        await test.db.write(e => takeLease(e, row, { sessionId: null, event: 'restart', until: now, ...unasked }, now))
+        await failed('refuse')
+      }
+      const expire = (): Promise<number> => {
+        const now = world.clock.now()
+        return test.db.write(e => expireGrants(e, now - 1_800_000, now))
+      }
+      await tryAgain({})
+      expect([(await grant()).state, await expire()]).to.deep.equal(['HELD', 0])
+      await tryAgain({ unasked: true })
+      expect([(await grant()).state, await expire()]).to.deep.equal(['HELD', 1])
+    })
+
     it('that the configuration has no client for are given up, and their work gets others', async () => {
       const all = await World.make(test.db, { rses: ['B', 'C'] })
       await all.dataset('d', 1, 'B')
