@@ -41,6 +41,8 @@ export const ISSUER_TIMEOUT_MS = 30_000
 /** Of a lease, not begun in: when the lease ends nothing is under way any more, or two would show one refresh token. */
 const RESERVE_MS = ISSUER_TIMEOUT_MS + 5_000
 
+const NOT_CONFIGURED = 'ISSUER_NOT_CONFIGURED'
+
 /** Trouble of the issuer's that passes without anybody's doing. */
 export function isPassing(code: string): boolean {
   return code === 'ISSUER_UNREACHABLE' || code === 'ISSUER_BUSY'
@@ -128,7 +130,8 @@ async function reportFailure(
     ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
   })
   return new TokenUnavailable(error.code, message, {
-    retryable: isPassing(error.code),
+    // Without a client here another worker's turn may come.
+    retryable: isPassing(error.code) || error.code === NOT_CONFIGURED,
     retryAfterSeconds,
     known: true,
   })
@@ -150,8 +153,5 @@ async function report(options: RenewalOptions, grant: number, order: Order, resu
 }
 
 function notConfigured(issuer: string): WaybillError {
-  return new WaybillError(
-    'ISSUER_NOT_CONFIGURED',
-    `this worker has no client at ${issuer}: add it to the worker's issuers`,
-  )
+  return new WaybillError(NOT_CONFIGURED, `this worker has no client at ${issuer}: add it to the worker's issuers`)
 }

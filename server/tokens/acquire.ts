@@ -2,13 +2,15 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { exchangeModeOf, grantStep } from '../../shared/domain/grant-state.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { sealFor } from '../../shared/oidc/sealed-transport.ts'
-import { findGrant, type GrantRow, takeLease } from './grant-store.ts'
+import { findGrant, type GrantRow, putOff, takeLease } from './grant-store.ts'
 import type { Issuer } from './issuers.ts'
 import { leaseWithTurn } from './lease.ts'
 import { keepFailure, keepTokens, openAccess, openRefresh, type TokenContext } from './tokens.ts'
 
 /** How long a worker may take for one exchange or refresh. IAM has taken 20 s (facts/tokens.md section 2). */
 const RENEWAL_LEASE_MS = 60_000
+/** A worker that could not renew a grant leaves it to others for so long. */
+const ANOTHERS_MS = 5_000
 /** How soon to ask again while somebody else renews, or the server mints. */
 const WAIT_MS = 200
 
@@ -158,6 +160,12 @@ export async function takeRenewal(
   const issuer = context.issuers.of(grant)
   if (issuer === undefined) throw lost
   const { step, result } = reported
+  if (result.kind === 'failed' && result.code === 'ISSUER_NOT_CONFIGURED') {
+    // That worker's own lack: another can do it, and the grant is as good as before.
+    await context.db.write(executor => putOff(executor, grant, context.clock.now() + ANOTHERS_MS))
+    context.log.warn({ grant: grantId, session: sessionId, issuer: issuer.url }, 'a worker has no client at an issuer')
+    return grant.generation
+  }
   if (result.kind === 'failed') {
     await keepFailure(context, grant, sessionId, { step, ...result })
     return grant.generation

@@ -39,9 +39,10 @@ export type TokenFault =
  * Checks, before anyone uses it, that an access token from an issuer is the one that was asked for. Throws a `WaybillError`
  * with a `TokenFault` for a code.
  *
- * The signature is not looked at: the token came straight from the issuer's token endpoint over TLS, which vouches for the
- * sender at least as well (OpenID Connect Core section 3.1.3.7 point 6 says the same of ID tokens), and the storage, which
- * the token is for, verifies it. This guards against an issuer configured wrong, not against a forger.
+ * The signature is not looked at. Who asked the issuer has the token straight from its token endpoint over TLS, which vouches
+ * for the sender at least as well (OpenID Connect Core section 3.1.3.7 point 6 says the same of ID tokens). What a worker
+ * hands in after an exchange or refresh has no such warrant: a worker that lies can spoil a grant, and no more, since every
+ * storage verifies the token that it is shown. This guards against an issuer configured wrong, not against a forger.
  */
 export function checkToken(token: Secret, expected: TokenExpectation): CheckedToken {
   const claims = decode(token)

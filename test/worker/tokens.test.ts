@@ -138,7 +138,7 @@ describe('the tokens of grants', () => {
     const issuers = new Map([['https://other.example.org', issuerClient(stage.sandbox, http, 'worker')]])
     const { api } = stage.server
     const others = new GrantTokens({ api, session, recipient, issuers, clock, random, signal: ending.signal })
-    expect(await refusal(others.tokenFor(grant, 300))).to.include({ code: 'ISSUER_NOT_CONFIGURED' })
+    expect(await refusal(others.tokenFor(grant, 300))).to.include({ code: 'ISSUER_NOT_CONFIGURED', retryable: true })
     http.close()
   })
 
