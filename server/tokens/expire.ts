@@ -6,10 +6,7 @@ import type { Issuer } from './issuers.ts'
 
 const ENDED = `state = 'EXPIRED', sealed_access = NULL, sealed_refresh = NULL, exchanged = false, lease_session_id = NULL,
        lease_until = 0, not_before = 0, failures = 0, error = NULL`
-const MAY_END = statesAccepting(GRANT_MACHINE, 'expire')
-/** In two parts, for each has an index of its own: LIVE grants are many, and few of them have ended. */
-const TOKEN_ENDED = `(state = 'LIVE' AND expires_at < :now
-       OR state IN (${stateList(MAY_END.filter(state => state !== 'LIVE'))}) AND expires_at < :now)`
+const MAY_END = stateList(statesAccepting(GRANT_MACHINE, 'expire'))
 
 /**
  * Ends grants that nothing has asked for since `before`: what was sealed is forgotten. A bundle keeps its grants while work
@@ -19,7 +16,7 @@ export async function expireGrants(executor: Executor, before: number, now: numb
   const gone = await query<{ id: number }>(
     executor,
     `UPDATE grants SET ${ENDED}
-      WHERE ${TOKEN_ENDED} AND wanted_at < :before AND lease_until <= :now
+      WHERE state IN (${MAY_END}) AND expires_at < :now AND wanted_at < :before AND lease_until <= :now
         AND NOT EXISTS (SELECT 1 FROM bundles
                WHERE (bundles.source_grant_id = grants.id OR bundles.destination_grant_id = grants.id)
                  AND (bundles.has_work OR EXISTS (SELECT 1 FROM transfers WHERE transfers.link_id = bundles.link_id
@@ -42,7 +39,7 @@ export async function expireForeignGrants(
   const known = recordset(executor, 'known', { issuer_id: 'bigint', client: 'text', vo_id: 'bigint' })
   const gone = await query<{ id: number }>(
     executor,
-    `UPDATE grants SET ${ENDED} WHERE state IN (${stateList(MAY_END)})
+    `UPDATE grants SET ${ENDED} WHERE state IN (${MAY_END})
         AND (issuer_id, client, vo_id) NOT IN (SELECT issuer_id, client, vo_id FROM ${known} AS given) RETURNING id`,
     { known: encodeRows(issuers.map(({ id, clientId, voId }) => ({ issuer_id: id, client: clientId, vo_id: voId }))) },
   )

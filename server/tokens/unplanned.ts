@@ -36,10 +36,12 @@ export async function unplannedBundles(
         ORDER BY bundles.priority DESC, bundles.id LIMIT :limit)
      SELECT bundles.id, bundles.vo_id, source.rse_id AS source_rse_id, source.path AS source_path,
             destination.rse_id AS destination_rse_id, destination.path AS destination_path
-       FROM bundles JOIN directories AS source ON source.id = bundles.source_directory_id
+       FROM (SELECT id, max(lost) AS lost
+               FROM (SELECT id, 1 AS lost FROM unsettled UNION ALL SELECT id, 0 FROM wanting) AS found GROUP BY id) AS chosen
+       JOIN bundles ON bundles.id = chosen.id
+       JOIN directories AS source ON source.id = bundles.source_directory_id
        JOIN directories AS destination ON destination.id = bundles.destination_directory_id
-      WHERE bundles.id IN (SELECT id FROM unsettled) OR bundles.id IN (SELECT id FROM wanting)
-      ORDER BY bundles.id IN (SELECT id FROM unsettled) DESC, bundles.priority DESC, bundles.id LIMIT :limit`,
+      ORDER BY chosen.lost DESC, bundles.priority DESC, bundles.id LIMIT :limit`,
     { limit, vos: encodeRows(among.voIds), aside: encodeRows(among.aside) },
   )
 }
