@@ -53,7 +53,8 @@ export interface Launcher {
 
 /**
  * The whole of Waybill in one process, with the embedded issuer and storages: what tests of the whole path begin with. In
- * every one of them no secret may be seen outside its place, and every answer of the API must fit its schema.
+ * every one of them no secret may be seen outside its place, every answer of the API must fit its schema, and nothing is logged
+ * as an error: those are for faults of ours, whatever storages, issuers and callers do.
  */
 export interface House {
   readonly directory: string
@@ -81,8 +82,10 @@ export interface House {
 
 export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const leaks = new Leaks()
+  const errors: string[] = []
   const onLog = (line: string): void => {
     leaks.saw('the logs', line)
+    if (line.includes('"level":50')) errors.push(line)
     if (environment.TEST_LOG !== undefined) systemTerminal.err(line)
   }
   const log = createLogger('test', 'debug', { write: onLog })
@@ -216,6 +219,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       await rm(directory, { recursive: true, force: true })
       const found = leaks.found()
       if (found.length > 0) throw new Error(`secrets were seen:\n${found.join('\n')}`)
+      if (errors.length > 0) throw new Error(`errors were logged:\n${errors.join('\n')}`)
     },
   }
 }
