@@ -207,10 +207,18 @@ async function afterFailure(attempt: Attempt, workshop: Workshop, failure: Attem
   }
   if (found === 'right') return { result: 'done', bytes: attempt.progress.bytes }
   if (found === 'growing') return { result: 'unknown', failure }
-  // What was in the way is gone, or goes now.
-  const passing = failure.code === 'DESTINATION_EXISTS' ? { ...failure, retryable: true } : failure
+  if (failure.code !== 'DESTINATION_EXISTS' && failure.code !== 'DESTINATION_CONFLICT') {
+    return found === 'absent' ? { result: 'failed', failure, cleaned: false } : cleaned(attempt, workshop, failure)
+  }
+  const passing = { ...failure, retryable: true }
   if (found === 'absent') return { result: 'failed', failure: passing, cleaned: false }
-  return cleaned(attempt, workshop, passing)
+  // Nothing of this attempt was written: it goes if an earlier one may have left it, and stays if it is somebody else's.
+  const result = await cleanUp(attempt, workshop, false)
+  if (result.cleaned) return { result: 'failed', failure: passing, cleaned: true }
+  if (result.failure.code === 'PERMIT_REFUSED') {
+    return { result: 'failed', failure: { ...failure, retryable: false }, cleaned: false }
+  }
+  return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', result.failure) }
 }
 
 async function cleaned(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {

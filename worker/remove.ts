@@ -17,11 +17,14 @@ export function permitLeft(askedAt: number, seconds: number, now: number): numbe
 
 export type CleanUp = { readonly cleaned: true } | { readonly cleaned: false; readonly failure: AttemptFailure }
 
-/** Removes what lies at the destination, under a permit of the server's. `cleaned`: the DELETE was answered. */
-export async function cleanUp(attempt: Attempt, workshop: Workshop): Promise<CleanUp> {
+/**
+ * Removes what lies at the destination, under a permit of the server's. `cleaned`: the DELETE was answered. `written`: this
+ * attempt may have written it; else the server decides whether an earlier one may.
+ */
+export async function cleanUp(attempt: Attempt, workshop: Workshop, written = true): Promise<CleanUp> {
   try {
     for (let permit = 0; permit < PERMITS; permit++) {
-      if (await removeUnderPermit(attempt, workshop)) return { cleaned: true }
+      if (await removeUnderPermit(attempt, workshop, written)) return { cleaned: true }
     }
     const message = 'every permit for the clean-up was over before the token for it came'
     return { cleaned: false, failure: late(message) }
@@ -35,13 +38,17 @@ function late(message: string): AttemptFailure {
 }
 
 /** False when the permit did not last until the DELETE could be sent; then nothing was sent. */
-async function removeUnderPermit({ transfer, destination, stop }: Attempt, workshop: Workshop): Promise<boolean> {
+async function removeUnderPermit(
+  { transfer, destination, stop }: Attempt,
+  workshop: Workshop,
+  written: boolean,
+): Promise<boolean> {
   const { api, session, access, clock, random } = workshop
   let askedAt = 0
   const { seconds, grant } = await untilAnswered({ clock, random, signal: stop }, () => {
     askedAt = clock.monotonic()
     const { transfer: id, fence } = transfer
-    return api.askPermit({ body: { session, transfer: id, fence }, signal: stop })
+    return api.askPermit({ body: { session, transfer: id, fence, written }, signal: stop })
   })
   const place = { ...destination, grant }
   await access.token(place)

@@ -14,11 +14,12 @@ const NOBODYS_FENCE = -1
 
 /**
  * Permission to remove what a failed attempt left: only for the current holder of the transfer, never where a replica is
- * AVAILABLE. Throws 409 PERMIT_REFUSED. Answers the directory that the clean-up token must cover.
+ * AVAILABLE, and where the holder wrote nothing only if an earlier attempt on this replica may have: a file of somebody
+ * else's stays. Throws 409 PERMIT_REFUSED. Answers the directory that the clean-up token must cover.
  */
 export async function grantPermit(
   executor: Executor,
-  held: { sessionId: number; transfer: number; fence: number },
+  held: { sessionId: number; transfer: number; fence: number; written: boolean },
   now: number,
 ): Promise<{ rseId: number; voId: number; top: string }> {
   // The write comes first (database.ts), and its guard is the whole decision.
@@ -29,14 +30,18 @@ export async function grantPermit(
        FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
         AND transfers.state IN (${stateList(ACTIVE_STATES)}) AND replicas.state <> 'AVAILABLE'
+        AND (:written = 1 OR EXISTS (SELECT 1 FROM attempts JOIN transfers AS earlier ON earlier.id = attempts.transfer_id
+              WHERE earlier.replica_id = replicas.id AND (attempts.outcome IN ('absent', 'growing')
+                OR (attempts.mode IS NOT NULL AND attempts.outcome IN ('failed', 'unknown')
+                    AND coalesce(attempts.code, '') NOT IN ('DESTINATION_EXISTS', 'DESTINATION_CONFLICT')))))
      ON CONFLICT (directory_id, name) DO UPDATE
        SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
            fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END
      RETURNING directory_id`,
-    { ...held, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
+    { ...held, written: held.written ? 1 : 0, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
   )
   if (permit === undefined) {
-    const message = `transfer ${held.transfer} is not held under this session and fence, or its file is verified: nothing may be removed`
+    const message = `transfer ${held.transfer} is not held under this session and fence, its file is verified, or what lies there is none of its own: nothing may be removed`
     throw new WaybillError('PERMIT_REFUSED', message, { status: 409 })
   }
   const place = await queryOne<{ rse_id: number; vo_id: number; top: string }>(

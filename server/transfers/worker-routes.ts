@@ -145,7 +145,7 @@ export function workerHandlers(context: TokenContext, vos: Vos, settings: Worker
     async askPermit({ body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
       const now = clock.now()
-      const held = { sessionId: body.session, transfer: body.transfer, fence: body.fence }
+      const held = { sessionId: body.session, transfer: body.transfer, fence: body.fence, written: body.written }
       const rses = await storages.all()
       const grant = await db.write(async executor => {
         const { rseId, voId, top } = await grantPermit(executor, held, now)

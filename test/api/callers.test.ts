@@ -184,7 +184,7 @@ describe('who calls the API', () => {
         other.heartbeat({ params: { id: session }, body: {} }),
         other.claim({ body: { session, limit: 1 } }),
         other.reportOutcomes({ body: { session, outcomes: [outcome] } }),
-        other.askPermit({ body: { session, transfer: 1, fence: 1 } }),
+        other.askPermit({ body: { session, transfer: 1, fence: 1, written: true } }),
         other.acquireToken({ params: { id: 1 }, body: { session, lifeSeconds: 60 } }),
         other.closeSession({ params: { id: session } }),
       ]
@@ -217,7 +217,7 @@ describe('who calls the API', () => {
       const [done] = (await house.client.listTransfers({ query: { state: 'DONE' } })).items
       expect(done?.did).to.equal('exp:run2/f0')
       for (let fence = 1; fence <= 3; fence++) {
-        const held = { session, transfer: done?.id ?? 0, fence }
+        const held = { session, transfer: done?.id ?? 0, fence, written: true }
         expect(await refused(pool.askPermit({ body: held }))).to.equal('PERMIT_REFUSED')
       }
     })

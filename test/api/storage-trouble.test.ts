@@ -1,4 +1,4 @@
-import { mkdir, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { expect } from 'chai'
 import type { Behaviour, RunningStorage } from '../../sandbox/main.ts'
@@ -195,14 +195,14 @@ describe('storages in trouble', () => {
     expect(got('SITE-A', 'GET')).to.equal(reads)
   })
 
-  it('another file is there and does not change: it is never overwritten, but removed under a permit, and then the file comes', async () => {
+  it('another file is there: it is neither overwritten nor removed, and the rule says so', async () => {
     await placeDataset(house, 'SITE-A', 'other', files)
     await lay('SITE-B', 'other', 'not what was asked for')
     const before = got('SITE-B', 'DELETE')
-    const { attempts } = await bring('other', 'OK')
-    expect(attempts).to.deep.equal(['failed DESTINATION PREPARATION DESTINATION_EXISTS', 'done pull'])
-    expect(got('SITE-B', 'DELETE') - before).to.equal(1)
-    expect(await wrongFiles(house, 'SITE-B', 'other', files)).to.deep.equal([])
+    const { attempts } = await bring('other', 'STUCK')
+    expect(attempts).to.deep.equal(['failed DESTINATION PREPARATION DESTINATION_EXISTS'])
+    expect(got('SITE-B', 'DELETE')).to.equal(before)
+    expect(await readFile(onDisk(house, 'SITE-B', 'other', 'f0'), 'utf8')).to.equal('not what was asked for')
   })
 
   it('a storage that is busy is left alone for as long as it asks', async () => {

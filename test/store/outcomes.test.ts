@@ -150,7 +150,7 @@ for (const { name, open } of databases) {
 
     describe('permits', () => {
       const permit = (fence = nth(0).fence, sessionId = session): Promise<unknown> =>
-        test.db.write(e => grantPermit(e, { sessionId, transfer: nth(0).id, fence }, world.clock.now()))
+        test.db.write(e => grantPermit(e, { sessionId, transfer: nth(0).id, fence, written: true }, world.clock.now()))
 
       it('are for whoever holds the transfer, and never for a file that is verified', async () => {
         expect(await permit()).to.deep.include({ top: '/data/s/d', voId: world.voId })
@@ -158,6 +158,23 @@ for (const { name, open } of databases) {
         expect(await codeOf(permit(nth(0).fence, await world.openSession()))).to.equal('PERMIT_REFUSED')
         await world.change("UPDATE replicas SET state = 'AVAILABLE'")
         expect(await codeOf(permit())).to.equal('PERMIT_REFUSED')
+      })
+
+      it('are not for what lies there when nothing of this transfer was ever written', async () => {
+        const unwritten = (by: number, fence: number): Promise<unknown> =>
+          test.db.write(e =>
+            grantPermit(e, { sessionId: by, transfer: nth(0).id, fence, written: false }, world.clock.now()),
+          )
+        expect(await codeOf(unwritten(session, nth(0).fence))).to.equal('PERMIT_REFUSED')
+        const attempt = (code: string): Promise<void> =>
+          world.change(
+            `INSERT INTO attempts (transfer_id, fence, session_id, mode, outcome, started_at, ended_at, bytes, code)
+             SELECT ${nth(0).id}, count(*), 1, 'pull', 'failed', 0, 0, 0, '${code}' FROM attempts`,
+          )
+        await attempt('DESTINATION_EXISTS')
+        expect(await codeOf(unwritten(session, nth(0).fence))).to.equal('PERMIT_REFUSED')
+        await attempt('TRANSFER_FAILED')
+        expect(await codeOf(unwritten(session, nth(0).fence))).to.equal('done')
       })
 
       it('keep the path free of new attempts until they are surely over', async () => {
@@ -173,7 +190,9 @@ for (const { name, open } of databases) {
     // A late clean-up of a dead worker destroyed a later attempt's good file: facts/transfers.md, DIRAC #8465.
     describe('permits of a worker that died', () => {
       const permit = (by: number, fence: number): Promise<unknown> =>
-        test.db.write(e => grantPermit(e, { sessionId: by, transfer: nth(0).id, fence }, world.clock.now()))
+        test.db.write(e =>
+          grantPermit(e, { sessionId: by, transfer: nth(0).id, fence, written: true }, world.clock.now()),
+        )
       const settle = async (by: number): Promise<{ id: number; fence: number }[]> =>
         test.db.write(e => claimToSettle(e, { sessionId: by, fenceBase: FENCE_BASE }, 1, world.clock.now()))
 

@@ -138,18 +138,17 @@ describe('an attempt, between embedded storages', () => {
       expect(stage.server.called('askPermit')).to.equal(0)
     })
 
-    it('another file in its place, pushed or pulled, and never overwrites it', async () => {
+    it('nothing where somebody else’s file lies, pushed or pulled: it stays', async () => {
       for (const destination of [{}, { canPull: false }]) {
         await begin({ destination })
         stage.server.before = name => {
-          if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is verified', { status: 409 })
+          if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is none of yours', { status: 409 })
         }
         await stage.write('SITE-B', 'f1', 'another')
         stage.start()
         const outcome = await run(await stage.transfer('f1', CONTENT))
-        expect(outcome).to.deep.include({ result: 'unknown' })
-        expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS' })
-        expect(outcome.error?.message).to.include('PERMIT_REFUSED')
+        expect(outcome).to.deep.include({ result: 'failed', cleaned: false })
+        expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', retryable: false })
         expect(String(await stage.read('SITE-B', 'f1'))).to.equal('another')
         expect(stage.b.requests.get('DELETE') ?? 0).to.equal(0)
         if (destination.canPull === undefined) await stage.end()

@@ -146,7 +146,13 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'Ask to remove what a failed attempt left at its destination',
-    body: z.strictObject({ session, ...held }),
+    body: z.strictObject({
+      session,
+      ...held,
+      written: z
+        .boolean()
+        .describe('false: this attempt wrote nothing; then only what an earlier one may have left is removed'),
+    }),
     answer: z.object({
       seconds: z.number().describe('the DELETE may be sent only while this has surely not passed'),
       grant: id,
