@@ -31,6 +31,12 @@ export function workerConfigSchema(readSecretFile: ReadSecretFile, hostname: str
       metrics,
       logLevel,
       shutdownSeconds,
+      settleSeconds: z
+        .number()
+        .min(0.1)
+        .max(600)
+        .default(5)
+        .describe('between two looks at a file that may still grow: storages must write more often than that'),
       watchdogs: z
         .strictObject({
           connectSeconds: seconds.describe('until a storage is connected'),

@@ -35,8 +35,6 @@ export interface RunningWorker {
   stop(): Promise<void>
 }
 
-/** Between two looks at a file that may still grow: storages write more often than that. */
-const SETTLE_MS = 5_000
 /** What the worker's own token says beside its audience: that it follows the WLCG profile. No storage takes it. */
 const API_SCOPES = ['wlcg']
 
@@ -58,7 +56,7 @@ export async function runWorker(config: WorkerConfig, runtime: WorkerRuntime): P
     metrics,
     slots: new Slots(config.concurrency, clock),
     watchdogs: watchdogsOf(config.watchdogs),
-    settleMs: SETTLE_MS,
+    settleMs: config.settleSeconds * 1000,
     shutdownMs: config.shutdownSeconds * 1000,
   }
   const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry }))

@@ -120,7 +120,7 @@ export class Session {
         await clock.sleep(left, this.ended)
         continue
       }
-      log.error({ session: this.id }, 'the lease could not be renewed: all attempts stop')
+      log.warn({ session: this.id }, 'the lease could not be renewed: all attempts stop')
       this.end()
     }
   }

@@ -22,7 +22,7 @@ describe('rules', () => {
   let house: House
 
   before(async () => {
-    house = await startHouse({ clock, server: { sessionLeaseSeconds: 2 } })
+    house = await startHouse({ clock, server: { sessionLeaseSeconds: 2 }, worker: { settleSeconds: 0.3 } })
     await house.addStorages()
   })
   after(() => house.stop())
@@ -70,8 +70,11 @@ describe('rules', () => {
         () => Promise.all(transfers.map(id => house.client.getTransfer({ params: { id } }))),
         found => found.every(({ state }) => state === 'CANCELLED'),
       )
+      await until(
+        () => tombstones('removed'),
+        count => count === 3,
+      )
       expect((await replicasAt('removed', 'SITE-B')).map(({ locks }) => locks)).to.deep.equal([0, 0, 0])
-      expect(await tombstones('removed')).to.equal(3)
     })
 
     it('a transfer that another rule wants is not cancelled', async () => {
@@ -87,8 +90,11 @@ describe('rules', () => {
       )
       await house.client.removeRule({ params: { id: first } })
       await isGone(first)
+      await until(
+        () => replicasAt('wanted', 'SITE-B'),
+        replicas => replicas.map(({ locks }) => locks).join() === '1,1',
+      )
       expect(await statesOf(second)).to.deep.equal(['QUEUED', 'QUEUED'])
-      expect((await replicasAt('wanted', 'SITE-B')).map(({ locks }) => locks)).to.deep.equal([1, 1])
       expect(await tombstones('wanted')).to.equal(0)
     })
 
@@ -107,7 +113,10 @@ describe('rules', () => {
       expect(rule.expiresAt).to.be.within(clock.now() + 500_000, clock.now() + 600_000)
       clock.leap(600_000)
       await isGone(id)
-      expect(await tombstones('short')).to.equal(2)
+      await until(
+        () => tombstones('short'),
+        count => count === 2,
+      )
       expect((await replicasAt('short', 'SITE-A')).map(({ state, locks }) => [state, locks])).to.deep.equal(
         Array(2).fill(['AVAILABLE', 0]),
       )

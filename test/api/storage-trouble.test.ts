@@ -32,6 +32,7 @@ function storageOf(house: House, name: string): RunningStorage {
 async function startedHouse(): Promise<House> {
   const house = await startHouse({
     server: { retry: { maxAttempts: 2, baseDelaySeconds: 0.1, maxDelaySeconds: 0.1 } },
+    worker: { settleSeconds: 0.3 },
   })
   await house.addStorages()
   await house.startWorker()

@@ -48,7 +48,7 @@ describe('server and worker as processes that are killed', function () {
         sessionLeaseSeconds: 2,
         retry: { maxAttempts: 20, baseDelaySeconds: 0.1, maxDelaySeconds: 0.5 },
       },
-      worker: { concurrency: 16 },
+      worker: { concurrency: 16, settleSeconds: 0.5 },
     })
     await house.addStorages()
     await house.startWorker()
