@@ -5,14 +5,15 @@ import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
-import { protocolOf } from '../storages/directory.ts'
+import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
-import { personalAccess, type SealedAccess } from '../tokens/personal.ts'
+import { personalAccess } from '../tokens/personal.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
 import { reservePaths } from '../transfers/permits.ts'
 import { filesOf, namesOf } from './did-store.ts'
+import { groupDirectories } from './directory-groups.ts'
 import { registerFiles, replicasArrived } from './register.ts'
-import { listReplicasOf, transferring } from './replica-store.ts'
+import { type ListedReplica, listReplicasOf, transferring } from './replica-store.ts'
 import { requireDid, requireVo } from './routes.ts'
 
 type TransportHandlers = Pick<Handlers, 'planUpload' | 'confirmUpload' | 'planDownload'>
@@ -119,30 +120,31 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       const fileIds = await filesOf(db.read, did, decodeCursor(body.cursor), body.limit + 1)
       const shown = fileIds.slice(0, body.limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state: 'AVAILABLE' })
-      const accesses: SealedAccess[] = []
-      const accessOf = new Map<string, number>()
-      const files = []
-      const found = new Set<number>()
+      const chosen = new Map<number, { row: ListedReplica; rse: Rse }>()
       for (const row of replicas) {
         const rse = rses.get(row.rse_id)
-        if (rse === undefined || found.has(row.file_id)) continue
-        found.add(row.file_id)
-        const key = `${rse.id} ${row.top}`
-        let access = accessOf.get(key)
-        if (access === undefined) {
-          access = accesses.push(await personalAccess(context, rse, 'download', [row.top], body.key, signal)) - 1
-          accessOf.set(key, access)
-        }
-        files.push({
-          did: `${row.scope}:${row.file}`,
-          url: replicaUrl(protocolOf(rse).url, row.directory, row.name),
-          bytes: row.bytes,
-          access,
-          ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
-          ...(row.md5 === null ? {} : { md5: row.md5 }),
-        })
+        if (rse !== undefined && !chosen.has(row.file_id)) chosen.set(row.file_id, { row, rse })
       }
-      const missing = shown.filter(id => !found.has(id))
+      const groups = groupDirectories([...chosen.values()].map(({ row }) => row))
+      const accesses = await Promise.all(
+        groups.map(({ rseId: id, tops }) => {
+          const rse = rses.get(id)
+          if (rse === undefined) throw new Error(`storage ${id} is gone`)
+          return personalAccess(context, rse, 'download', tops, body.key, signal)
+        }),
+      )
+      const accessOf = new Map(
+        groups.flatMap(({ rseId: id, tops }, i) => tops.map(top => [`${id} ${top}`, i] as const)),
+      )
+      const files = [...chosen.values()].map(({ row, rse }) => ({
+        did: `${row.scope}:${row.file}`,
+        url: replicaUrl(protocolOf(rse).url, row.directory, row.name),
+        bytes: row.bytes,
+        access: accessOf.get(`${rse.id} ${row.top}`) ?? 0,
+        ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
+        ...(row.md5 === null ? {} : { md5: row.md5 }),
+      }))
+      const missing = shown.filter(id => !chosen.has(id))
       const unavailable = missing.length === 0 ? [] : await namesOf(db.read, missing)
       const last = shown.at(-1)
       const next = fileIds.length > body.limit && last !== undefined ? { next: encodeCursor(last) } : {}

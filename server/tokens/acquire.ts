@@ -49,11 +49,10 @@ export async function acquireToken(
   const now = context.clock.now()
   const issuer = context.issuers.of(grant)
   if (issuer === undefined) {
-    return {
-      kind: 'refused',
-      code: 'ISSUER_UNKNOWN',
-      message: 'the configuration names the issuer of this grant no more',
-    }
+    // An ended grant is no bundle's any more, so its transfer may go back to the queue and gets others; of one that lives,
+    // another server's configuration may know, and the same claim would come again at once.
+    const code = grant.state === 'EXPIRED' ? 'GRANT_ENDED' : 'ISSUER_UNKNOWN'
+    return { kind: 'refused', code, message: 'the configuration names the issuer and client of this grant no more' }
   }
   if (grant.state === 'HELD' || grant.state === 'REVOKED') {
     const [code = 'TOKEN_REFUSED'] = (grant.error ?? '').split(':')

@@ -39,6 +39,18 @@ export function usable(alias: string): string {
   return `(${alias}.state = 'LIVE' OR (${alias}.state = 'RENEWING' AND ${alias}.exchanged AND ${alias}.failures = 0))`
 }
 
+/** Of a token's life an operation wants so much, or half of it where it never was longer: as the workers do (worker/access.ts). */
+const LIFE_WANTED_MS = 300_000
+
+/**
+ * A usable grant under which work can begin now: a worker refreshes what has a refresh token just in time, but what only the
+ * server can mint again would keep the slots of whoever waits for it. Binds `:now`.
+ */
+export function longLived(alias: string): string {
+  return `(${alias}.sealed_refresh IS NOT NULL OR ${alias}.expires_at - ${LIFE_WANTED_MS} > :now
+    OR ${alias}.expires_at - ${alias}.lifetime_ms / 2 > :now)`
+}
+
 export interface GrantKey {
   readonly issuerId: number
   readonly client: string
@@ -103,6 +115,26 @@ export async function grantsToMint(read: Executor, issuerId: number, now: number
         AND lease_until <= :now
       ORDER BY not_before, id LIMIT :limit`,
     { issuerId, now, limit },
+  )
+}
+
+/** Grants of an issuer with work that can be claimed, but for a token that lives longer: only the server can mint it. */
+export async function grantsToMintAnew(
+  read: Executor,
+  issuerId: number,
+  now: number,
+  limit: number,
+): Promise<GrantRow[]> {
+  const wanted = ['source_grant_id', 'destination_grant_id'].map(
+    column =>
+      `EXISTS (SELECT 1 FROM bundles WHERE bundles.${column} = grants.id AND bundles.has_work AND bundles.ready)`,
+  )
+  return query<GrantRow>(
+    read,
+    `SELECT * FROM grants WHERE state = 'LIVE' AND expires_at <= :soon AND NOT ${longLived('grants')}
+        AND issuer_id = :issuerId AND lease_until <= :now AND (${wanted.join(' OR ')})
+      ORDER BY expires_at LIMIT :limit`,
+    { issuerId, now, soon: now + LIFE_WANTED_MS, limit },
   )
 }
 

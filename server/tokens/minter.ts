@@ -3,7 +3,7 @@ import { IssuerError } from '../../shared/oidc/issuer-error.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { periodic } from '../periodic.ts'
 import { expireGrants } from './expire.ts'
-import { type GrantRow, grantsToMint, takeLease } from './grant-store.ts'
+import { type GrantRow, grantsToMint, grantsToMintAnew, takeLease } from './grant-store.ts'
 import { leaseWithTurn } from './lease.ts'
 import { keepFailure, keepTokens, type TokenContext } from './tokens.ts'
 
@@ -25,9 +25,11 @@ export function minters(context: TokenContext): Service[] {
       interval: 1_000,
       topic: 'grants',
       async round(signal) {
-        const due = await grantsToMint(context.db.read, id, context.clock.now(), MINTED_PER_ROUND)
-        await Promise.all(due.map(grant => mintGrant(context, grant, signal)))
-        return due.length > 0
+        const now = context.clock.now()
+        const due = await grantsToMint(context.db.read, id, now, MINTED_PER_ROUND)
+        const ending = await grantsToMintAnew(context.db.read, id, now, MINTED_PER_ROUND)
+        await Promise.all([...due, ...ending].map(grant => mintGrant(context, grant, signal)))
+        return due.length + ending.length > 0
       },
     }),
   )

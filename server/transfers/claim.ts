@@ -1,7 +1,7 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
-import { usable } from '../tokens/grant-store.ts'
+import { longLived, usable } from '../tokens/grant-store.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './session-store.ts'
@@ -128,7 +128,7 @@ export async function claimOnLink(
   if (source === undefined || destination === undefined) return []
   let room = Math.min(limit, roomOf({ ...link, active: active?.count ?? 0 }, source, destination))
   const claimed: ClaimedRow[] = []
-  for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant) : []) {
+  for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant, now) : []) {
     const rows = await claimInBundle(executor, link.id, bundle.id, claimant, room, now)
     claimed.push(...rows)
     room -= rows.length
@@ -139,17 +139,23 @@ export async function claimOnLink(
 }
 
 /** In the order of their rank; both grants can be used now, whatever the hint says. */
-async function readyBundles(executor: Executor, linkId: number, reach: WorkerReach): Promise<{ id: number }[]> {
+async function readyBundles(
+  executor: Executor,
+  linkId: number,
+  reach: WorkerReach,
+  now: number,
+): Promise<{ id: number }[]> {
+  const can = (grant: string): string => `${usable(grant)} AND ${longLived(grant)}`
   return query<{ id: number }>(
     executor,
     `SELECT bundles.id FROM bundles
        JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
-        AND ${usable('source_grant')} AND ${usable('destination_grant')}
+        AND ${can('source_grant')} AND ${can('destination_grant')}
         ${withinReach(executor, reach, { vo: 'bundles.vo_id', rses: [] })}
       ORDER BY bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
-    { linkId, ...reachBindings(reach) },
+    { linkId, now, ...reachBindings(reach) },
   )
 }
 

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
+import type { Secret } from '../../shared/domain/secret.ts'
 import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { askCopy, placeDataset, someFiles, untilRule } from '../house/dataset.ts'
@@ -118,6 +119,33 @@ describe('the catalogue', () => {
     ])
   })
 
+  it('gives few tokens for files that a layout scatters over many directories', async () => {
+    const { client, sandbox } = house
+    const { url, audience } = sandbox.storages[2] ?? { url: '', audience: '' }
+    await client.addRse({
+      body: {
+        name: 'HASHED',
+        prefix: '/data/exp/hashed',
+        basePath: '/data',
+        audience,
+        layout: 'hash',
+        protocols: [{ url }],
+      },
+    })
+    const files = Array.from({ length: 100 }, (_, i) => ({ did: `exp:h${i}`, bytes: 1, adler32: '1' }))
+    await client.registerReplicas({ body: { rse: 'HASHED', dataset: 'exp:scattered', files } })
+    const recipient = await newRecipient()
+    const plan = await client.planDownload({ body: { did: 'exp:scattered', key: recipient.publicJwk } })
+    expect([plan.files.length, plan.accesses.length]).to.deep.equal([100, 4])
+    const scopes = await Promise.all(
+      plan.accesses.map(async ({ token, context }) => scopesOf(await recipient.open(token, context))),
+    )
+    for (const file of plan.files) {
+      const directory = new URL(file.url).pathname.replace(/^\/data(.*)\/[^/]+$/, '$1')
+      expect(scopes[file.access]).to.include(`storage.read:${directory}`)
+    }
+  })
+
   it('takes over a directory tree that lies at a storage', async () => {
     const [storage] = house.sandbox.storages
     const root = join(storage?.directory ?? '', 'data/exp/old')
@@ -176,3 +204,9 @@ describe('the catalogue', () => {
     await second.stop()
   })
 })
+
+function scopesOf(token: Secret): string[] {
+  const [, claims = ''] = token.reveal().split('.')
+  const { scope } = JSON.parse(Buffer.from(claims, 'base64url').toString()) as { scope: string }
+  return scope.split(' ')
+}

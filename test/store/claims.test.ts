@@ -129,6 +129,25 @@ for (const { name, open } of databases) {
       expect(await world.claim(await world.openSession(), 3)).to.have.length(3)
     })
 
+    it('take only work whose tokens live long enough, unless a worker can refresh them', async () => {
+      const world = await queue({ storageLimit: 1000, linkLimit: 1000 })
+      const session = await world.openSession()
+      const now = world.clock.now()
+      const claims = async (life: { leftMs: number; lifetimeMs: number; sealedRefresh: string | null }) => {
+        const { leftMs, lifetimeMs, sealedRefresh } = life
+        await world.change(
+          'UPDATE grants SET expires_at = :expiresAt, lifetime_ms = :lifetimeMs, sealed_refresh = :sealedRefresh',
+          { expiresAt: now + leftMs, lifetimeMs, sealedRefresh },
+        )
+        return (await world.claim(session, 1)).length
+      }
+      expect(await claims({ leftMs: 299_000, lifetimeMs: 3_600_000, sealedRefresh: null })).to.equal(0)
+      expect(await claims({ leftMs: 301_000, lifetimeMs: 3_600_000, sealedRefresh: null })).to.equal(1)
+      expect(await claims({ leftMs: 4_000, lifetimeMs: 10_000, sealedRefresh: null })).to.equal(0)
+      expect(await claims({ leftMs: 6_000, lifetimeMs: 10_000, sealedRefresh: null })).to.equal(1)
+      expect(await claims({ leftMs: -1_000, lifetimeMs: 3_600_000, sealedRefresh: 'w1.1.x.y' })).to.equal(1)
+    })
+
     it('take the most urgent first', async () => {
       const world = await World.make(test.db, { rses: ['A', 'B'] })
       await world.dataset('slow', 5, 'A')

@@ -10,6 +10,7 @@ import { Secret } from '../../shared/domain/secret.ts'
 import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
 import { IssuerError } from '../../shared/oidc/issuer-error.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
+import { until } from '../house/until.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'
 
@@ -81,6 +82,36 @@ for (const { name, open } of databases) {
       await world.run(() => minter)
       const put = 'SELECT count(*) AS n FROM grants WHERE lease_until = 0 AND not_before = :until'
       expect(await world.number(put, { until })).to.equal(20)
+    })
+
+    it('mints anew what work waits for before its token ends, and nothing else', async () => {
+      await world.dataset('d', 1, 'A')
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await world.grantAll()
+      await wantGrants(world.issuerId, 1)
+      await world.change(
+        `UPDATE grants SET state = 'LIVE', generation = 1, expires_at = :soon, lifetime_ms = 3600000,
+                audience = 'https://a.example.org', scopes = CASE scopes WHEN 'storage.read:/0' THEN scopes ELSE 'storage.read:/d' END`,
+        { soon: world.clock.now() + 299_000 },
+      )
+      const [minter] = minters(contextOf([issuer(world.issuerId, tokenFrom(world.issuerId))]))
+      if (minter === undefined) throw new Error('no minter')
+      await minter.start()
+      // Both wait for their turn at the issuer.
+      await world.clock.untilSleeping(2)
+      await world.clock.advance(1)
+      await until(
+        () => inState(world.issuerId, 'WANTED'),
+        wanted => wanted === 0,
+      )
+      await minter.stop()
+      const minted = await world.rows('SELECT scopes, mints, state FROM grants ORDER BY scopes, purpose')
+      expect(minted).to.deep.equal([
+        { scopes: 'storage.read:/0', mints: 0, state: 'LIVE' },
+        { scopes: 'storage.read:/d', mints: 1, state: 'LIVE' },
+        { scopes: 'storage.read:/d', mints: 1, state: 'LIVE' },
+      ])
     })
 
     it('chooses grants though many bundles can have none, and looks at those again later', async () => {

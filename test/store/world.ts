@@ -20,6 +20,7 @@ import { ManualClock } from '../unit/http-manual-clock.ts'
 
 /** Fences of the first epoch. */
 export const FENCE_BASE = 2 ** 32
+const YEAR_MS = 31_536_000_000
 const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
 /** Backoff is random: half of the most it may be. */
 const MIDDLE: Random = {
@@ -149,7 +150,12 @@ export class World {
         rows.push({ bundle: id, source: await grant(source, 'read'), destination: await grant(destination, 'write') })
       }
       await setBundleGrants(executor, rows)
-      await query(executor, "UPDATE grants SET state = 'LIVE', generation = 1 WHERE state = 'WANTED'")
+      const expiresAt = this.clock.now() + YEAR_MS
+      await query(
+        executor,
+        "UPDATE grants SET state = 'LIVE', generation = 1, expires_at = :expiresAt WHERE state = 'WANTED'",
+        { expiresAt },
+      )
       await refreshReady(
         executor,
         rows.flatMap(row => [row.source, row.destination]),
