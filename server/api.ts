@@ -1,3 +1,4 @@
+import type { WorkerPool } from './accounts/pools.ts'
 import { accountHandlers } from './accounts/routes.ts'
 import type { Vos } from './accounts/vos.ts'
 import type { Handlers } from './app.ts'
@@ -13,7 +14,13 @@ import { transferHandlers } from './transfers/routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
 
 /** A handler for every row of the route table: it does not compile without. */
-export function createHandlers(context: TokenContext, vos: Vos, worker: WorkerSettings, version: string): Handlers {
+export function createHandlers(
+  context: TokenContext,
+  vos: Vos,
+  pools: readonly WorkerPool[],
+  worker: WorkerSettings,
+  version: string,
+): Handlers {
   return {
     ...accountHandlers(context, vos),
     ...storageHandlers(context, vos),
@@ -23,7 +30,7 @@ export function createHandlers(context: TokenContext, vos: Vos, worker: WorkerSe
     ...ruleHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
-    ...workerHandlers(context, vos, worker),
-    ...statusHandlers(context, version),
+    ...workerHandlers(context, worker),
+    ...statusHandlers(context, pools, version),
   }
 }

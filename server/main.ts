@@ -13,6 +13,7 @@ import type { Random } from '../shared/runtime/random.ts'
 import { type Service, startAll } from '../shared/runtime/services.ts'
 import { version } from '../shared/runtime/version.ts'
 import { authenticator } from './accounts/authenticate.ts'
+import { workerPools } from './accounts/pools.ts'
 import { ensureVo } from './accounts/store.ts'
 import { Vos } from './accounts/vos.ts'
 import { createHandlers } from './api.ts'
@@ -89,10 +90,11 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     clock,
     timeoutMs: ISSUER_TIMEOUT_MS,
   })
+  const pools = workerPools(config, vos)
   let ready = false
   const app = createApp({
-    handlers: createHandlers(context, vos, worker, version),
-    authenticate: authenticator(verifier, config, db.read),
+    handlers: createHandlers(context, vos, pools, worker, version),
+    authenticate: authenticator(verifier, config, pools, db.read),
     ...answers,
     log,
     random,

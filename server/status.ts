@@ -1,30 +1,40 @@
 import { ACTIVE_STATES } from '../shared/domain/transfer-state.ts'
+import { servesWithin, type WorkerPool } from './accounts/pools.ts'
+import { reachBindings, withinReach } from './accounts/reach.ts'
+import { type Sight, sightOf } from './accounts/sight.ts'
 import type { Handlers } from './app.ts'
 import type { Context } from './context.ts'
-import { type Executor, query, queryOne, stateList } from './database/sql.ts'
+import { type Executor, encodeRows, query, queryOne, recordset, stateList } from './database/sql.ts'
 
-/** What the whole installation is doing, whichever server is asked. */
-export function statusHandlers({ db, clock }: Context, version: string): Pick<Handlers, 'status'> {
+/** What the installation is doing, whichever server is asked: as far as the caller sees it. */
+export function statusHandlers(
+  { db, clock, storages }: Context,
+  pools: readonly WorkerPool[],
+  version: string,
+): Pick<Handlers, 'status'> {
   return {
-    async status() {
+    async status({ caller }) {
       const now = clock.now()
+      const sight = sightOf(caller)
+      const rses = await storages.seenBy(sight)
+      const seenPools = sight.voIds === undefined ? undefined : pools.filter(pool => servesWithin(pool, sight, rses))
+      const within = withinReach(db.read, sight, { vo: 'vo_id' })
+      const seen = reachBindings(sight)
       const [rules, transfers, grants, workers, requests] = await Promise.all([
-        countBy(db.read, `SELECT state, count(*) AS count FROM rules GROUP BY state`),
+        countBy(db.read, `SELECT state, count(*) AS count FROM rules WHERE true${within} GROUP BY state`, seen),
         countBy(
           db.read,
-          `SELECT state, count(*) AS count FROM transfers WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED') GROUP BY state`,
+          `SELECT state, count(*) AS count FROM transfers
+            WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED')${within} GROUP BY state`,
+          seen,
         ),
-        countBy(db.read, 'SELECT state, count(*) AS count FROM grants GROUP BY state'),
-        query<{ worker: string; client: string; started_at: number; active: number }>(
-          db.read,
-          `SELECT worker, client, started_at, (SELECT count(*) FROM transfers WHERE session_id = sessions.id
-              AND state IN (${stateList(ACTIVE_STATES)})) AS active
-             FROM sessions WHERE ended_at IS NULL AND expires_at > :now ORDER BY id LIMIT 1000`,
-          { now },
-        ),
+        countBy(db.read, `SELECT state, count(*) AS count FROM grants WHERE true${within} GROUP BY state`, seen),
+        workersOf(db.read, sight, seenPools, now),
         queryOne<{ mints: number | null; exchanges: number | null; refreshes: number | null }>(
           db.read,
-          'SELECT sum(mints) AS mints, sum(exchanges) AS exchanges, sum(refreshes) AS refreshes FROM grants',
+          `SELECT sum(mints) AS mints, sum(exchanges) AS exchanges, sum(refreshes) AS refreshes FROM grants
+            WHERE true${within}`,
+          seen,
         ),
       ])
       return {
@@ -48,7 +58,33 @@ export function statusHandlers({ db, clock }: Context, version: string): Pick<Ha
   }
 }
 
-async function countBy(read: Executor, sql: string): Promise<Record<string, number>> {
-  const rows = await query<{ state: string; count: number }>(read, sql)
+type Bindings = ReturnType<typeof reachBindings>
+
+async function countBy(read: Executor, sql: string, bindings: Bindings): Promise<Record<string, number>> {
+  const rows = await query<{ state: string; count: number }>(read, sql, bindings)
   return Object.fromEntries(rows.map(row => [row.state, row.count]))
+}
+
+/** The living sessions of these pools, or of all, each with as much of its work as is seen. */
+async function workersOf(
+  read: Executor,
+  sight: Sight,
+  pools: readonly WorkerPool[] | undefined,
+  now: number,
+): Promise<{ worker: string; client: string; started_at: number; active: number }[]> {
+  const among =
+    pools === undefined
+      ? ''
+      : `AND (issuer, client) IN (SELECT issuer, client FROM ${recordset(read, 'pools', { issuer: 'text', client: 'text' })} AS given)`
+  return query(
+    read,
+    `SELECT worker, client, started_at, (SELECT count(*) FROM transfers WHERE session_id = sessions.id
+        AND state IN (${stateList(ACTIVE_STATES)})${withinReach(read, sight, { vo: 'transfers.vo_id' })}) AS active
+       FROM sessions WHERE ended_at IS NULL AND expires_at > :now ${among} ORDER BY id LIMIT 1000`,
+    {
+      now,
+      ...reachBindings(sight),
+      ...(pools === undefined ? {} : { pools: encodeRows(pools.map(({ issuer, client }) => ({ issuer, client }))) }),
+    },
+  )
 }

@@ -1,7 +1,8 @@
 import type { BearerVerifier } from '../../shared/oidc/verify-bearer.ts'
 import type { ServerConfig } from '../config.ts'
 import type { Executor } from '../database/sql.ts'
-import type { Caller, WorkerRights } from './caller.ts'
+import type { Caller } from './caller.ts'
+import type { WorkerPool } from './pools.ts'
 import { accountOf } from './store.ts'
 
 /**
@@ -10,27 +11,22 @@ import { accountOf } from './store.ts'
  */
 export function authenticator(
   verifier: BearerVerifier,
-  config: Pick<ServerConfig, 'admins' | 'workers'>,
+  { admins }: Pick<ServerConfig, 'admins'>,
+  pools: readonly WorkerPool[],
   read: Executor,
 ): (authorization: string | undefined) => Promise<Caller> {
   return async authorization => {
     const { issuer, subject, clientId } = await verifier.verify(authorization)
     const account = await accountOf(read, { issuer, subject })
-    const worker = workerRights(config, issuer, clientId ?? subject)
+    const client = clientId ?? subject
+    const worker = pools.find(pool => pool.issuer === issuer && pool.client === client)?.rights
     return {
       issuer,
       subject,
-      admin: config.admins.some(admin => admin.issuer === issuer && admin.subject === subject),
+      admin: admins.some(admin => admin.issuer === issuer && admin.subject === subject),
       ...(clientId === undefined ? {} : { clientId }),
       ...(worker === undefined ? {} : { worker }),
       ...(account === undefined ? {} : { account }),
     }
   }
-}
-
-function workerRights(config: Pick<ServerConfig, 'workers'>, issuer: string, client: string): WorkerRights | undefined {
-  const worker = config.workers.find(candidate => candidate.issuer === issuer && candidate.client === client)
-  if (worker === undefined) return undefined
-  const { vos, rses } = worker
-  return { ...(vos === undefined ? {} : { vos }), ...(rses === undefined ? {} : { rses }) }
 }

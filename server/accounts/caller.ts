@@ -11,7 +11,9 @@ export interface Caller {
 }
 
 export interface WorkerRights {
-  readonly vos?: readonly string[]
+  /** Keys. */
+  readonly voIds?: readonly number[]
+  /** Names: storages come and go. */
   readonly rses?: readonly string[]
 }
 

@@ -6,14 +6,14 @@ export interface WorkerReach {
   readonly rseIds?: readonly number[]
 }
 
-/** `AND ...` for the columns that hold a VO or storages; binds what `reachBindings` gives. Empty for a worker that serves all. */
+/** `AND ...` for the columns that hold a VO or storages; binds what `reachBindings` gives. Empty where all is within reach. */
 export function withinReach(
   executor: Executor,
   reach: WorkerReach,
-  columns: { vo: string; rses: readonly string[] },
+  columns: { vo: string; rses?: readonly string[] },
 ): string {
   const vo = reach.voIds === undefined ? '' : ` AND ${columns.vo} IN ${keyset(executor, 'reachedVos')}`
-  if (reach.rseIds === undefined) return vo
+  if (reach.rseIds === undefined || columns.rses === undefined) return vo
   return vo + columns.rses.map(column => ` AND ${column} IN ${keyset(executor, 'reachedRses')}`).join('')
 }
 

@@ -2,6 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { once } from './idempotency.ts'
+import { sees, sightOf } from './sight.ts'
 import { findAccount, insertAccount, listAccounts, mapIdentity } from './store.ts'
 import type { Vos } from './vos.ts'
 
@@ -14,8 +15,10 @@ export function accountHandlers(context: Context, vos: Vos): AccountHandlers {
       const known = account === undefined ? {} : { account: account.name, vo: account.vo }
       return { issuer, subject, admin, worker: caller.worker !== undefined, ...known }
     },
-    async listVos() {
-      return { items: vos.all().map(({ name, issuers }) => ({ name, issuers: [...issuers] })) }
+    async listVos({ caller }) {
+      const sight = sightOf(caller)
+      const seen = vos.all().filter(vo => sees(sight, vo.id))
+      return { items: seen.map(({ name, issuers }) => ({ name, issuers: [...issuers] })) }
     },
     async addAccount(request) {
       const vo = vos.named(request.body.vo)
@@ -30,8 +33,8 @@ export function accountHandlers(context: Context, vos: Vos): AccountHandlers {
         return { name, vo: vo.name }
       })
     },
-    async listAccounts() {
-      return { items: await listAccounts(context.db.read) }
+    async listAccounts({ caller }) {
+      return { items: await listAccounts(context.db.read, sightOf(caller)) }
     },
     async addIdentity({ body: { issuer, subject, account, vo } }) {
       const voId = vos.named(vo).id

@@ -1,5 +1,7 @@
 import { type Executor, query, queryOne } from '../database/sql.ts'
 import type { CallerAccount } from './caller.ts'
+import { reachBindings, withinReach } from './reach.ts'
+import type { Sight } from './sight.ts'
 
 export async function ensureVo(executor: Executor, name: string): Promise<number> {
   await query(executor, 'INSERT INTO vos (name) VALUES (:name) ON CONFLICT (name) DO NOTHING', { name })
@@ -26,10 +28,12 @@ export async function findAccount(executor: Executor, voId: number, name: string
   return row?.id
 }
 
-export async function listAccounts(executor: Executor): Promise<{ name: string; vo: string }[]> {
+export async function listAccounts(executor: Executor, sight: Sight): Promise<{ name: string; vo: string }[]> {
   return query(
     executor,
-    'SELECT accounts.name, vos.name AS vo FROM accounts JOIN vos ON vos.id = accounts.vo_id ORDER BY vos.name, accounts.name',
+    `SELECT accounts.name, vos.name AS vo FROM accounts JOIN vos ON vos.id = accounts.vo_id
+      WHERE true${withinReach(executor, sight, { vo: 'accounts.vo_id' })} ORDER BY vos.name, accounts.name`,
+    reachBindings(sight),
   )
 }
 

@@ -1,4 +1,6 @@
 import type { Did } from '../../shared/domain/names.ts'
+import { reachBindings, withinReach } from '../accounts/reach.ts'
+import type { Sight } from '../accounts/sight.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export type DidType = 'FILE' | 'DATASET' | 'CONTAINER'
@@ -226,6 +228,7 @@ export async function totalsBelow(executor: Executor, didId: number): Promise<{ 
 
 export async function listDidsOfScope(
   executor: Executor,
+  sight: Sight,
   filter: { scope: string; prefix: string; type: DidType | undefined; after: string; limit: number },
 ): Promise<DidRow[]> {
   const type = filter.type === undefined ? '' : 'AND dids.type = :type'
@@ -233,6 +236,7 @@ export async function listDidsOfScope(
     executor,
     `SELECT ${DID_COLUMNS} FROM ${DID_TABLES}
       WHERE scopes.name = :scope AND dids.name > :after AND dids.name >= :prefix AND dids.name < :beyond ${type}
+        ${withinReach(executor, sight, { vo: 'scopes.vo_id' })}
       ORDER BY dids.name LIMIT :limit`,
     {
       scope: filter.scope,
@@ -242,6 +246,7 @@ export async function listDidsOfScope(
       after: filter.after,
       limit: filter.limit,
       ...(filter.type === undefined ? {} : { type: filter.type }),
+      ...reachBindings(sight),
     },
   )
 }

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, decodeTextCursor, encodeCursor, pageOf } from '../database/cursor.ts'
@@ -62,38 +63,39 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
         return { created }
       })
     },
-    async listDids({ query: { scope, prefix, type, cursor, limit } }) {
-      const after = decodeTextCursor(cursor)
-      const rows = await listDidsOfScope(db.read, { scope, prefix: prefix ?? '', type, after, limit: limit + 1 })
+    async listDids({ query: { scope, prefix, type, cursor, limit }, caller }) {
+      const filter = { scope, prefix: prefix ?? '', type, after: decodeTextCursor(cursor), limit: limit + 1 }
+      const rows = await listDidsOfScope(db.read, sightOf(caller), filter)
       return pageOf(rows, limit, row => row.name, viewDid)
     },
-    async getDid({ params }) {
-      return viewWithTotals(db.read, await requireDid(db.read, params))
+    async getDid({ params, caller }) {
+      return viewWithTotals(db.read, await requireDid(db.read, sightOf(caller), params))
     },
     async setOpen({ params, body, caller }) {
-      const did = await requireOwn(db.read, params, caller.account.voId)
+      const did = await requireOwn(db.read, sightOf(caller), params, caller.account.voId)
       if (did.type === 'FILE') throw new WaybillError('DID_TYPE', 'a file is neither open nor closed', { status: 409 })
       await db.write(executor => setDidOpen(executor, did.id, body.open))
       return viewWithTotals(db.read, { ...did, is_open: body.open })
     },
     async attach({ params, body, caller }) {
+      const sight = sightOf(caller)
       const attached = await db.write(async executor => {
-        const parent = await requireOwn(executor, params, caller.account.voId)
-        const ids = await insertContents(executor, parent.id, await childrenOf(executor, parent, body.dids))
+        const parent = await requireOwn(executor, sight, params, caller.account.voId)
+        const ids = await insertContents(executor, parent.id, await childrenOf(executor, sight, parent, body.dids))
         if (ids.length > 0) await reevaluateRules(executor, parent.id)
         return ids.length
       })
       context.wake.notify('rules')
       return { attached }
     },
-    async listContents({ params, query: { cursor, limit } }) {
-      const did = await requireDid(db.read, params)
+    async listContents({ params, query: { cursor, limit }, caller }) {
+      const did = await requireDid(db.read, sightOf(caller), params)
       const rows = await listContentsOf(db.read, did.id, decodeCursor(cursor), limit + 1)
       return pageOf(rows, limit, row => row.id, viewDid)
     },
     async registerReplicas(request) {
       const { account } = request.caller
-      const rse = await storages.byName(request.body.rse)
+      const rse = await storages.byName(sightOf(request.caller), request.body.rse)
       requireVo(rse, account.voId)
       const { dataset, files } = request.body
       const register = async (executor: Executor, first: number, now: number) => {
@@ -124,13 +126,14 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       context.wake.notify('rules')
       return answer
     },
-    async listReplicas({ query: { did, rse, state, cursor, limit } }) {
-      const found = await requireDid(db.read, parseDid(did))
+    async listReplicas({ query: { did, rse, state, cursor, limit }, caller }) {
+      const sight = sightOf(caller)
+      const found = await requireDid(db.read, sight, parseDid(did))
       if (found.type === 'CONTAINER') {
         throw new WaybillError('DID_TYPE', 'ask for the replicas of a dataset or file', { status: 400, field: 'did' })
       }
-      const rses = new Map((await storages.all()).map(known => [known.id, known]))
-      const rseId = rse === undefined ? undefined : (await storages.byName(rse)).id
+      const rses = new Map((await storages.seenBy(sight)).map(known => [known.id, known]))
+      const rseId = rse === undefined ? undefined : (await storages.byName(sight, rse)).id
       const files = await filesOf(db.read, found, decodeCursor(cursor), limit + 1)
       const shown = files.slice(0, limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state })
@@ -142,14 +145,14 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
 }
 
 /** Throws 404 DID_UNKNOWN. */
-export async function requireDid(executor: Executor, did: Did, field = 'did'): Promise<DidRow> {
+export async function requireDid(executor: Executor, sight: Sight, did: Did, field = 'did'): Promise<DidRow> {
   const row = await findDid(executor, did)
-  if (row !== undefined) return row
+  if (row !== undefined && sees(sight, row.vo_id)) return row
   throw new WaybillError('DID_UNKNOWN', `there is no DID ${formatDid(did)}`, { status: 404, field })
 }
 
-async function requireOwn(executor: Executor, did: Did, voId: number): Promise<DidRow> {
-  const row = await requireDid(executor, did)
+async function requireOwn(executor: Executor, sight: Sight, did: Did, voId: number): Promise<DidRow> {
+  const row = await requireDid(executor, sight, did)
   if (row.vo_id === voId) return row
   throw foreignScope(did.scope, 'scope')
 }
@@ -164,7 +167,12 @@ function foreignScope(scope: string, field: string): WaybillError {
 }
 
 /** The keys of what is to be attached, when all of it may be: inside the transaction that attaches. */
-async function childrenOf(executor: Executor, parent: DidRow, dids: readonly string[]): Promise<number[]> {
+async function childrenOf(
+  executor: Executor,
+  sight: Sight,
+  parent: DidRow,
+  dids: readonly string[],
+): Promise<number[]> {
   const name = `${parent.scope}:${parent.name}`
   if (parent.type === 'FILE')
     throw new WaybillError('DID_TYPE', `${name} is a file: nothing attaches to it`, { status: 409 })
@@ -178,7 +186,8 @@ async function childrenOf(executor: Executor, parent: DidRow, dids: readonly str
   return dids.map((text, i) => {
     const field = `dids.${i}`
     const child = byPosition.get(i)
-    if (child === undefined) throw new WaybillError('DID_UNKNOWN', `there is no DID ${text}`, { status: 404, field })
+    if (child === undefined || !sees(sight, child.vo_id))
+      throw new WaybillError('DID_UNKNOWN', `there is no DID ${text}`, { status: 404, field })
     if (child.vo_id !== parent.vo_id) throw foreignScope(parseDid(text).scope, field)
     if ((parent.type === 'DATASET') !== (child.type === 'FILE')) {
       const message = `${text} is a ${child.type.toLowerCase()}: datasets hold files, containers hold datasets and containers`

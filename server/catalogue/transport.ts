@@ -2,6 +2,7 @@ import { MOST_REPLACED } from '../../shared/contract/routes/people.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
+import { sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
@@ -37,7 +38,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
     async planUpload({ body, caller, signal }) {
       await checkRecipientKey(body.key)
       const { account } = caller
-      const rse = await storages.byName(body.rse)
+      const rse = await storages.byName(sightOf(caller), body.rse)
       requireVo(rse, account.voId)
       if (!rse.availabilityWrite)
         throw new WaybillError('RSE_NOT_WRITABLE', `${rse.name} takes no writes now`, { status: 409, field: 'rse' })
@@ -88,12 +89,13 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       }
     },
     async confirmUpload({ body, caller }) {
-      const rse = await storages.byName(body.rse)
+      const sight = sightOf(caller)
+      const rse = await storages.byName(sight, body.rse)
       requireVo(rse, caller.account.voId)
       const ids: number[] = []
       for (const [i, text] of body.files.entries()) {
         const field = `files.${i}`
-        const did = await requireDid(db.read, parseDid(text, field), field)
+        const did = await requireDid(db.read, sight, parseDid(text, field), field)
         if (did.vo_id !== caller.account.voId) {
           throw new WaybillError('SCOPE_OF_OTHER_VO', `${text} belongs to another VO`, { status: 403, field })
         }
@@ -106,14 +108,15 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
     },
     async planDownload({ body, caller, signal }) {
       await checkRecipientKey(body.key)
-      const did = await requireDid(db.read, parseDid(body.did))
+      const sight = sightOf(caller)
+      const did = await requireDid(db.read, sight, parseDid(body.did))
       if (did.vo_id !== caller.account.voId) {
         throw new WaybillError('SCOPE_OF_OTHER_VO', `${body.did} belongs to another VO`, { status: 403, field: 'did' })
       }
       if (did.type === 'CONTAINER') {
         throw new WaybillError('DID_TYPE', 'download its datasets one by one', { status: 400, field: 'did' })
       }
-      const rseId = body.rse === undefined ? undefined : (await storages.byName(body.rse)).id
+      const rseId = body.rse === undefined ? undefined : (await storages.byName(sight, body.rse)).id
       const rses = new Map(
         (await storages.ofVo(did.vo_id)).filter(rse => rse.availabilityRead).map(rse => [rse.id, rse]),
       )

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { checkName, parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { EVERYTHING, type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { ensureScopes, findDids, insertDids } from '../catalogue/did-store.ts'
 import { type GivenFile, registerReplicas } from '../catalogue/register.ts'
@@ -19,7 +20,8 @@ export function importHandlers(context: TokenContext): ImportHandlers {
     async addImport(request) {
       const { body, caller } = request
       const { account } = caller
-      const rse = await storages.byName(body.rse)
+      const sight = sightOf(caller)
+      const rse = await storages.byName(sight, body.rse)
       requireVo(rse, account.voId)
       const dataset = parseDid(body.dataset, 'dataset')
       const id = await once(context, 'addImport', request, async (executor, now) => {
@@ -61,17 +63,17 @@ export function importHandlers(context: TokenContext): ImportHandlers {
       })
       context.wake.notify('grants')
       context.wake.notify('queue')
-      return view(context, await requireImport(context, id))
+      return view(context, await requireImport(context, sight, id))
     },
-    async getImport({ params }) {
-      return view(context, await requireImport(context, params.id))
+    async getImport({ params, caller }) {
+      return view(context, await requireImport(context, sightOf(caller), params.id))
     },
   }
 }
 
-async function requireImport(context: Context, id: number): Promise<ImportRow> {
+async function requireImport(context: Context, sight: Sight, id: number): Promise<ImportRow> {
   const row = await findImport(context.db.read, id)
-  if (row !== undefined) return row
+  if (row !== undefined && sees(sight, row.vo_id)) return row
   throw new WaybillError('IMPORT_UNKNOWN', `there is no import ${id}`, { status: 404, field: 'id' })
 }
 
@@ -94,7 +96,8 @@ export interface FoundFiles {
  * are unique in a scope; files whose names no DID can have are left out, and the import says so.
  */
 export async function takeFoundFiles(context: Context, importId: number, found: FoundFiles): Promise<void> {
-  const job = await requireImport(context, importId)
+  // Session and fence say whether it is the worker's: an account that it has besides is nothing to it.
+  const job = await requireImport(context, EVERYTHING, importId)
   const rse = await context.storages.byId(job.rse_id)
   const dataset = parseDid(job.dataset)
   const good: GivenFile[] = []

@@ -1,3 +1,5 @@
+import { reachBindings, withinReach } from '../accounts/reach.ts'
+import type { Sight } from '../accounts/sight.ts'
 import { type Executor, query } from '../database/sql.ts'
 import type { RuleRow } from './store.ts'
 
@@ -17,6 +19,7 @@ export async function showRule(read: Executor, id: number): Promise<ShownRule | 
 
 export async function listRules(
   read: Executor,
+  sight: Sight,
   filter: {
     didId?: number | undefined
     account?: string | undefined
@@ -28,7 +31,7 @@ export async function listRules(
   return query<ShownRule>(
     read,
     `${SHOWN} WHERE rules.id > :after AND rules.stage <> 'REMOVING' AND (:didId = 0 OR rules.did_id = :didId)
-        AND (:account = '' OR accounts.name = :account) AND (:state = '' OR rules.state = :state)
+        AND (:account = '' OR accounts.name = :account) AND (:state = '' OR rules.state = :state)${withinReach(read, sight, { vo: 'rules.vo_id' })}
       ORDER BY rules.id LIMIT :limit`,
     {
       after: filter.after,
@@ -36,6 +39,7 @@ export async function listRules(
       didId: filter.didId ?? 0,
       account: filter.account ?? '',
       state: filter.state ?? '',
+      ...reachBindings(sight),
     },
   )
 }

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { requireDid } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
@@ -20,21 +21,24 @@ export function ruleHandlers(context: Context): RuleHandlers {
   return {
     async addRules(request) {
       const { account } = request.caller
+      const sight = sightOf(request.caller)
       const rses = await storages.ofVo(account.voId)
       const answer = await once(context, 'addRules', request, async (executor, now) => {
         const ids = await submitRules(executor, rses, account, request.body, now)
-        return { items: await Promise.all(ids.map(async id => viewRule(await requireRule(executor, id)))) }
+        return { items: await Promise.all(ids.map(async id => viewRule(await requireRule(executor, sight, id)))) }
       })
       context.wake.notify('rules')
       return answer
     },
-    async listRules({ query: { did, account, state, cursor, limit } }) {
-      const didId = did === undefined ? undefined : (await requireDid(db.read, parseDid(did))).id
-      const rows = await listRules(db.read, { didId, account, state, after: decodeCursor(cursor), limit: limit + 1 })
+    async listRules({ query: { did, account, state, cursor, limit }, caller }) {
+      const sight = sightOf(caller)
+      const didId = did === undefined ? undefined : (await requireDid(db.read, sight, parseDid(did))).id
+      const filter = { didId, account, state, after: decodeCursor(cursor), limit: limit + 1 }
+      const rows = await listRules(db.read, sight, filter)
       return pageOf(rows, limit, row => row.id, viewRule)
     },
-    async getRule({ params }) {
-      const rule = await requireRule(db.read, params.id)
+    async getRule({ params, caller }) {
+      const rule = await requireRule(db.read, sightOf(caller), params.id)
       if (rule.state !== 'STUCK') return viewRule(rule)
       const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
       const unlocked = await problemsOf(db.read, rule.id, PROBLEMS_SHOWN)
@@ -47,7 +51,7 @@ export function ruleHandlers(context: Context): RuleHandlers {
       }
     },
     async removeRule({ params, caller }) {
-      const rule = await requireRule(db.read, params.id)
+      const rule = await requireRule(db.read, sightOf(caller), params.id)
       if (rule.account_id !== caller.account.id && !caller.admin) {
         throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
       }
@@ -59,9 +63,9 @@ export function ruleHandlers(context: Context): RuleHandlers {
 }
 
 /** Throws 404 RULE_UNKNOWN. */
-export async function requireRule(executor: Executor, id: number): Promise<ShownRule> {
+export async function requireRule(executor: Executor, sight: Sight, id: number): Promise<ShownRule> {
   const rule = await showRule(executor, id)
-  if (rule !== undefined) return rule
+  if (rule !== undefined && sees(sight, rule.vo_id)) return rule
   throw new WaybillError('RULE_UNKNOWN', `there is no rule ${id}`, { status: 404, field: 'id' })
 }
 

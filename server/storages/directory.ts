@@ -1,5 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
+import { type Sight, sees } from '../accounts/sight.ts'
 import { type Executor, query } from '../database/sql.ts'
 import type { Layout } from './paths.ts'
 
@@ -72,9 +73,13 @@ export class StorageDirectory {
     return (await this.all()).filter(rse => rse.voId === voId)
   }
 
+  async seenBy(sight: Sight): Promise<Rse[]> {
+    return (await this.all()).filter(rse => sees(sight, rse.voId))
+  }
+
   /** Throws 404 RSE_UNKNOWN. */
-  async byName(name: string, field = 'rse'): Promise<Rse> {
-    const rse = (await this.all()).find(candidate => candidate.name === name)
+  async byName(sight: Sight, name: string, field = 'rse'): Promise<Rse> {
+    const rse = (await this.seenBy(sight)).find(candidate => candidate.name === name)
     if (rse === undefined) {
       throw new WaybillError('RSE_UNKNOWN', `there is no storage ${name}: \`waybill rse list\` shows all`, {
         status: 404,

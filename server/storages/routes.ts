@@ -1,5 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { once } from '../accounts/idempotency.ts'
+import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
@@ -36,10 +37,10 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
   const { db, storages } = context
 
   /** Runs a change, and answers the storage as it is then. */
-  async function changed(name: string, change: (rse: Rse) => Promise<void>) {
-    await change(await storages.byName(name))
+  async function changed(sight: Sight, name: string, change: (rse: Rse) => Promise<void>) {
+    await change(await storages.byName(sight, name))
     storages.forget()
-    return view(await storages.byName(name))
+    return view(await storages.byName(sight, name))
   }
 
   return {
@@ -66,34 +67,41 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
         return {}
       })
       storages.forget()
-      return view(await storages.byName(body.name))
+      return view(await storages.byName(sightOf(request.caller), body.name))
     },
-    async listRses({ query: { expression } }) {
-      const rses = await storages.all()
+    async listRses({ query: { expression }, caller }) {
+      const rses = await storages.seenBy(sightOf(caller))
       const names = expression === undefined ? undefined : new Set(resolveExpression(expression, [...rses]))
       return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(view) }
     },
-    async getRse({ params }) {
-      return view(await storages.byName(params.rse))
+    async getRse({ params, caller }) {
+      return view(await storages.byName(sightOf(caller), params.rse))
     },
-    async updateRse({ params, body }) {
-      return changed(params.rse, rse => db.write(executor => updateRse(executor, rse.id, body as RseChange)))
+    async updateRse({ params, body, caller }) {
+      return changed(sightOf(caller), params.rse, rse =>
+        db.write(executor => updateRse(executor, rse.id, body as RseChange)),
+      )
     },
-    async setAttribute({ params, body }) {
-      return changed(params.rse, rse => db.write(executor => putAttribute(executor, rse.id, params.key, body.value)))
+    async setAttribute({ params, body, caller }) {
+      return changed(sightOf(caller), params.rse, rse =>
+        db.write(executor => putAttribute(executor, rse.id, params.key, body.value)),
+      )
     },
-    async removeAttribute({ params }) {
-      return changed(params.rse, rse => db.write(executor => deleteAttribute(executor, rse.id, params.key)))
+    async removeAttribute({ params, caller }) {
+      return changed(sightOf(caller), params.rse, rse =>
+        db.write(executor => deleteAttribute(executor, rse.id, params.key)),
+      )
     },
-    async addProtocol({ params, body }) {
-      return changed(params.rse, async rse => {
+    async addProtocol({ params, body, caller }) {
+      return changed(sightOf(caller), params.rse, async rse => {
         checkAudience(rse.audience, [body.url], 'url')
         await db.write(executor => putProtocol(executor, rse.id, body))
       })
     },
-    async setDistance({ params, body }) {
-      const source = await storages.byName(params.source, 'source')
-      const destination = await storages.byName(params.destination, 'destination')
+    async setDistance({ params, body, caller }) {
+      const sight = sightOf(caller)
+      const source = await storages.byName(sight, params.source, 'source')
+      const destination = await storages.byName(sight, params.destination, 'destination')
       if (source.id === destination.id) {
         throw new WaybillError('LINK_TO_ITSELF', 'a link goes from one storage to another', {
           status: 400,
@@ -103,9 +111,10 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       await db.write(executor => putLink(executor, { sourceId: source.id, destinationId: destination.id, ...body }))
       return { ...params, ...body }
     },
-    async removeDistance({ params }) {
-      const source = await storages.byName(params.source, 'source')
-      const destination = await storages.byName(params.destination, 'destination')
+    async removeDistance({ params, caller }) {
+      const sight = sightOf(caller)
+      const source = await storages.byName(sight, params.source, 'source')
+      const destination = await storages.byName(sight, params.destination, 'destination')
       if (!(await db.write(executor => closeLink(executor, source.id, destination.id)))) {
         throw new WaybillError('LINK_UNKNOWN', `there is no link from ${source.name} to ${destination.name}`, {
           status: 404,
@@ -113,16 +122,16 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       }
       return {}
     },
-    async listDistances() {
-      const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+    async listDistances({ caller }) {
+      const names = new Map((await storages.seenBy(sightOf(caller))).map(rse => [rse.id, rse.name]))
       const links = await listLinks(db.read)
       return {
-        items: links.map(link => ({
-          source: names.get(link.source_rse_id) ?? '',
-          destination: names.get(link.destination_rse_id) ?? '',
-          distance: link.distance,
-          maxActive: link.max_active,
-        })),
+        items: links.flatMap(link => {
+          const source = names.get(link.source_rse_id)
+          const destination = names.get(link.destination_rse_id)
+          if (source === undefined || destination === undefined) return []
+          return [{ source, destination, distance: link.distance, maxActive: link.max_active }]
+        }),
       }
     },
   }

@@ -1,6 +1,7 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
+import type { Sight } from '../accounts/sight.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
@@ -302,6 +303,7 @@ export interface ListedGrant extends GrantRow {
 
 export async function listGrants(
   read: Executor,
+  sight: Sight,
   rseId: number | undefined,
   after: number,
   limit: number,
@@ -309,7 +311,8 @@ export async function listGrants(
   return query<ListedGrant>(
     read,
     `SELECT grants.*, issuers.url AS issuer FROM grants JOIN issuers ON issuers.id = grants.issuer_id
-      WHERE grants.id > :after AND (:rseId = 0 OR grants.rse_id = :rseId) ORDER BY grants.id LIMIT :limit`,
-    { after, limit, rseId: rseId ?? 0 },
+      WHERE grants.id > :after AND (:rseId = 0 OR grants.rse_id = :rseId)${withinReach(read, sight, { vo: 'grants.vo_id' })}
+      ORDER BY grants.id LIMIT :limit`,
+    { after, limit, rseId: rseId ?? 0, ...reachBindings(sight) },
   )
 }

@@ -1,3 +1,4 @@
+import { sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
@@ -5,10 +6,11 @@ import { type ListedGrant, listGrants } from './grant-store.ts'
 
 export function tokenHandlers({ db, storages }: Context): Pick<Handlers, 'listGrants'> {
   return {
-    async listGrants({ query: { rse, cursor, limit } }) {
+    async listGrants({ query: { rse, cursor, limit }, caller }) {
+      const sight = sightOf(caller)
       const names = new Map((await storages.all()).map(known => [known.id, known.name]))
-      const rseId = rse === undefined ? undefined : (await storages.byName(rse)).id
-      const rows = await listGrants(db.read, rseId, decodeCursor(cursor), limit + 1)
+      const rseId = rse === undefined ? undefined : (await storages.byName(sight, rse)).id
+      const rows = await listGrants(db.read, sight, rseId, decodeCursor(cursor), limit + 1)
       return pageOf(
         rows,
         limit,

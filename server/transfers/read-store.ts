@@ -1,9 +1,12 @@
+import { reachBindings, withinReach } from '../accounts/reach.ts'
+import type { Sight } from '../accounts/sight.ts'
 import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
 import type { ClaimedRow } from './claim.ts'
 
 export interface ShownTransfer {
   id: number
+  vo_id: number
   did: string
   state: string
   reason: string | null
@@ -24,8 +27,8 @@ export interface ShownTransfer {
 }
 
 /** With what holds up its bundle: a queued transfer may wait for nothing but a token. */
-const SHOWN = `SELECT transfers.id, scopes.name || ':' || dids.name AS did, transfers.state, transfers.reason, transfers.bytes,
-    transfers.bytes_done, transfers.attempts, transfers.not_before, transfers.activity, transfers.priority,
+const SHOWN = `SELECT transfers.id, transfers.vo_id, scopes.name || ':' || dids.name AS did, transfers.state, transfers.reason,
+    transfers.bytes, transfers.bytes_done, transfers.attempts, transfers.not_before, transfers.activity, transfers.priority,
     transfers.source_rse_id, transfers.destination_rse_id, transfers.created_at, transfers.updated_at,
     (SELECT CASE grants.state WHEN 'HELD' THEN 'TOKEN_REFUSED' ELSE 'TOKEN_AWAITED' END
             || coalesce(' (' || grants.error || ')', '')
@@ -57,8 +60,12 @@ function bindingsOf({ state, sourceId, destinationId, after, limit }: TransferFi
   return { after, limit, state: state ?? '', sourceId: sourceId ?? 0, destinationId: destinationId ?? 0 }
 }
 
-export async function listTransfers(read: Executor, filter: TransferFilter): Promise<ShownTransfer[]> {
-  return query(read, `${SHOWN} WHERE ${FILTERED} ORDER BY transfers.id LIMIT :limit`, bindingsOf(filter))
+export async function listTransfers(read: Executor, sight: Sight, filter: TransferFilter): Promise<ShownTransfer[]> {
+  const seen = withinReach(read, sight, { vo: 'transfers.vo_id' })
+  return query(read, `${SHOWN} WHERE ${FILTERED}${seen} ORDER BY transfers.id LIMIT :limit`, {
+    ...bindingsOf(filter),
+    ...reachBindings(sight),
+  })
 }
 
 /** The transfers to the replicas that a rule has locked. */

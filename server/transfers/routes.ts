@@ -1,4 +1,5 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
+import { sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
@@ -20,12 +21,15 @@ export function transferHandlers(context: Context): TransferHandlers {
     new Map((await storages.all()).map(rse => [rse.id, rse.name]))
 
   return {
-    async listTransfers({ query: { state, source, destination, cursor, limit } }) {
+    async listTransfers({ query: { state, source, destination, cursor, limit }, caller }) {
       const names = await rseNames()
-      const rows = await listTransfers(db.read, {
+      const sight = sightOf(caller)
+      const idOf = async (name: string | undefined, field: string): Promise<number | undefined> =>
+        name === undefined ? undefined : (await storages.byName(sight, name, field)).id
+      const rows = await listTransfers(db.read, sight, {
         state,
-        sourceId: source === undefined ? undefined : (await storages.byName(source, 'source')).id,
-        destinationId: destination === undefined ? undefined : (await storages.byName(destination, 'destination')).id,
+        sourceId: await idOf(source, 'source'),
+        destinationId: await idOf(destination, 'destination'),
         after: decodeCursor(cursor),
         limit: limit + 1,
       })
@@ -36,9 +40,9 @@ export function transferHandlers(context: Context): TransferHandlers {
         row => viewTransfer(row, names),
       )
     },
-    async listRuleTransfers({ params, query: { state, cursor, limit } }) {
+    async listRuleTransfers({ params, query: { state, cursor, limit }, caller }) {
       const names = await rseNames()
-      const rule = await requireRule(db.read, params.id)
+      const rule = await requireRule(db.read, sightOf(caller), params.id)
       const rows = await listTransfersOfRule(db.read, rule.id, { state, after: decodeCursor(cursor), limit: limit + 1 })
       return pageOf(
         rows,
@@ -47,10 +51,10 @@ export function transferHandlers(context: Context): TransferHandlers {
         row => viewTransfer(row, names),
       )
     },
-    async getTransfer({ params }) {
+    async getTransfer({ params, caller }) {
       const names = await rseNames()
       const transfer = await showTransfer(db.read, params.id)
-      if (transfer === undefined) {
+      if (transfer === undefined || !sees(sightOf(caller), transfer.vo_id)) {
         throw new WaybillError('TRANSFER_UNKNOWN', `there is no transfer ${params.id}`, { status: 404, field: 'id' })
       }
       const attempts = await attemptsOf(db.read, params.id)

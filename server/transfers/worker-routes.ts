@@ -4,7 +4,6 @@ import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reaches, type WorkerReach } from '../accounts/reach.ts'
-import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
 import { claimImports, type ImportRow, releaseImports } from '../imports/store.ts'
@@ -49,25 +48,15 @@ const IMPORTS_PER_CLAIM = 2
 /** While a claim waits for work it looks again at least so often: another server may have queued some. Milliseconds. */
 const LOOK_AGAIN_MS = 1_000
 
-export function workerHandlers(context: TokenContext, vos: Vos, settings: WorkerSettings): WorkerHandlers {
+export function workerHandlers(context: TokenContext, settings: WorkerSettings): WorkerHandlers {
   const { db, clock, storages } = context
   const fenceBase = settings.epoch * 2 ** 32
 
-  async function reachOf(rights: WorkerRights): Promise<WorkerReach> {
+  async function reachOf({ voIds, rses }: WorkerRights): Promise<WorkerReach> {
     const known = await storages.all()
-    const { vos: voNames, rses: rseNames } = rights
     return {
-      ...(voNames === undefined
-        ? {}
-        : {
-            voIds: vos
-              .all()
-              .filter(vo => voNames.includes(vo.name))
-              .map(vo => vo.id),
-          }),
-      ...(rseNames === undefined
-        ? {}
-        : { rseIds: known.filter(rse => rseNames.includes(rse.name)).map(rse => rse.id) }),
+      ...(voIds === undefined ? {} : { voIds }),
+      ...(rses === undefined ? {} : { rseIds: known.filter(rse => rses.includes(rse.name)).map(rse => rse.id) }),
     }
   }
 

@@ -46,7 +46,8 @@ interface ResponseObject {
 const WHO: Readonly<Record<Route['role'], string>> = {
   public: 'Nobody needs a token for it.',
   anyone: 'For everybody with a token for this server.',
-  member: 'For everybody with an account, admins and workers.',
+  member:
+    'For everybody with an account, admins and workers. An account sees what is its VO’s, a worker what is of the VOs that its pool serves, an admin everything.',
   manager: 'For data managers: the caller’s identity is mapped to an account.',
   admin: 'For admins.',
   worker: 'For transfer workers.',

@@ -2,7 +2,8 @@ import type { z } from 'zod'
 
 /**
  * Who may call: `public` without a token; `anyone` with a token of an issuer that the server trusts; `member` with an account,
- * or as an admin or worker; `manager` with an account; `admin` and `worker` as configured at the server.
+ * or as an admin or worker, and sees what is of their VOs, an admin everything; `manager` with an account; `admin` and `worker`
+ * as configured at the server.
  */
 export type Role = 'public' | 'anyone' | 'member' | 'manager' | 'admin' | 'worker'
 

@@ -36,6 +36,8 @@ export interface HouseOptions {
   /** By name; all of the sandbox's storages start. */
   readonly storages?: Readonly<Record<string, StartStorageOptions>>
   readonly exchange?: 'always' | 'when-needed' | 'never'
+  /** Names, default `exp` alone; all have the embedded issuer. The house's own account and storages are of the first. */
+  readonly vos?: readonly [string, ...string[]]
   /** Further server settings, as in its file. */
   readonly server?: object | ((sandbox: Sandbox) => object)
   readonly worker?: object
@@ -107,6 +109,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   for (const { name } of sandbox.storages) await openStorage(name)
   const trust = createTrust({ path: sandbox.authority.caFile, defaultRoots: false, clock: systemClock, log })
   const http = createGotClient({ trust })
+  const vos = options.vos ?? ['exp']
+  const [vo] = vos
   const running = new Set<{ stop(): Promise<void> }>()
   let port = 0
 
@@ -137,7 +141,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   }
 
   async function startServer(): Promise<RunningServer> {
-    const server = await launch.server(serverFile(directory, sandbox, options, port), onLog)
+    const server = await launch.server(serverFile(directory, sandbox, options, vos, port), onLog)
     port = server.port
     return watched(server)
   }
@@ -168,8 +172,9 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const managers = { audience: AUDIENCE, scopes: ['wlcg'], clock: systemClock }
   const held = new ApiToken({ issuer: issuerClient('manager'), ...managers })
   const client = clientFor(() => held.get())
-  await client.addAccount({ body: { name: 'alice' } })
-  await client.addIdentity({ body: { issuer: sandbox.issuer, subject: sandbox.clients.manager.id, account: 'alice' } })
+  await client.addAccount({ body: { name: 'alice', vo } })
+  const alice = { issuer: sandbox.issuer, subject: sandbox.clients.manager.id, account: 'alice', vo }
+  await client.addIdentity({ body: alice })
 
   return {
     directory,
@@ -199,7 +204,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     startWorker,
     async addStorages() {
       for (const { name, url, audience, basePath } of sandbox.storages) {
-        await client.addRse({ body: { name, prefix: `${basePath}/exp`, basePath, audience, protocols: [{ url }] } })
+        const own = { name, vo, prefix: `${basePath}/exp` }
+        await client.addRse({ body: { ...own, basePath, audience, protocols: [{ url }] } })
       }
       for (const source of sandbox.storages) {
         for (const destination of sandbox.storages) {
@@ -238,7 +244,13 @@ function sources(file: object) {
   return { flags: {}, environment: {}, file: { name: 'test', text: JSON.stringify(file) } }
 }
 
-function serverFile(directory: string, sandbox: Sandbox, options: HouseOptions, port: number): object {
+function serverFile(
+  directory: string,
+  sandbox: Sandbox,
+  options: HouseOptions,
+  vos: readonly string[],
+  port: number,
+): object {
   const { server, worker, manager } = sandbox.clients
   const issuer = {
     url: sandbox.issuer,
@@ -254,7 +266,7 @@ function serverFile(directory: string, sandbox: Sandbox, options: HouseOptions, 
     vault: { keyFile: join(directory, 'vault.json') },
     ca: sandbox.authority.caFile,
     audience: AUDIENCE,
-    vos: [{ name: 'exp', issuers: [issuer] }],
+    vos: vos.map(name => ({ name, issuers: [issuer] })),
     admins: [{ issuer: sandbox.issuer, subject: manager.id }],
     workers: [{ issuer: sandbox.issuer, client: worker.id }],
     ...(typeof options.server === 'function' ? options.server(sandbox) : options.server),

@@ -1,3 +1,4 @@
+import { EVERYTHING } from '../../server/accounts/sight.ts'
 import { ensureVo, insertAccount } from '../../server/accounts/store.ts'
 import type { Registered } from '../../server/catalogue/register.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
@@ -85,7 +86,7 @@ export class World {
   }
 
   async rse(name: string): Promise<Rse> {
-    return this.context.storages.byName(name)
+    return this.context.storages.byName(EVERYTHING, name)
   }
 
   /** A dataset of files that are AVAILABLE at a storage. */
