@@ -97,14 +97,14 @@ function addMigrateCommand(program: Command): void {
     .addHelpText('after', `${CONFIG_HELP}\n\nExamples:\n  $ waybill migrate --config /etc/waybill/server.yaml`)
     .action(async () => {
       const config = readServerConfig(sourcesOf(command), readSecretFile)
-      const { openSqlite } = await import('../server/database/database.ts')
-      const db = openSqlite(config.database.file)
+      const { openDatabase } = await import('../server/database/open.ts')
+      const db = openDatabase(config.database)
       try {
         await db.migrate()
       } finally {
         await db.close()
       }
-      systemTerminal.out(`${config.database.file} is of this version\n`)
+      systemTerminal.out('the database is of this version\n')
     })
 }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { checkName } from '../shared/domain/names.ts'
-import { type ConfigSources, readConfig } from '../shared/runtime/config.ts'
+import { Secret } from '../shared/domain/secret.ts'
+import { type ConfigSources, readConfig, SECRET } from '../shared/runtime/config.ts'
 import {
   certificateAuthorities,
   file,
@@ -11,8 +12,15 @@ import {
   port,
   type ReadSecretFile,
   resolveSecret,
+  secretIn,
   shutdownSeconds,
 } from '../shared/runtime/config-fields.ts'
+import type { DatabaseOptions } from './database/open.ts'
+
+const postgresUrl = z
+  .url({ protocol: /^postgres(ql)?$/, error: 'a URL like postgres://user@host:5432/waybill is wanted' })
+  .max(1000)
+  .refine(value => new URL(value).password === '', 'the password must not stand in it: use passwordFile')
 
 const voName = z.string().superRefine((value, context) => {
   const reason = checkName('vo', value)
@@ -23,6 +31,36 @@ const rseName = z.string().superRefine((value, context) => {
   const reason = checkName('rse', value)
   if (reason !== undefined) context.addIssue({ code: 'custom', message: reason })
 })
+
+/** One of `file` and `url`. A password stands in a file of its own, or in the environment. */
+function databaseFields(readSecretFile: ReadSecretFile) {
+  return z
+    .strictObject({
+      file: file.optional().describe('SQLite file; made if it is not there; default: waybill.sqlite'),
+      url: postgresUrl.optional().describe('PostgreSQL, for many servers: postgres://user@host:5432/waybill'),
+      password: z.string().min(1).meta(SECRET).optional(),
+      passwordFile: file.optional().describe('holds the password for `url`'),
+      connections: z.number().int().min(2).max(1000).default(10).describe('to PostgreSQL, of each server'),
+    })
+    .prefault({})
+    .transform((given, context): DatabaseOptions => {
+      const refuse = (path: string, message: string): never => {
+        context.addIssue({ code: 'custom', path: [path], message })
+        return z.NEVER
+      }
+      const { url, connections } = given
+      if (url === undefined) return { kind: 'sqlite', file: given.file ?? 'waybill.sqlite' }
+      if (given.file !== undefined) return refuse('url', 'name a SQLite file or a PostgreSQL URL, not both')
+      if (given.password !== undefined)
+        return { kind: 'postgresql', url, connections, password: new Secret(given.password) }
+      if (given.passwordFile === undefined) return { kind: 'postgresql', url, connections }
+      try {
+        return { kind: 'postgresql', url, connections, password: secretIn(given.passwordFile, readSecretFile) }
+      } catch (error) {
+        return refuse('passwordFile', error instanceof Error ? error.message : String(error))
+      }
+    })
+}
 
 /** What the rules server can be told. Times are in the unit of their names. */
 export function serverConfigSchema(readSecretFile: ReadSecretFile) {
@@ -50,9 +88,7 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
         key: file.describe('PEM file: the private key'),
       }),
       metrics,
-      database: z
-        .strictObject({ file: file.default('waybill.sqlite').describe('SQLite file; made if it is not there') })
-        .prefault({}),
+      database: databaseFields(readSecretFile),
       audience: z.string().min(1).max(300).describe('what API tokens must be for, e.g. https://waybill.example.org'),
       ca: certificateAuthorities,
       vault: z.strictObject({

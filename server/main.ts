@@ -19,7 +19,8 @@ import { Vos } from './accounts/vos.ts'
 import { createHandlers } from './api.ts'
 import { type AppOptions, createApp } from './app.ts'
 import type { ServerConfig } from './config.ts'
-import { type Database, openSqlite } from './database/database.ts'
+import type { Database } from './database/database.ts'
+import { openDatabase } from './database/open.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
@@ -60,7 +61,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const trust = createTrust({ ...(config.ca === undefined ? {} : { path: config.ca }), defaultRoots: true, clock, log })
   const http = createGotClient({ trust })
   const fetch = asFetch(http)
-  const db = openSqlite(config.database.file)
+  const db = openDatabase(config.database)
   await db.migrate()
   const metrics = createServerMetrics(db, clock)
   const vos = await declareVos(db, config)

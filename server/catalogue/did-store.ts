@@ -170,7 +170,7 @@ export async function ancestors(executor: Executor, didId: number): Promise<numb
   const rows = await query<{ id: number }>(
     executor,
     `WITH RECURSIVE above(id) AS (
-       SELECT :didId AS id UNION SELECT contents.parent_id FROM contents JOIN above ON contents.child_id = above.id
+       SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.parent_id FROM contents JOIN above ON contents.child_id = above.id
      ) SELECT id FROM above`,
     { didId },
   )
@@ -187,7 +187,7 @@ export async function datasetsBelow(
   const rows = await query<{ id: number }>(
     executor,
     `WITH RECURSIVE below(id) AS (
-       SELECT :didId AS id UNION SELECT contents.child_id FROM contents
+       SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.child_id FROM contents
          JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
      ) SELECT dids.id FROM below JOIN dids ON dids.id = below.id
         WHERE dids.type = 'DATASET' AND dids.id > :after ORDER BY dids.id LIMIT :limit`,
@@ -217,7 +217,7 @@ export async function totalsBelow(executor: Executor, didId: number): Promise<{ 
   const row = await queryOne<{ files: number | null; bytes: number | null }>(
     executor,
     `WITH RECURSIVE below(id) AS (
-       SELECT :didId AS id UNION SELECT contents.child_id FROM contents
+       SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.child_id FROM contents
          JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
      ) SELECT sum(dids.files) AS files, sum(dids.bytes) AS bytes FROM below
          JOIN dids ON dids.id = below.id AND dids.type = 'DATASET'`,

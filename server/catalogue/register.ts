@@ -1,7 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import type { ReplicaState } from '../../shared/domain/rule-state.ts'
-import type { Executor } from '../database/sql.ts'
+import { type Executor, lockRows } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
 import { reevaluateRules } from '../rules/reevaluate.ts'
 import { addToRules } from '../rules/store.ts'
@@ -40,7 +40,8 @@ export interface Registered {
 }
 
 /**
- * Files, their replicas at one storage, and the dataset they belong to, in one transaction. Repeating it changes nothing.
+ * Files, their replicas at one storage, and the dataset they belong to, in one transaction. Repeating it changes nothing. With
+ * the state AVAILABLE they lie there: replicas that were only announced are available now too, and so are their locks.
  * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED; `field` names the file.
  */
 export async function registerFiles(executor: Executor, registration: Registration): Promise<Registered> {
@@ -71,6 +72,7 @@ export async function registerFiles(executor: Executor, registration: Registrati
   const fileIds = files.map((_, position) => idOf.get(position) ?? 0)
 
   await placeReplicas(executor, registration, dids, dataset, fileIds)
+  if (registration.state === 'AVAILABLE') await replicasArrived(executor, rse.id, fileIds, now)
   const attached = dataset === undefined ? 0 : await attachTo(executor, dataset, scopes, fileIds, accountId, now)
   return { fileIds, created, attached }
 }
@@ -191,13 +193,6 @@ function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
     throw differs('md5', known.md5, given.md5)
 }
 
-/** Registers what lies at a storage: files whose replica there was only announced are available now, and so are their locks. */
-export async function registerReplicas(executor: Executor, registration: Registration): Promise<Registered> {
-  const registered = await registerFiles(executor, registration)
-  await replicasArrived(executor, registration.rse.id, registered.fileIds, registration.now)
-  return registered
-}
-
 /** How many replicas became available that were not. */
 export async function replicasArrived(
   executor: Executor,
@@ -205,6 +200,12 @@ export async function replicasArrived(
   fileIds: readonly number[],
   now: number,
 ): Promise<number> {
+  const replicas = await findReplicas(executor, rseId, fileIds)
+  await lockRows(
+    executor,
+    'replicas',
+    replicas.map(row => row.id),
+  )
   await cancelNeedless(executor, rseId, fileIds, now)
   const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)
   await addToRules(executor, await moveLocks(executor, ids, 'succeed'), now)

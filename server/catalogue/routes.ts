@@ -24,7 +24,7 @@ import {
   setDidOpen,
   totalsBelow,
 } from './did-store.ts'
-import { registerReplicas } from './register.ts'
+import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-store.ts'
 
 type CatalogueHandlers = Pick<
@@ -109,7 +109,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
           state: 'AVAILABLE' as const,
           now,
         }
-        return registerReplicas(executor, registration)
+        return registerFiles(executor, registration)
       }
       // In pieces, so that nobody waits long for the writer. Each may be repeated: after an error what came before is there.
       const totals = { files: files.length, created: 0, attached: 0 }

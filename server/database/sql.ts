@@ -42,11 +42,32 @@ export function recordset(executor: Executor, binding: string, columns: Readonly
 /** A list of keys as a subselect of one column, bound to `encodeRows(keys)`. */
 export function keyset(executor: Executor, binding: string, type: ColumnType = 'bigint'): string {
   if (isSqlite(executor)) return `(SELECT value FROM json_each(:${binding}))`
-  return `(SELECT CAST(value AS ${type}) FROM jsonb_array_elements_text(CAST(:${binding} AS jsonb)))`
+  return `(SELECT CAST(value AS ${type}) AS value FROM jsonb_array_elements_text(CAST(:${binding} AS jsonb)))`
 }
 
 export function encodeRows(rows: readonly unknown[]): string {
   return JSON.stringify(rows)
+}
+
+/**
+ * Locks these rows until the transaction is over, in the order of their keys, so that two who lock some of the same wait
+ * instead of deadlocking. What the next statement reads of them is true until then. On SQLite the writer is alone anyway.
+ * `table`: a constant of ours. The rooms' order: replicas, transfers, links, storages, bundles, rules.
+ */
+export async function lockRows(executor: Executor, table: LockedTable, ids: readonly number[]): Promise<void> {
+  if (isSqlite(executor) || ids.length === 0) return
+  await query(
+    executor,
+    `SELECT id FROM ${table} WHERE id IN ${keyset(executor, 'ids')} ORDER BY id FOR NO KEY UPDATE`,
+    { ids: encodeRows(ids) },
+  )
+}
+
+export type LockedTable = 'replicas' | 'transfers' | 'links' | 'rses' | 'bundles' | 'rules'
+
+/** Ends a SELECT whose rows are to be changed next; those that somebody else is changing are left to them. */
+export function skippingLocked(executor: Executor, table: LockedTable): string {
+  return isSqlite(executor) ? '' : `FOR NO KEY UPDATE OF ${table} SKIP LOCKED`
 }
 
 /** State names from the tables of `shared/domain`, quoted for an `IN (...)`: constants of ours, never input. */

@@ -4,7 +4,7 @@ import { once } from '../accounts/idempotency.ts'
 import { EVERYTHING, type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { ensureScopes, findDids, insertDids } from '../catalogue/did-store.ts'
-import { type GivenFile, registerReplicas } from '../catalogue/register.ts'
+import { type GivenFile, registerFiles } from '../catalogue/register.ts'
 import { ensureDirectories } from '../catalogue/replica-store.ts'
 import { requireVo } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
@@ -128,7 +128,7 @@ export async function takeFoundFiles(context: Context, importId: number, found: 
       if (!(await advanceImport(executor, held, step, now))) throw lost(importId)
       if (good.length === 0) return
       const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
-      await registerReplicas(executor, { ...place, files: good, state: 'AVAILABLE', now })
+      await registerFiles(executor, { ...place, files: good, state: 'AVAILABLE', now })
     })
   } catch (error) {
     if (!(error instanceof WaybillError) || error.code === 'IMPORT_LOST') throw error

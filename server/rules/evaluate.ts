@@ -13,26 +13,24 @@ import { cancelTransfers } from '../transfers/cancel.ts'
 import { openTransfers } from '../transfers/plan.ts'
 import { insertLocks, removeLocks } from './lock-store.ts'
 import { selectRses } from './select.ts'
+import { endPass, moveCursor, postpone, rulesInWork, takeStep } from './step-store.ts'
 import {
   addToRules,
   choicesOf,
   deleteRule,
-  endPass,
   holdings,
   insertChoices,
   insertProblems,
-  moveCursor,
   nextChoice,
-  nextRuleInWork,
-  postpone,
   type RuleRow,
   setError,
-  takeStep,
 } from './store.ts'
 
 const DATASETS_PER_STEP = 100
 /** Files per step adapt so that a write transaction takes about this long. */
 const STEP_MS = 25
+/** Rules that are looked at until one is found that no other server works at. */
+const RULES_TRIED = 20
 const FILES_PER_STEP = { least: 100, most: 5_000 }
 
 /**
@@ -42,12 +40,12 @@ const FILES_PER_STEP = { least: 100, most: 5_000 }
 export function ruleEvaluator(context: Context): Service {
   let filesPerStep = 500
 
-  /** How many files it took, or datasets when choosing. */
-  async function step(rule: RuleRow, rses: readonly Rse[]): Promise<number> {
+  /** How many files it took, or datasets when choosing; undefined when another server is at this rule. */
+  async function step(rule: RuleRow, rses: readonly Rse[]): Promise<number | undefined> {
     const now = context.clock.now()
     if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses)
     return context.db.write(async executor => {
-      if (!(await takeStep(executor, rule, now))) return 0
+      if (!(await takeStep(executor, rule))) return undefined
       if (rule.stage === 'REMOVING') return removeStep(executor, rule, filesPerStep, now)
       return expandStep(executor, rule, rses, filesPerStep, now)
     })
@@ -59,36 +57,43 @@ export function ruleEvaluator(context: Context): Service {
     interval: 1_000,
     topic: 'rules',
     async round() {
-      const rule = await nextRuleInWork(context.db.read)
-      if (rule === undefined) return false
-      try {
-        const rses = await context.storages.ofVo(rule.vo_id)
-        const started = context.clock.monotonic()
-        const files = await step(rule, rses)
-        if (files === filesPerStep) {
-          const fit = Math.round((filesPerStep * STEP_MS) / Math.max(1, context.clock.monotonic() - started))
-          filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
-        }
-      } catch (error) {
-        // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
-        context.log.error({ err: error, rule: rule.id }, 'a step of a rule failed; it is tried again')
-        await context.db.write(executor => postpone(executor, rule.id, context.clock.now()))
-        return false
+      for (const rule of await rulesInWork(context.db.read, RULES_TRIED)) {
+        if (await evaluated(rule)) return true
       }
-      if (rule.stage === 'EXPANDING') {
-        context.wake.notify('grants')
-        context.wake.notify('queue')
-      }
-      return true
+      return false
     },
   })
+
+  /** False: another server is at it, or it failed. */
+  async function evaluated(rule: RuleRow): Promise<boolean> {
+    try {
+      const rses = await context.storages.ofVo(rule.vo_id)
+      const started = context.clock.monotonic()
+      const files = await step(rule, rses)
+      if (files === undefined) return false
+      if (files === filesPerStep) {
+        const fit = Math.round((filesPerStep * STEP_MS) / Math.max(1, context.clock.monotonic() - started))
+        filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
+      }
+    } catch (error) {
+      // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
+      context.log.error({ err: error, rule: rule.id }, 'a step of a rule failed; it is tried again')
+      await context.db.write(executor => postpone(executor, rule.id, context.clock.now()))
+      return false
+    }
+    if (rule.stage === 'EXPANDING') {
+      context.wake.notify('grants')
+      context.wake.notify('queue')
+    }
+    return true
+  }
 }
 
 /**
  * Storages for the next datasets below the rule's DID; `cursor_file` is the last dataset that was looked at. What they hold
  * is counted outside the transaction: it may take a while, and a choice is as good as what was known when it was made.
  */
-async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly Rse[]): Promise<number> {
+async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly Rse[]): Promise<number | undefined> {
   const did = await collectionOf(db.read, rule.did_id)
   const single = did.type === 'FILE'
   const datasets = single ? [did.id] : await datasetsBelow(db.read, did.id, rule.cursor_file, DATASETS_PER_STEP)
@@ -100,8 +105,8 @@ async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly 
     file: more ? (datasets.at(-1) ?? 0) : 0,
     stage: more ? ('CHOOSING' as const) : ('EXPANDING' as const),
   }
-  await db.write(async executor => {
-    if (!(await takeStep(executor, rule, clock.now()))) return
+  return db.write(async executor => {
+    if (!(await takeStep(executor, rule))) return undefined
     const chosen = await choicesOf(executor, rule.id, datasets)
     const choices = datasets.flatMap(datasetId => {
       const before = new Set(chosen.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
@@ -120,9 +125,9 @@ async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly 
     const short = datasets.length > 0 && chosen.length + choices.length < datasets.length * rule.copies
     const reason = error ?? (short ? 'fewer storages than copies can be written to now' : null)
     if (reason !== null || rule.cursor_file === 0) await setError(executor, rule.id, reason)
-    await moveCursor(executor, rule.id, next)
+    await moveCursor(executor, rule.id, next, clock.now())
+    return datasets.length
   })
-  return datasets.length
 }
 
 /** A storage may have left the expression since the rule was taken in: the rule says so, and keeps what it has. */
@@ -155,11 +160,8 @@ async function expandStep(
   const rse = rses.find(candidate => candidate.id === choice.rse_id)
   if (rse !== undefined && files.length > 0) await lockFiles(executor, rule, dataset, rse, files, now)
   const done = dataset.type === 'FILE' || files.length < limit
-  await moveCursor(executor, rule.id, {
-    stage: 'EXPANDING',
-    choice: done ? choice.id : rule.cursor_choice,
-    file: done ? 0 : (files.at(-1) ?? 0),
-  })
+  const next = { choice: done ? choice.id : rule.cursor_choice, file: done ? 0 : (files.at(-1) ?? 0) }
+  await moveCursor(executor, rule.id, { stage: 'EXPANDING', ...next }, now)
   return files.length
 }
 
@@ -226,7 +228,8 @@ async function placeMissing(
     executor,
     `SELECT dids.id, scopes.name AS scope, dids.name FROM dids JOIN scopes ON scopes.id = dids.scope_id
       WHERE dids.id IN ${keyset(executor, 'files')}
-        AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.file_id = dids.id AND replicas.rse_id = :rseId)`,
+        AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.file_id = dids.id AND replicas.rse_id = :rseId)
+      ORDER BY dids.id`,
     { files: encodeRows(fileIds), rseId: rse.id },
   )
   if (missing.length === 0) return
@@ -255,5 +258,6 @@ async function removeStep(executor: Executor, rule: RuleRow, limit: number, now:
   const { removed, unlocked } = await removeLocks(executor, rule.id, limit, now)
   await cancelTransfers(executor, unlocked, now)
   if (removed < limit) await deleteRule(executor, rule.id)
+  else await postpone(executor, rule.id, now)
   return removed
 }

@@ -1,6 +1,6 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { stepsOf } from '../../shared/domain/state-machine.ts'
-import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, query } from '../database/sql.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -29,7 +29,7 @@ function deltasOf(rows: readonly { rule_id: number }[], { from, to }: { from: Lo
 }
 
 /** One for each rule: a set statement takes each row's change once. */
-function summedByRule(deltas: readonly RuleDelta[]): RuleDelta[] {
+export function summedByRule(deltas: readonly RuleDelta[]): RuleDelta[] {
   const sums = new Map<number, RuleDelta>()
   for (const { rule_id, ok, replicating, stuck, problems } of deltas) {
     const sum = sums.get(rule_id) ?? { rule_id, ok: 0, replicating: 0, stuck: 0, problems: 0 }
@@ -53,12 +53,18 @@ export async function repairLocks(
   const replicas: number[] = []
   const deltas: RuleDelta[] = []
   for (const step of stepsOf(LOCK_MACHINE, 'repair')) {
+    const some = await query<{ replica_id: number }>(
+      executor,
+      'SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = :from ORDER BY replica_id LIMIT :limit',
+      { ruleId, from: step.from, limit },
+    )
+    const ids = some.map(row => row.replica_id)
+    await lockRows(executor, 'replicas', ids)
     const rows = await query<{ rule_id: number; replica_id: number }>(
       executor,
-      `UPDATE locks SET state = :to WHERE rule_id = :ruleId AND state = :from AND replica_id IN
-         (SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = :from ORDER BY replica_id LIMIT :limit)
-       RETURNING rule_id, replica_id`,
-      { ...step, ruleId, limit },
+      `UPDATE locks SET state = :to WHERE rule_id = :ruleId AND state = :from
+          AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id, replica_id`,
+      { ...step, ruleId, replicas: encodeRows(ids) },
     )
     replicas.push(...rows.map(row => row.replica_id))
     deltas.push(...deltasOf(rows, step))
@@ -72,6 +78,8 @@ export async function insertLocks(
   ruleId: number,
   replicaIds: readonly number[],
 ): Promise<{ replica_id: number; state: LockState }[]> {
+  // A replica that arrives meanwhile must not miss its new lock, nor the lock the arrival.
+  await lockRows(executor, 'replicas', replicaIds)
   const inserted = await query<{ replica_id: number; state: LockState }>(
     executor,
     `INSERT INTO locks (rule_id, replica_id, state)
@@ -95,11 +103,17 @@ export async function removeLocks(
   limit: number,
   now: number,
 ): Promise<{ removed: number; unlocked: number[] }> {
+  const some = await query<{ replica_id: number }>(
+    executor,
+    'SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit',
+    { ruleId, limit },
+  )
+  const ids = some.map(row => row.replica_id)
+  await lockRows(executor, 'replicas', ids)
   const gone = await query<{ replica_id: number }>(
     executor,
-    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id IN
-       (SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit) RETURNING replica_id`,
-    { ruleId, limit },
+    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id IN ${keyset(executor, 'replicas')} RETURNING replica_id`,
+    { ruleId, replicas: encodeRows(ids) },
   )
   const unlocked = await query<{ id: number; lock_count: number }>(
     executor,

@@ -8,7 +8,7 @@ import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
-import { startRemoval } from './store.ts'
+import { startRemoval } from './step-store.ts'
 import { submitRules } from './submit.ts'
 
 type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule'>

@@ -1,4 +1,4 @@
-import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset } from '../database/sql.ts'
 
 export type RuleStage = 'CHOOSING' | 'EXPANDING' | 'EXPANDED' | 'REMOVING'
 
@@ -54,55 +54,8 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
   return row?.id
 }
 
-/** The rule whose turn it is: the one not worked on for the longest. */
-export async function nextRuleInWork(executor: Executor): Promise<RuleRow | undefined> {
-  return queryOne<RuleRow>(
-    executor,
-    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN ('SUSPENDED', 'WAITING_APPROVAL'))
-      ORDER BY updated_at, id LIMIT 1`,
-  )
-}
-
-/** The guard of one step: false when somebody else has taken it. It is the first write of the step's transaction. */
-export async function takeStep(executor: Executor, rule: RuleRow, now: number): Promise<boolean> {
-  const rows = await query(
-    executor,
-    `UPDATE rules SET updated_at = :now WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file
-      RETURNING id`,
-    { now, id: rule.id, stage: rule.stage, choice: rule.cursor_choice, file: rule.cursor_file },
-  )
-  return rows.length > 0
-}
-
-/** Behind all others: see `nextRuleInWork`. */
-export async function postpone(executor: Executor, ruleId: number, now: number): Promise<void> {
-  await query(executor, 'UPDATE rules SET updated_at = :now WHERE id = :ruleId', { ruleId, now })
-}
-
-/** All choices are worked off: the rule is expanded, or begins another pass when something was attached meanwhile. */
-export async function endPass(executor: Executor, ruleId: number): Promise<void> {
-  await query(
-    executor,
-    `UPDATE rules SET stage = CASE WHEN dirty THEN 'CHOOSING' ELSE 'EXPANDED' END, dirty = false, cursor_choice = 0, cursor_file = 0
-      WHERE id = :ruleId`,
-    { ruleId },
-  )
-}
-
 export async function setError(executor: Executor, ruleId: number, error: string | null): Promise<void> {
   await query(executor, 'UPDATE rules SET error = :error WHERE id = :ruleId', { ruleId, error })
-}
-
-export async function moveCursor(
-  executor: Executor,
-  ruleId: number,
-  to: { stage: RuleStage; choice: number; file: number },
-): Promise<void> {
-  await query(
-    executor,
-    'UPDATE rules SET stage = :stage, cursor_choice = :choice, cursor_file = :file WHERE id = :ruleId',
-    { ruleId, ...to },
-  )
 }
 
 export interface RuleDelta {
@@ -120,9 +73,14 @@ const STATE_OF_COUNTERS = `CASE
   WHEN rules.stage = 'EXPANDED' AND rules.locks_replicating + given.replicating = 0 THEN 'OK'
   ELSE 'REPLICATING' END`
 
-/** Adds to the counters of rules, and derives their states. */
+/** Adds to the counters of rules, and derives their states: at the end of a transaction, since these rows are everybody's. */
 export async function addToRules(executor: Executor, deltas: readonly RuleDelta[], now: number): Promise<void> {
   if (deltas.length === 0) return
+  await lockRows(
+    executor,
+    'rules',
+    deltas.map(delta => delta.rule_id),
+  )
   const set = recordset(executor, 'rows', {
     rule_id: 'bigint',
     ok: 'bigint',
@@ -141,63 +99,6 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
        FROM ${set} AS given WHERE rules.id = given.rule_id`,
     { rows: encodeRows(deltas), now },
   )
-}
-
-/** Stuck rules without a date for their repair get one. */
-export async function scheduleRepairs(executor: Executor, at: number): Promise<void> {
-  await query(
-    executor,
-    `UPDATE rules SET repair_at = :at WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at IS NULL
-        AND (locks_stuck > 0 OR error IS NOT NULL)`,
-    { at },
-  )
-}
-
-/** The guard of one repair: false when another server has taken it. A rule that is not stuck any more loses its date. */
-export async function takeRepair(executor: Executor, ruleId: number, repairs: number, next: number): Promise<boolean> {
-  const rows = await query<{ repair_at: number | null }>(
-    executor,
-    `UPDATE rules SET repairs = repairs + 1, repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN :next ELSE NULL END
-      WHERE id = :ruleId AND repairs = :repairs AND repair_at IS NOT NULL RETURNING repair_at`,
-    { ruleId, repairs, next },
-  )
-  return (rows[0]?.repair_at ?? null) !== null
-}
-
-/** More locks of this rule are stuck than one round takes: the repair goes on at once. */
-export async function repairOn(executor: Executor, ruleId: number, now: number): Promise<void> {
-  await query(executor, 'UPDATE rules SET repair_at = :now, repairs = repairs - 1 WHERE id = :ruleId', { ruleId, now })
-}
-
-/** A rule that found too few storages looks again. */
-export async function chooseAgain(executor: Executor, ruleId: number): Promise<void> {
-  await query(
-    executor,
-    `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
-      WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL`,
-    { ruleId },
-  )
-}
-
-/** From here on the rule only loses its locks. */
-export async function startRemoval(executor: Executor, ruleId: number, now: number): Promise<void> {
-  await query(
-    executor,
-    `UPDATE rules SET stage = 'REMOVING', cursor_choice = 0, cursor_file = 0, expires_at = NULL, repair_at = NULL, updated_at = :now
-      WHERE id = :ruleId`,
-    { ruleId, now },
-  )
-}
-
-/** Rules whose lifetime is over begin to be removed. */
-export async function expireRules(executor: Executor, now: number): Promise<number> {
-  const rows = await query(
-    executor,
-    `UPDATE rules SET stage = 'REMOVING', cursor_choice = 0, cursor_file = 0, expires_at = NULL, repair_at = NULL, updated_at = :now
-      WHERE expires_at <= :now RETURNING id`,
-    { now },
-  )
-  return rows.length
 }
 
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {

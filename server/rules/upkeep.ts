@@ -1,12 +1,23 @@
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
-import { query } from '../database/sql.ts'
+import { type Executor, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/plan.ts'
 import { repairLocks } from './lock-store.ts'
-import { addToRules, chooseAgain, expireRules, type RuleRow, repairOn, scheduleRepairs, takeRepair } from './store.ts'
+import {
+  chooseAgain,
+  dueRules,
+  endRepair,
+  repairOn,
+  scheduleRepairs,
+  startRemoval,
+  takeRepair,
+  unscheduledRepairs,
+} from './step-store.ts'
+import { addToRules, type RuleRow } from './store.ts'
 
 const LOCKS_PER_REPAIR = 1_000
+const RULES_PER_ROUND = 100
 /** Before a STUCK rule is tried again: longer each time (rucio #8743). Milliseconds. */
 const REPAIR = { base: 60_000, most: 6 * 3_600_000 }
 
@@ -22,11 +33,10 @@ export function ruleExpirer(context: Context): Service {
     interval: 1_000,
     async round() {
       const now = context.clock.now()
-      const due = await query(context.db.read, 'SELECT id FROM rules WHERE expires_at <= :now LIMIT 1', { now })
-      if (due.length === 0) return false
-      await context.db.write(executor => expireRules(executor, now))
-      context.wake.notify('rules')
-      return false
+      const due = await dueRules(context.db.read, now, RULES_PER_ROUND)
+      for (const id of due) await context.db.write(executor => startRemoval(executor, id, now))
+      if (due.length > 0) context.wake.notify('rules')
+      return due.length === RULES_PER_ROUND
     },
   })
 }
@@ -42,29 +52,41 @@ export function ruleRepairer(context: Context): Service {
     interval: 5_000,
     async round() {
       const now = context.clock.now()
-      const stuck = await query(
+      const unscheduled = await unscheduledRepairs(context.db.read, RULES_PER_ROUND)
+      if (unscheduled.length > 0) {
+        await context.db.write(executor => scheduleRepairs(executor, unscheduled, now + REPAIR.base))
+      }
+      const due = await query<RuleRow & { repairs: number }>(
         context.db.read,
-        `SELECT id FROM rules WHERE state = 'STUCK' AND repair_at IS NULL AND (locks_stuck > 0 OR error IS NOT NULL) LIMIT 1`,
+        'SELECT * FROM rules WHERE repair_at <= :now ORDER BY repair_at LIMIT :limit',
+        { now, limit: RULES_PER_ROUND },
       )
-      if (stuck.length > 0) await context.db.write(executor => scheduleRepairs(executor, now + REPAIR.base))
-      const [rule] = await query<RuleRow & { repairs: number }>(
-        context.db.read,
-        'SELECT * FROM rules WHERE repair_at <= :now ORDER BY repair_at LIMIT 1',
-        { now },
-      )
-      if (rule === undefined) return false
-      await context.db.write(async executor => {
-        if (!(await takeRepair(executor, rule.id, rule.repairs, now + repairDelay(rule.repairs + 1)))) return
-        const { replicas, deltas } = await repairLocks(executor, rule.id, LOCKS_PER_REPAIR)
-        await addToRules(executor, deltas, now)
-        await openTransfers(executor, replicas, rule, now)
-        if (replicas.length === LOCKS_PER_REPAIR) await repairOn(executor, rule.id, now)
-        await chooseAgain(executor, rule.id)
-      })
+      let repaired = 0
+      for (const rule of due) {
+        if (await context.db.write(executor => repairRule(executor, rule, now))) repaired += 1
+      }
+      if (repaired === 0) return false
       context.wake.notify('rules')
       context.wake.notify('grants')
       context.wake.notify('queue')
       return true
     },
   })
+}
+
+/** False when another server is at it. */
+async function repairRule(executor: Executor, rule: RuleRow & { repairs: number }, now: number): Promise<boolean> {
+  const stuck = await takeRepair(executor, rule.id, rule.repairs)
+  if (stuck === undefined) return false
+  if (!stuck) {
+    await endRepair(executor, rule.id, null)
+    return true
+  }
+  const { replicas, deltas } = await repairLocks(executor, rule.id, LOCKS_PER_REPAIR)
+  await openTransfers(executor, replicas, rule, now)
+  await addToRules(executor, deltas, now)
+  if (replicas.length === LOCKS_PER_REPAIR) await repairOn(executor, rule.id, now)
+  else await endRepair(executor, rule.id, now + repairDelay(rule.repairs + 1))
+  await chooseAgain(executor, rule.id)
+  return true
 }

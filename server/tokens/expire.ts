@@ -2,6 +2,7 @@ import { GRANT_MACHINE } from '../../shared/domain/grant-state.ts'
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+import { bundlesOf } from './grant-store.ts'
 import type { Issuer } from './issuers.ts'
 
 const ENDED = `state = 'EXPIRED', sealed_access = NULL, sealed_refresh = NULL, exchanged = false, lease_session_id = NULL,
@@ -49,10 +50,14 @@ export async function expireForeignGrants(
 
 async function detach(executor: Executor, gone: readonly { id: number }[]): Promise<void> {
   if (gone.length === 0) return
+  const bundles = await bundlesOf(
+    executor,
+    gone.map(row => row.id),
+  )
   await query(
     executor,
     `UPDATE bundles SET ready = false, source_grant_id = NULL, destination_grant_id = NULL
-      WHERE source_grant_id IN ${keyset(executor, 'gone')} OR destination_grant_id IN ${keyset(executor, 'gone')}`,
-    { gone: encodeRows(gone.map(row => row.id)) },
+      WHERE id IN ${keyset(executor, 'bundles')}`,
+    { bundles: encodeRows(bundles) },
   )
 }

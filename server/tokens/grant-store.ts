@@ -2,7 +2,7 @@ import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/
 import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
-import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
   id: number
@@ -86,6 +86,11 @@ export async function setBundleGrants(
   executor: Executor,
   rows: readonly { bundle: number; source: number; destination: number }[],
 ): Promise<void> {
+  await lockRows(
+    executor,
+    'bundles',
+    rows.map(row => row.bundle),
+  )
   const set = recordset(executor, 'rows', { bundle: 'bigint', source: 'bigint', destination: 'bigint' })
   await query(
     executor,
@@ -95,17 +100,28 @@ export async function setBundleGrants(
   )
 }
 
+/** The bundles that use these grants, locked: what is derived from both grants of one is not overtaken by the other. */
+export async function bundlesOf(executor: Executor, grantIds: readonly number[]): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM bundles WHERE source_grant_id IN ${keyset(executor, 'grants')}
+        OR destination_grant_id IN ${keyset(executor, 'grants')}`,
+    { grants: encodeRows(grantIds) },
+  )
+  const ids = rows.map(row => row.id)
+  await lockRows(executor, 'bundles', ids)
+  return ids
+}
+
 /** Derives the hint `ready` of the bundles that use these grants. */
 export async function refreshReady(executor: Executor, grantIds: readonly number[]): Promise<void> {
   const both = ['source_grant_id', 'destination_grant_id']
     .map(column => `EXISTS (SELECT 1 FROM grants WHERE grants.id = bundles.${column} AND ${usable('grants')})`)
     .join(' AND ')
-  await query(
-    executor,
-    `UPDATE bundles SET ready = (${both})
-      WHERE source_grant_id IN ${keyset(executor, 'grants')} OR destination_grant_id IN ${keyset(executor, 'grants')}`,
-    { grants: encodeRows(grantIds) },
-  )
+  const bundles = await bundlesOf(executor, grantIds)
+  await query(executor, `UPDATE bundles SET ready = (${both}) WHERE id IN ${keyset(executor, 'bundles')}`, {
+    bundles: encodeRows(bundles),
+  })
 }
 
 /** Grants of an issuer that the server has to mint, or whose time of being held is over. */

@@ -1,6 +1,15 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
-import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, stateList } from '../database/sql.ts'
+import {
+  type Executor,
+  encodeRows,
+  keyset,
+  lockRows,
+  query,
+  queryOne,
+  skippingLocked,
+  stateList,
+} from '../database/sql.ts'
 import { longLived, usable } from '../tokens/grant-store.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
@@ -112,11 +121,7 @@ export async function claimOnLink(
   })
   if (open.length === 0) return []
   const ends = [link.sourceId, link.destinationId]
-  if (!isSqlite(executor)) {
-    await query(executor, `SELECT id FROM rses WHERE id IN ${keyset(executor, 'rses')} ORDER BY id FOR UPDATE`, {
-      rses: encodeRows(ends),
-    })
-  }
+  await lockRows(executor, 'rses', ends)
   const loads = await storageLoads(executor, ends)
   const active = await queryOne<{ count: number }>(
     executor,
@@ -169,20 +174,46 @@ async function claimInBundle(
 ): Promise<ClaimedRow[]> {
   // The bundle's row is locked before the queue is looked at: who adds work meanwhile sets the hint after us.
   await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :bundleId', { now, bundleId })
-  const rows = await query<ClaimedRow>(
+  const free = await query<{ id: number }>(
     executor,
-    `UPDATE transfers SET state = 'CLAIMED', session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now,
-            bytes_done = 0, updated_at = :now
-      WHERE state = 'QUEUED' AND id IN (
-        SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
-         WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
-           AND NOT ${underPermit('replicas')} ${withinReach(executor, claimant, TRANSFER_ENDS)}
-         ORDER BY transfers.id LIMIT :limit)
-      RETURNING id, fence, state`,
-    { now, bundleId, limit, sessionId: claimant.sessionId, fenceBase: claimant.fenceBase, ...reachBindings(claimant) },
+    `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+      WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
+        AND NOT ${underPermit('replicas')} ${withinReach(executor, claimant, TRANSFER_ENDS)}
+      ORDER BY transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
+    { now, bundleId, limit, ...reachBindings(claimant) },
   )
+  const taken = `state = 'CLAIMED', bytes_done = 0`
+  const rows = await takeFree(executor, claimant, free, `transfers.state = 'QUEUED'`, taken, now)
   if (rows.length < limit) await settleHints(executor, linkId, bundleId)
   return rows
+}
+
+/**
+ * Gives transfers to a session that were free when they were locked. Permits are looked at once more: one that was granted
+ * between the look and the lock is seen now.
+ */
+async function takeFree(
+  executor: Executor,
+  claimant: Claimant,
+  free: readonly { id: number }[],
+  stillFree: string,
+  change: string,
+  now: number,
+): Promise<ClaimedRow[]> {
+  if (free.length === 0) return []
+  return query<ClaimedRow>(
+    executor,
+    `UPDATE transfers SET ${change}, session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
+      WHERE ${stillFree} AND id IN ${keyset(executor, 'free')} AND NOT EXISTS
+        (SELECT 1 FROM replicas WHERE replicas.id = transfers.replica_id AND ${underPermit('replicas')})
+      RETURNING id, fence, state`,
+    {
+      now,
+      sessionId: claimant.sessionId,
+      fenceBase: claimant.fenceBase,
+      free: encodeRows(free.map(row => row.id)),
+    },
+  )
 }
 
 /** A bundle that ran dry, and a link whose bundles all did, is not looked at again until something is queued there. */
@@ -212,26 +243,19 @@ export async function claimToSettle(
   limit: number,
   now: number,
 ): Promise<ClaimedRow[]> {
-  const reached = withinReach(executor, claimant, TRANSFER_ENDS)
-  const rows = await query<ClaimedRow>(
+  const free = await query<{ id: number }>(
     executor,
-    `UPDATE transfers SET session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
-      WHERE state = 'SETTLING' AND session_id IS NULL AND id IN (
-        SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
-           JOIN bundles ON bundles.id = transfers.bundle_id
-         WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now ${reached}
-           AND bundles.source_grant_id IS NOT NULL AND bundles.destination_grant_id IS NOT NULL
-           AND NOT ${underPermit('replicas')}
-         ORDER BY not_before LIMIT :limit)
-      RETURNING id, fence, state`,
-    {
-      now,
-      limit,
-      sessionId: claimant.sessionId,
-      fenceBase: claimant.fenceBase,
-      ...reachBindings(claimant),
-    },
+    `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+       JOIN bundles ON bundles.id = transfers.bundle_id
+      WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now
+        ${withinReach(executor, claimant, TRANSFER_ENDS)}
+        AND bundles.source_grant_id IS NOT NULL AND bundles.destination_grant_id IS NOT NULL
+        AND NOT ${underPermit('replicas')}
+      ORDER BY not_before LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
+    { now, limit, ...reachBindings(claimant) },
   )
+  const stillFree = `transfers.state = 'SETTLING' AND session_id IS NULL`
+  const rows = await takeFree(executor, claimant, free, stillFree, `state = 'SETTLING'`, now)
   if (rows.length > 0) await holdSession(executor, claimant.sessionId)
   return rows
 }

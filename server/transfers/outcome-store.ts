@@ -1,6 +1,6 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE, type TransferState } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, query, recordset, stateList } from '../database/sql.ts'
 
 export interface HeldTransfer {
   id: number
@@ -76,6 +76,11 @@ export async function applyTransitions(
     attempts: 'bigint',
     not_before: 'bigint',
   })
+  await lockRows(
+    executor,
+    'transfers',
+    rows.map(row => row.id),
+  )
   const won = await query<{ id: number }>(
     executor,
     `UPDATE transfers SET state = given.to_state, attempts = given.attempts, not_before = given.not_before, session_id = NULL,
@@ -150,12 +155,17 @@ export async function insertAttempts(
   )
 }
 
-/** Work came back to these bundles' queues. */
+/**
+ * Work came to these bundles' queues. Their rows are locked first: a claim that is just finding them dry cannot overwrite the
+ * hint. Links before bundles, as a claim does.
+ */
 export async function hintWork(
   executor: Executor,
   bundleIds: readonly number[],
   linkIds: readonly number[],
 ): Promise<void> {
+  await lockRows(executor, 'links', linkIds)
+  await lockRows(executor, 'bundles', bundleIds)
   if (bundleIds.length > 0) {
     await query(
       executor,
@@ -184,6 +194,11 @@ export async function recordProgress(
   now: number,
 ): Promise<void> {
   if (progress.length === 0) return
+  await lockRows(
+    executor,
+    'transfers',
+    progress.map(({ transfer }) => transfer),
+  )
   const set = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint', state: 'text', bytes: 'bigint' })
   const toCopying = stateList([...statesAccepting(TRANSFER_MACHINE, 'copy'), 'COPYING'])
   const toStaging = stateList([...statesAccepting(TRANSFER_MACHINE, 'stage'), 'STAGING'])
@@ -216,6 +231,14 @@ export async function loseTransfers(
   stillHeld: readonly { transfer: number; fence: number }[] = [],
 ): Promise<number> {
   const held = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint' })
+  const given = await query<{ id: number }>(executor, 'SELECT id FROM transfers WHERE session_id = :sessionId', {
+    sessionId,
+  })
+  await lockRows(
+    executor,
+    'transfers',
+    given.map(row => row.id),
+  )
   const rows = await query(
     executor,
     `UPDATE transfers SET state = 'SETTLING', session_id = NULL, not_before = :notBefore, updated_at = :now

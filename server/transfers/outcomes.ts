@@ -5,8 +5,8 @@ import type { TransferCode } from '../../shared/domain/transfer-error.ts'
 import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import type { Executor } from '../database/sql.ts'
-import { moveLocks } from '../rules/lock-store.ts'
+import { type Executor, lockRows } from '../database/sql.ts'
+import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { cancelTransfers } from './cancel.ts'
 import { earlierLooks, earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
@@ -183,6 +183,11 @@ async function applyDecisions(
   const applications = decisions.map(({ application, reported }) =>
     reported.result === 'unknown' ? { ...application, notBefore: now + SETTLE_DELAY } : application,
   )
+  await lockRows(
+    executor,
+    'replicas',
+    decisions.map(({ held }) => held.replica_id),
+  )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
   await insertAttempts(
@@ -197,8 +202,7 @@ async function applyDecisions(
 
   await moveReplicas(executor, arrived, 'succeed', now)
   await moveReplicas(executor, failed, 'fail', now)
-  await addToRules(executor, await moveLocks(executor, arrived, 'succeed'), now)
-  await addToRules(executor, await moveLocks(executor, failed, 'fail'), now)
+  const deltas = [...(await moveLocks(executor, arrived, 'succeed')), ...(await moveLocks(executor, failed, 'fail'))]
 
   const requeued = winners.filter(({ application }) => application.to === 'QUEUED').map(({ held }) => held)
   await hintWork(
@@ -217,6 +221,7 @@ async function applyDecisions(
     executor,
     winners.filter(({ reported }) => reported.cleaned).map(({ reported }) => reported),
   )
+  await addToRules(executor, summedByRule(deltas), now)
   return won
 }
 

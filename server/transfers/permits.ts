@@ -1,6 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, query, queryOne, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
 
 /** A DELETE may be sent for this long, and is surely over a margin later: until then nothing new begins at that path. Seconds. */
 export const PERMIT_SECONDS = 30
@@ -22,7 +22,8 @@ export async function grantPermit(
   held: { sessionId: number; transfer: number; fence: number; written: boolean },
   now: number,
 ): Promise<{ rseId: number; voId: number; top: string }> {
-  // The write comes first (database.ts), and its guard is the whole decision.
+  // Held by nobody else until the permit can be seen: a claim after this session's end must find it.
+  await lockRows(executor, 'transfers', [held.transfer])
   const permit = await queryOne<{ directory_id: number }>(
     executor,
     `INSERT INTO permits (directory_id, name, transfer_id, fence, until)
@@ -60,6 +61,17 @@ export async function grantPermit(
  * when it is used. AVAILABLE ones are left alone.
  */
 export async function reservePaths(executor: Executor, replicaIds: readonly number[], until: number): Promise<void> {
+  // A claim that has just taken one of them is waited for; one that comes later finds the permits.
+  const open = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM transfers WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED') AND replica_id IN ${keyset(executor, 'replicas')}`,
+    { replicas: encodeRows(replicaIds) },
+  )
+  await lockRows(
+    executor,
+    'transfers',
+    open.map(row => row.id),
+  )
   await query(
     executor,
     `INSERT INTO permits (directory_id, name, transfer_id, fence, until)

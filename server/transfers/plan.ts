@@ -3,8 +3,9 @@ import { ACTIVE_STATES, TRANSFER_MACHINE, type TransferEventType } from '../../s
 import type { Service } from '../../shared/runtime/services.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { hintWork } from './outcome-store.ts'
 import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
@@ -87,7 +88,14 @@ interface Candidate {
  */
 export async function planTransfers(executor: Executor, transferIds: readonly number[], now: number): Promise<number> {
   if (transferIds.length === 0) return 0
-  const ids = encodeRows(transferIds)
+  // Those that somebody else has under his hands are looked at again in the next round.
+  const free = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM transfers WHERE state IN (${accepting('release')}) AND id IN ${keyset(executor, 'ids')}
+      ORDER BY id ${skippingLocked(executor, 'transfers')}`,
+    { ids: encodeRows(transferIds) },
+  )
+  const ids = encodeRows(free.map(row => row.id))
   const candidates = await query<Candidate>(
     executor,
     `SELECT * FROM (
@@ -144,10 +152,10 @@ const bundleKey = (row: Candidate): string =>
 /** Work that shares link, directories and rank is one bundle; it has work now, and so has its link. */
 async function ensureBundles(
   executor: Executor,
-  rows: readonly Candidate[],
+  candidates: readonly Candidate[],
   now: number,
 ): Promise<Map<string, number>> {
-  const distinct = [...new Map(rows.map(row => [bundleKey(row), row])).values()]
+  const distinct = [...new Map(candidates.map(row => [bundleKey(row), row])).values()]
   if (distinct.length === 0) return new Map()
   const set = recordset(executor, 'rows', {
     link_id: 'bigint',
@@ -158,20 +166,28 @@ async function ensureBundles(
     activity: 'text',
     account_id: 'bigint',
   })
-  const bundles = await query<Candidate & { id: number }>(
+  const rows = encodeRows(distinct)
+  await query(
     executor,
     `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
                           has_work, ready, served_at)
-     SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id, true, false, :now
-       FROM ${set} AS given WHERE true
-     ON CONFLICT (link_id, source_directory_id, destination_directory_id, priority, activity, account_id)
-     DO UPDATE SET has_work = true
-     RETURNING id, link_id, source_directory_id, destination_directory_id, priority, activity, account_id`,
-    { rows: encodeRows(distinct), now },
+     SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id, false, false, :now
+       FROM ${set} AS given WHERE true ORDER BY link_id, source_directory_id, destination_directory_id
+     ON CONFLICT DO NOTHING`,
+    { rows, now },
   )
-  await query(executor, `UPDATE links SET has_work = true WHERE NOT has_work AND id IN ${keyset(executor, 'links')}`, {
-    links: encodeRows([...new Set(distinct.map(row => row.link_id))]),
-  })
+  const bundles = await query<Candidate & { id: number }>(
+    executor,
+    `SELECT bundles.id, bundles.link_id, bundles.source_directory_id, bundles.destination_directory_id, bundles.priority,
+            bundles.activity, bundles.account_id
+       FROM ${set} AS given JOIN bundles USING (link_id, source_directory_id, destination_directory_id, priority, activity, account_id)`,
+    { rows },
+  )
+  await hintWork(
+    executor,
+    bundles.map(row => row.id),
+    [...new Set(distinct.map(row => row.link_id))],
+  )
   return new Map(bundles.map(row => [bundleKey(row), row.id]))
 }
 

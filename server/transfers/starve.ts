@@ -1,7 +1,7 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import type { Database } from '../database/database.ts'
-import { type Executor, query, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, query, skippingLocked, stateList } from '../database/sql.ts'
 import { settleHints } from './claim.ts'
 
 const STARVING = stateList(statesAccepting(TRANSFER_MACHINE, 'starve'))
@@ -43,14 +43,20 @@ async function closedBundles(read: Executor): Promise<ClosedBundle[]> {
 }
 
 async function starveBundle(executor: Executor, bundle: ClosedBundle, now: number, limit: number): Promise<number> {
-  // The bundle's row is locked before its queue is looked at, as a claim does it.
+  // Link and bundle are locked before the queue is looked at, as a claim does it.
+  await lockRows(executor, 'links', [bundle.link_id])
   await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :id', { now, id: bundle.id })
+  const free = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM transfers WHERE bundle_id = :id AND state IN (${STARVING}) ORDER BY id LIMIT :limit
+      ${skippingLocked(executor, 'transfers')}`,
+    { id: bundle.id, limit },
+  )
   const rows = await query(
     executor,
     `UPDATE transfers SET state = 'WAITING', reason = NULL, not_before = 0, updated_at = :now
-      WHERE state IN (${STARVING}) AND id IN (SELECT id FROM transfers WHERE bundle_id = :id AND state IN (${STARVING})
-        ORDER BY id LIMIT :limit) RETURNING id`,
-    { now, id: bundle.id, limit },
+      WHERE state IN (${STARVING}) AND id IN ${keyset(executor, 'free')} RETURNING id`,
+    { now, free: encodeRows(free.map(row => row.id)) },
   )
   await settleHints(executor, bundle.link_id, bundle.id)
   return rows.length

@@ -69,6 +69,11 @@ function secretOf(value: string | undefined, path: string | undefined, readSecre
   if (path === undefined) {
     throw new WaybillError('CONFIG_INVALID', 'the client secret is missing: name the file that holds it')
   }
+  return secretIn(path, readSecretFile)
+}
+
+/** The secret that a file holds. Throws CONFIG_INVALID when it cannot be read, or holds none. */
+export function secretIn(path: string, readSecretFile: ReadSecretFile): Secret {
   const text = readable(path, readSecretFile)
   if (text === '') throw new WaybillError('CONFIG_INVALID', `${path} is empty`)
   return new Secret(text)

@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { openSqlite } from '../../server/database/database.ts'
 import { query } from '../../server/database/sql.ts'
+import { openSqlite } from '../../server/database/sqlite.ts'
 import {
   askCopy,
   didOf,

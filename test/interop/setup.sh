@@ -23,6 +23,7 @@ gfal2      gfal2-plugin-file         library:gfal2-plugins/libgfal_plugin_file.s
 rclone     rclone                    command:rclone
 curl       curl                      command:curl
 openssl    openssl                   command:openssl
+postgresql postgresql                file:/usr/lib/postgresql/*/bin/initdb
 prometheus prometheus                command:promtool
 '
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -31,7 +32,7 @@ is_there() {
   local kind=${1%%:*} what=${1#*:} found
   case $kind in
     command) command -v "$what" >/dev/null ;;
-    file) [ -e "$what" ] ;;
+    file) compgen -G "$what" >/dev/null ;;
     library)
       for found in /usr/lib/*-linux-gnu /usr/lib64 /usr/lib; do
         # shellcheck disable=SC2086 # the pattern is meant to expand

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import type { Database } from '../../server/database/database.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
-import { startRemoval } from '../../server/rules/store.ts'
+import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -32,7 +32,10 @@ for (const { name, open } of databases) {
            FROM replicas JOIN dids ON dids.id = file_id JOIN rses ON rses.id = replicas.rse_id
            JOIN directories ON directories.id = directory_id ORDER BY dids.name, rses.name`,
       )
-      return { replicas, rules: await world.rows('SELECT id, state, stage, locks_ok, locks_replicating FROM rules') }
+      return {
+        replicas,
+        rules: await world.rows('SELECT id, state, stage, locks_ok, locks_replicating FROM rules ORDER BY id'),
+      }
     }
 
     for (const when of ['before', 'after'] as const) {

@@ -212,7 +212,9 @@ for (const { name, open } of databases) {
       const expire = (clientId: string): Promise<number> =>
         test.db.write(e => expireForeignGrants(e, [{ ...configured, clientId }]))
       expect([await expire('server'), await unplannedBundles(test.db.read, among, 10)]).to.deep.equal([0, []])
-      await all.change("UPDATE grants SET sealed_access = 'sealed', lease_until = :now + 1", { now: all.clock.now() })
+      await all.change("UPDATE grants SET sealed_access = 'sealed', lease_until = :until", {
+        until: all.clock.now() + 1,
+      })
       await all.change("UPDATE grants SET state = 'RENEWING' WHERE purpose = 'write'")
       expect([await expire('renamed'), await states()]).to.deep.equal([3, [{ state: 'EXPIRED' }]])
       expect(await all.number('SELECT count(*) AS n FROM grants WHERE sealed_access IS NOT NULL')).to.equal(0)

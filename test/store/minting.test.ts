@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { ensureVo } from '../../server/accounts/store.ts'
+import { keyset } from '../../server/database/sql.ts'
 import { ensureGrant } from '../../server/tokens/grant-store.ts'
 import { ensureIssuer, holdIssuer, type Issuer, Issuers } from '../../server/tokens/issuers.ts'
 import { minters } from '../../server/tokens/minter.ts'
@@ -132,7 +133,7 @@ for (const { name, open } of databases) {
         `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
                               has_work, ready, served_at)
          SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, 'a' || value, account_id, true,
-                false, 0 FROM bundles, json_each(:clones) WHERE priority > 1`,
+                false, 0 FROM bundles, ${keyset(test.db.read, 'clones', 'text')} AS given WHERE priority > 1`,
         { clones },
       )
       const planner = grantPlanner(contextOf([issuer(world.issuerId, never)]))
@@ -161,7 +162,7 @@ for (const { name, open } of databases) {
         `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
                               has_work, ready, served_at)
          SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, 'a' || value, account_id, true,
-                true, 0 FROM bundles, json_each(:clones)`,
+                true, 0 FROM bundles, ${keyset(test.db.read, 'clones', 'text')} AS given`,
         { clones },
       )
       const unplanned = () => unplannedBundles(test.db.read, { voIds: [world.voId], aside: [] }, 10)

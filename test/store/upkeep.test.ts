@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { startRemoval } from '../../server/rules/store.ts'
+import { startRemoval } from '../../server/rules/step-store.ts'
 import { repairDelay, ruleExpirer, ruleRepairer } from '../../server/rules/upkeep.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'

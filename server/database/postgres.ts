@@ -1,0 +1,79 @@
+import knex, { type Knex } from 'knex'
+import pg from 'pg'
+import type { Secret } from '../../shared/domain/secret.ts'
+import type { Database } from './database.ts'
+import { migrateWith, readEpoch } from './schema.ts'
+import type { Executor } from './sql.ts'
+
+export interface PostgresOptions {
+  readonly kind: 'postgresql'
+  /** `postgres://user@host:port/database`, without the password. `sslmode` and `sslrootcert` are understood. */
+  readonly url: string
+  readonly password?: Secret
+  /** For writing; half as many more only read. */
+  readonly connections: number
+}
+
+/** A transaction that lost a deadlock, or its snapshot, is run again so often (architecture, Database). */
+const TRIES = 5
+const DEADLOCK = '40P01'
+const SERIALIZATION_FAILURE = '40001'
+/** Of the advisory lock that migrations are run under; any number will do. */
+const MIGRATION_LOCK = 7_929_451
+
+/**
+ * PostgreSQL, any number of servers on one database. READ COMMITTED: each statement sees what was committed when it began, so
+ * a decision is made by a statement that runs after the rows it is about were locked (`lockRows`).
+ */
+export function openPostgres(options: PostgresOptions): Database {
+  const writer = knex(postgresConfig(options, options.connections))
+  const reader = knex(postgresConfig(options, Math.ceil(options.connections / 2)))
+  return {
+    read: reader,
+    write: work => transaction(writer, work),
+    migrate: () =>
+      writer.transaction(async executor => {
+        await executor.raw('SELECT pg_advisory_xact_lock(?)', [MIGRATION_LOCK])
+        await migrateWith(writer)
+      }),
+    epoch: () => readEpoch(reader),
+    async close() {
+      await reader.destroy()
+      await writer.destroy()
+    },
+  }
+}
+
+async function transaction<T>(writer: Knex, work: (executor: Executor) => Promise<T>): Promise<T> {
+  for (let left = TRIES - 1; ; left -= 1) {
+    try {
+      return await writer.transaction(work)
+    } catch (error) {
+      if (left === 0 || !isOvertaken(error)) throw error
+    }
+  }
+}
+
+function isOvertaken(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  return code === DEADLOCK || code === SERIALIZATION_FAILURE
+}
+
+function postgresConfig({ url, password }: PostgresOptions, connections: number): Knex.Config {
+  return {
+    client: 'pg',
+    connection: {
+      connectionString: url,
+      ...(password === undefined ? {} : { password: password.reveal() }),
+      application_name: 'waybill',
+      types: { getTypeParser },
+    } as Knex.PgConnectionConfig,
+    pool: { min: 0, max: connections },
+  }
+}
+
+/** Keys, times and counts are far below 2^53: they are numbers, as on SQLite. A sum of bigints is numeric. */
+function getTypeParser(oid: number, format?: 'text' | 'binary') {
+  const { INT8, NUMERIC } = pg.types.builtins
+  return oid === INT8 || oid === NUMERIC ? Number : pg.types.getTypeParser(oid, format as 'text')
+}

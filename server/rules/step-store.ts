@@ -1,0 +1,151 @@
+import { type Executor, encodeRows, isSqlite, keyset, lockRows, query, queryOne } from '../database/sql.ts'
+import type { RuleRow, RuleStage } from './store.ts'
+
+/** How far the evaluation of a rule got, its repair and its end: one server at a time works at a rule. */
+
+/** The rules whose turn it is: those not worked on for the longest first. */
+export async function rulesInWork(executor: Executor, limit: number): Promise<RuleRow[]> {
+  return query<RuleRow>(
+    executor,
+    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN ('SUSPENDED', 'WAITING_APPROVAL'))
+      ORDER BY updated_at, id LIMIT :limit`,
+    { limit },
+  )
+}
+
+/** Names the advisory locks on rules among those of the database. */
+const RULE_LOCK = 1
+
+/**
+ * One server at a time works at a rule; false: another is at it. Not the rule's row: whoever brings a file adds to its
+ * counters meanwhile, and rows of rules are locked last of all.
+ */
+async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean> {
+  if (isSqlite(executor)) return true
+  const sql = 'SELECT pg_try_advisory_xact_lock(:kind, :ruleId) AS taken'
+  const row = await queryOne<{ taken: boolean }>(executor, sql, { kind: RULE_LOCK, ruleId })
+  return row?.taken === true
+}
+
+/** Waits for the step that is under way. */
+async function lockRule(executor: Executor, ruleId: number): Promise<void> {
+  if (isSqlite(executor)) return
+  await query(executor, 'SELECT pg_advisory_xact_lock(:kind, :ruleId)', { kind: RULE_LOCK, ruleId })
+}
+
+/** The guard of one step, at the beginning of its transaction: false when somebody else has taken it, or takes it now. */
+export async function takeStep(executor: Executor, rule: RuleRow): Promise<boolean> {
+  if (!(await tryLockRule(executor, rule.id))) return false
+  const row = await queryOne(
+    executor,
+    'SELECT id FROM rules WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file',
+    { id: rule.id, stage: rule.stage, choice: rule.cursor_choice, file: rule.cursor_file },
+  )
+  return row !== undefined
+}
+
+/** Behind all others: see `rulesInWork`. */
+export async function postpone(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET updated_at = :now WHERE id = :ruleId', { ruleId, now })
+}
+
+/** All choices are worked off: the rule is expanded, or begins another pass when something was attached meanwhile. */
+export async function endPass(executor: Executor, ruleId: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET stage = CASE WHEN dirty THEN 'CHOOSING' ELSE 'EXPANDED' END, dirty = false, cursor_choice = 0, cursor_file = 0
+      WHERE id = :ruleId`,
+    { ruleId },
+  )
+}
+
+export async function moveCursor(
+  executor: Executor,
+  ruleId: number,
+  to: { stage: RuleStage; choice: number; file: number },
+  now: number,
+): Promise<void> {
+  await query(
+    executor,
+    'UPDATE rules SET stage = :stage, cursor_choice = :choice, cursor_file = :file, updated_at = :now WHERE id = :ruleId',
+    { ruleId, now, ...to },
+  )
+}
+
+/** Stuck rules without a date for their repair. */
+export async function unscheduledRepairs(read: Executor, limit: number): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    read,
+    `SELECT id FROM rules WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at IS NULL
+        AND (locks_stuck > 0 OR error IS NOT NULL) LIMIT :limit`,
+    { limit },
+  )
+  return rows.map(row => row.id)
+}
+
+/** Those of them that still have none get one. */
+export async function scheduleRepairs(executor: Executor, ruleIds: readonly number[], at: number): Promise<void> {
+  await lockRows(executor, 'rules', ruleIds)
+  await query(
+    executor,
+    `UPDATE rules SET repair_at = :at WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at IS NULL
+        AND id IN ${keyset(executor, 'rules')}`,
+    { at, rules: encodeRows(ruleIds) },
+  )
+}
+
+/**
+ * The guard of one repair, at the beginning of its transaction: undefined when another server has taken it, or takes it now;
+ * else whether there is something to repair.
+ */
+export async function takeRepair(executor: Executor, ruleId: number, repairs: number): Promise<boolean | undefined> {
+  if (!(await tryLockRule(executor, ruleId))) return undefined
+  const row = await queryOne<{ stuck: number | boolean }>(
+    executor,
+    `SELECT (locks_stuck > 0 OR error IS NOT NULL) AS stuck FROM rules
+      WHERE id = :ruleId AND repairs = :repairs AND repair_at IS NOT NULL`,
+    { ruleId, repairs },
+  )
+  return row && Boolean(row.stuck)
+}
+
+/** One repair is done; the next is due at `next`. A rule that had nothing to repair loses its date. */
+export async function endRepair(executor: Executor, ruleId: number, next: number | null): Promise<void> {
+  await query(
+    executor,
+    'UPDATE rules SET repairs = repairs + 1, repair_at = CAST(:next AS bigint) WHERE id = :ruleId',
+    { ruleId, next },
+  )
+}
+
+/** More locks of this rule are stuck than one round takes: the repair goes on at once. */
+export async function repairOn(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET repair_at = :now WHERE id = :ruleId', { ruleId, now })
+}
+
+/** A rule that found too few storages looks again. */
+export async function chooseAgain(executor: Executor, ruleId: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
+      WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL`,
+    { ruleId },
+  )
+}
+
+/** From here on the rule only loses its locks. */
+export async function startRemoval(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await lockRule(executor, ruleId)
+  await query(
+    executor,
+    `UPDATE rules SET stage = 'REMOVING', cursor_choice = 0, cursor_file = 0, expires_at = NULL, repair_at = NULL, updated_at = :now
+      WHERE id = :ruleId`,
+    { ruleId, now },
+  )
+}
+
+/** Rules whose lifetime is over. */
+export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
+  const sql = 'SELECT id FROM rules WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit'
+  return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
+}

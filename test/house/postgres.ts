@@ -1,0 +1,126 @@
+import { execFile, spawn } from 'node:child_process'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { geteuid } from 'node:process'
+import { promisify } from 'node:util'
+import knex from 'knex'
+import { systemRandom } from '../../shared/runtime/random.ts'
+import { until } from './until.ts'
+
+const run = promisify(execFile)
+
+/** A real PostgreSQL of the tests' own: Debian's binaries, a cluster in a temporary directory, on loopback. */
+export interface Postgres {
+  /** The URL of a new database: an empty one, or a copy of the one at `template`, to which nobody is connected. */
+  createDatabase(template?: string): Promise<string>
+  dropDatabase(url: string): Promise<void>
+  /** As `kill -9` of its first process does it. */
+  kill(): Promise<void>
+  /** After `kill`: it recovers. */
+  start(): Promise<void>
+}
+
+let shared: Promise<Postgres> | undefined
+
+/** One for all tests of this process. Without fsync: no test of its users cuts the power. */
+export function sharedPostgres(): Promise<Postgres> {
+  shared ??= startPostgres(['fsync=off'])
+  return shared
+}
+
+/** Runs until `kill`, or until this process ends. */
+export async function startPostgres(settings: readonly string[] = []): Promise<Postgres> {
+  const bin = postgresBinaries()
+  if (bin === undefined) throw new Error('PostgreSQL is missing: npm run setup')
+  const directory = await mkdtemp(join(tmpdir(), 'waybill-postgres-'))
+  const data = join(directory, 'data')
+  const root = geteuid?.() === 0
+  if (root) await run('chown', ['postgres:', directory])
+  // It refuses to run as root, and must not outlive the tests.
+  const asUser = root ? ['--reuid=postgres', '--regid=postgres', '--clear-groups'] : []
+  const launch = [...asUser, '--pdeathsig=KILL', '--']
+  const authentication = ['--username=waybill', '--auth=trust']
+  await run(
+    'setpriv',
+    [...launch, join(bin, 'initdb'), '-D', data, ...authentication, '--encoding=UTF8', '--locale=C'],
+    {
+      cwd: directory,
+    },
+  )
+  const port = await freePort()
+  const place = [`port=${port}`, 'listen_addresses=127.0.0.1', `unix_socket_directories=${directory}`]
+  const flags = [...place, 'max_connections=200', ...settings].flatMap(setting => ['-c', setting])
+  const urlOf = (database: string): string => `postgres://waybill@127.0.0.1:${port}/${database}`
+  const spawnServer = () => {
+    const child = spawn('setpriv', [...launch, join(bin, 'postgres'), '-D', data, ...flags], {
+      cwd: directory,
+      stdio: 'ignore',
+    })
+    child.unref()
+    return child
+  }
+  let server = spawnServer()
+  process.once('exit', () => {
+    server.kill('SIGKILL')
+    rmSync(directory, { recursive: true, force: true })
+  })
+  async function ready(): Promise<void> {
+    await until(
+      () => execute(urlOf('postgres'), 'SELECT 1').catch(error => error),
+      outcome => outcome === undefined,
+    )
+  }
+  await ready()
+  return {
+    async createDatabase(template) {
+      const name = `test_${systemRandom.uuid().replaceAll('-', '')}`
+      const copy = template === undefined ? '' : `TEMPLATE ${nameOf(template)}`
+      await execute(urlOf('postgres'), `CREATE DATABASE ${name} ${copy}`)
+      return urlOf(name)
+    },
+    async dropDatabase(url) {
+      await execute(urlOf('postgres'), `DROP DATABASE ${nameOf(url)} WITH (FORCE)`)
+    },
+    async kill() {
+      const ended = new Promise(resolve => server.once('exit', resolve))
+      server.kill('SIGKILL')
+      await ended
+    },
+    async start() {
+      server = spawnServer()
+      await ready()
+    },
+  }
+}
+
+function nameOf(url: string): string {
+  return new URL(url).pathname.slice(1)
+}
+
+/** Where Debian puts them, the newest version first. */
+function postgresBinaries(): string | undefined {
+  const root = '/usr/lib/postgresql'
+  const versions = existsSync(root) ? readdirSync(root).sort((a, b) => Number(b) - Number(a)) : []
+  return versions.map(version => join(root, version, 'bin')).find(bin => existsSync(join(bin, 'initdb')))
+}
+
+async function execute(url: string, sql: string): Promise<void> {
+  const connection = knex({ client: 'pg', connection: url, pool: { min: 0, max: 1 } })
+  try {
+    await connection.raw(sql)
+  } finally {
+    await connection.destroy()
+  }
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer()
+  await new Promise<void>(resolve => probe.listen(0, '127.0.0.1', resolve))
+  const address = probe.address()
+  await new Promise(resolve => probe.close(resolve))
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
