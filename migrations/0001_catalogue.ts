@@ -124,5 +124,16 @@ export async function up(knex: Knex): Promise<void> {
     t.unique(['file_id', 'rse_id'])
     t.unique(['directory_id', 'name'])
   })
+  // Lists by prefix go by the bytes of names, whatever language the database was made for. SQLite compares bytes anyway.
+  if (knex.client.config.client === 'pg') {
+    for (const [table, column] of [
+      ['scopes', 'name'],
+      ['dids', 'name'],
+      ['directories', 'path'],
+      ['replicas', 'name'],
+    ]) {
+      await knex.raw(`ALTER TABLE ${table} ALTER COLUMN ${column} TYPE text COLLATE "C"`)
+    }
+  }
   await knex.raw('CREATE INDEX replicas_tombstones ON replicas (tombstone_at) WHERE tombstone_at IS NOT NULL')
 }

@@ -61,4 +61,5 @@ export async function up(knex: Knex): Promise<void> {
     t.primary(['rule_id', 'replica_id'])
     t.index(['replica_id'])
   })
+  await knex.raw(`CREATE INDEX locks_stuck ON locks (rule_id, replica_id) WHERE state = 'STUCK'`)
 }

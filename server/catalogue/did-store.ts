@@ -1,7 +1,7 @@
 import type { Did } from '../../shared/domain/names.ts'
 import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
-import { type Executor, encodeRows, keyset, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, recordset } from '../database/sql.ts'
 
 export type DidType = 'FILE' | 'DATASET' | 'CONTAINER'
 
@@ -137,6 +137,36 @@ export async function findDids(
        FROM ${set} AS given JOIN dids ON dids.scope_id = given.scope_id AND dids.name = given.name`,
     { rows: encodeRows(names.map((name, position) => ({ position, ...name }))) },
   )
+}
+
+/** Names the advisory lock on the tree of containers among those of the database. */
+const CONTAINERS_LOCK = 2
+
+/**
+ * For the beginning of attaching to a collection: whether it is open, which it stays. Rules on it or above it are added before
+ * or after: one that was added meanwhile would hear nothing of what is attached.
+ */
+export async function holdForAttaching(executor: Executor, parent: Pick<DidRow, 'id' | 'type'>): Promise<boolean> {
+  if (!isSqlite(executor)) {
+    // One at a time, or two could attach each other's containers to a circle.
+    const single = 'SELECT pg_advisory_xact_lock(:lock, 0)'
+    if (parent.type === 'CONTAINER') await query(executor, single, { lock: CONTAINERS_LOCK })
+    await query(executor, 'SELECT id FROM dids WHERE id = :id FOR NO KEY UPDATE', { id: parent.id })
+    const above = (await ancestors(executor, parent.id)).filter(id => id !== parent.id)
+    await query(executor, `SELECT id FROM dids WHERE id IN ${keyset(executor, 'above')} ORDER BY id FOR SHARE`, {
+      above: encodeRows(above),
+    })
+  }
+  const row = await queryOne<{ is_open: number | boolean }>(executor, 'SELECT is_open FROM dids WHERE id = :id', {
+    id: parent.id,
+  })
+  return Boolean(row?.is_open)
+}
+
+/** For the beginning of adding a rule on a DID: what is just being attached below it is waited for. */
+export async function holdForRule(executor: Executor, didId: number): Promise<void> {
+  if (isSqlite(executor)) return
+  await query(executor, 'SELECT id FROM dids WHERE id = :didId FOR NO KEY UPDATE', { didId })
 }
 
 /** Attaches, and keeps the dataset's totals. The keys that were not attached before. */

@@ -8,7 +8,7 @@ import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
-import { ensureScopes, type FoundDid, findDids, insertContents, insertDids } from './did-store.ts'
+import { ensureScopes, type FoundDid, findDids, holdForAttaching, insertContents, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
 export interface GivenFile {
@@ -157,8 +157,9 @@ async function attachTo(
   if (found === undefined || found.type !== 'DATASET') {
     throw new WaybillError('DID_TYPE', `${formatDid(dataset)} is not a dataset`, { status: 409, field: 'dataset' })
   }
+  const open = await holdForAttaching(executor, found)
   const attached = await insertContents(executor, found.id, fileIds)
-  if (attached.length > 0 && !found.is_open) {
+  if (attached.length > 0 && !open) {
     const message = `${formatDid(dataset)} is closed: open it first, or register into another dataset`
     throw new WaybillError('DID_CLOSED', message, { status: 409, field: 'dataset' })
   }

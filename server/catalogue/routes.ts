@@ -17,6 +17,7 @@ import {
   findDid,
   findDids,
   findDidsNamed,
+  holdForAttaching,
   insertContents,
   insertDids,
   listContentsOf,
@@ -81,7 +82,9 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       const sight = sightOf(caller)
       const attached = await db.write(async executor => {
         const parent = await requireOwn(executor, sight, params, caller.account.voId)
-        const ids = await insertContents(executor, parent.id, await childrenOf(executor, sight, parent, body.dids))
+        const open = await holdForAttaching(executor, parent)
+        const children = await childrenOf(executor, sight, { ...parent, is_open: open }, body.dids)
+        const ids = await insertContents(executor, parent.id, children)
         if (ids.length > 0) await reevaluateRules(executor, parent.id)
         return ids.length
       })

@@ -1,5 +1,5 @@
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
-import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, query, queryOne, skippingLocked } from '../database/sql.ts'
 import { holdSession } from '../transfers/session-store.ts'
 
 export interface ImportRow {
@@ -42,6 +42,10 @@ export async function findImport(executor: Executor, id: number): Promise<Import
   return queryOne<ImportRow>(executor, `${COLUMNS} WHERE imports.id = :id`, { id })
 }
 
+export async function isImportWaiting(read: Executor): Promise<boolean> {
+  return (await query(read, "SELECT id FROM imports WHERE state = 'QUEUED' LIMIT 1")).length > 0
+}
+
 /** Gives waiting imports to a session; it lists them from the start, which registers nothing twice. Throws 409 SESSION_ENDED. */
 export async function claimImports(
   executor: Executor,
@@ -50,18 +54,17 @@ export async function claimImports(
   now: number,
 ): Promise<ImportRow[]> {
   const { sessionId } = claimant
+  const free = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM imports WHERE state = 'QUEUED' ${withinReach(executor, claimant, { vo: 'vo_id', rses: ['rse_id'] })}
+      ORDER BY id LIMIT :limit ${skippingLocked(executor, 'imports')}`,
+    { limit, ...reachBindings(claimant) },
+  )
   const rows = await query<{ id: number }>(
     executor,
     `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, files = 0, bytes = 0, updated_at = :now
-      WHERE state = 'QUEUED' AND id IN (SELECT id FROM imports WHERE state = 'QUEUED'
-        ${withinReach(executor, claimant, { vo: 'vo_id', rses: ['rse_id'] })} ORDER BY id LIMIT :limit)
-      RETURNING id`,
-    {
-      sessionId,
-      limit,
-      now,
-      ...reachBindings(claimant),
-    },
+      WHERE state = 'QUEUED' AND id IN ${keyset(executor, 'free')} RETURNING id`,
+    { sessionId, now, free: encodeRows(free.map(row => row.id)) },
   )
   if (rows.length === 0) return []
   await holdSession(executor, sessionId)

@@ -76,6 +76,7 @@ export function ruleEvaluator(context: Context): Service {
         filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
       }
     } catch (error) {
+      context.storages.forget()
       // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
       context.log.error({ err: error, rule: rule.id }, 'a step of a rule failed; it is tried again')
       await context.db.write(executor => postpone(executor, rule.id, context.clock.now()))
@@ -158,7 +159,9 @@ async function expandStep(
   const dataset = await collectionOf(executor, choice.dataset_id)
   const files = await filesOf(executor, dataset, rule.cursor_file, limit)
   const rse = rses.find(candidate => candidate.id === choice.rse_id)
-  if (rse !== undefined && files.length > 0) await lockFiles(executor, rule, dataset, rse, files, now)
+  // Another server has chosen a storage that this one has not heard of yet: the step is tried again.
+  if (rse === undefined) throw new Error(`storage ${choice.rse_id} of rule ${rule.id} is not known here`)
+  if (files.length > 0) await lockFiles(executor, rule, dataset, rse, files, now)
   const done = dataset.type === 'FILE' || files.length < limit
   const next = { choice: done ? choice.id : rule.cursor_choice, file: done ? 0 : (files.at(-1) ?? 0) }
   await moveCursor(executor, rule.id, { stage: 'EXPANDING', ...next }, now)

@@ -1,7 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { CallerAccount } from '../accounts/caller.ts'
-import { findDid } from '../catalogue/did-store.ts'
+import { findDid, holdForRule } from '../catalogue/did-store.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
@@ -40,6 +40,7 @@ export async function submitRules(
     if (did === undefined || did.vo_id !== account.voId) {
       throw new WaybillError('DID_UNKNOWN', `there is no DID ${text} in ${account.vo}`, { status: 404, field })
     }
+    await holdForRule(executor, did.id)
     const id = await insertRule(executor, {
       voId: account.voId,
       didId: did.id,

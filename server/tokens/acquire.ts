@@ -2,7 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { exchangeModeOf, grantStep } from '../../shared/domain/grant-state.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { sealFor } from '../../shared/oidc/sealed-transport.ts'
-import { findGrant, type GrantRow, putOff, takeLease } from './grant-store.ts'
+import { findGrant, type GrantRow, putOff, refreshReady, takeLease } from './grant-store.ts'
 import type { Issuer } from './issuers.ts'
 import { leaseWithTurn } from './lease.ts'
 import { keepFailure, keepTokens, openAccess, openRefresh, type TokenContext } from './tokens.ts'
@@ -98,7 +98,10 @@ async function handOut(context: TokenContext, holder: Holder, grant: GrantRow, n
 /** The server's own minting does it; a grant that is wanted already is left alone. */
 async function wantMinted(context: TokenContext, grant: GrantRow, now: number): Promise<Acquired> {
   if (grant.state !== 'WANTED') {
-    await context.db.write(executor => takeLease(executor, grant, { sessionId: null, event: 'restart', until: 0 }, now))
+    await context.db.write(async executor => {
+      await takeLease(executor, grant, { sessionId: null, event: 'restart', until: 0 }, now)
+      await refreshReady(executor, [grant.id])
+    })
   }
   context.wake.notify('grants')
   return { kind: 'wait', delayMs: Math.max(WAIT_MS, grant.not_before - now) }

@@ -1,5 +1,5 @@
 import type { Executor } from '../database/sql.ts'
-import { type GrantRow, type Lease, putOff, takeLease } from './grant-store.ts'
+import { type GrantRow, type Lease, putOff, refreshReady, takeLease } from './grant-store.ts'
 import { type Issuer, takeTurn } from './issuers.ts'
 
 /** Milliseconds: `delayMs` until the request may be sent, or until it is worth asking again. */
@@ -18,6 +18,7 @@ export async function leaseWithTurn(
 ): Promise<Leased | undefined> {
   const leased = await takeLease(executor, grant, lease, now)
   if (leased === undefined) return undefined
+  if (leased.state !== grant.state) await refreshReady(executor, [grant.id])
   const { given, delayMs } = await takeTurn(executor, issuer, now)
   if (given) return { kind: 'leased', grant: leased, delayMs }
   await putOff(executor, leased, now + delayMs)

@@ -1,5 +1,6 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
+import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, keyset, query, stateList } from '../database/sql.ts'
 
 /** Ends the waiting transfers of files that came to this storage in another way: an upload, or they lay there. */
@@ -20,18 +21,21 @@ export async function cancelNeedless(
 
 /**
  * Ends the open transfers to these replicas, which nobody asks for any more: at once where no worker has them, else they
- * are marked, and their worker hears of it with its next heartbeat.
+ * are marked, and their worker hears of it with its next heartbeat. The caller has locked the replicas.
  */
 export async function cancelTransfers(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
   if (replicaIds.length === 0) return
   const atOnce = stateList(statesAccepting(TRANSFER_MACHINE, 'cancel', 'CANCELLED'))
-  await query(
+  const rows = await query<{ replica_id: number; state: string }>(
     executor,
     `UPDATE transfers SET cancel_requested = true, updated_at = :now,
             state = CASE WHEN state IN (${atOnce}) THEN 'CANCELLED' ELSE state END
       WHERE state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'cancel'))})
         AND replica_id IN ${keyset(executor, 'replicas')}
-        AND (SELECT lock_count FROM replicas WHERE replicas.id = transfers.replica_id) = 0`,
+        AND (SELECT lock_count FROM replicas WHERE replicas.id = transfers.replica_id) = 0
+      RETURNING replica_id, state`,
     { replicas: encodeRows(replicaIds), now },
   )
+  const ended = rows.filter(row => row.state === 'CANCELLED').map(row => row.replica_id)
+  await moveReplicas(executor, ended, 'fail', now)
 }

@@ -1,8 +1,9 @@
 import type { Context } from '../context.ts'
-import { type Claimant, type ClaimedRow, claimOnLink, claimToSettle, linksToServe } from './claim.ts'
+import { type Claimant, type ClaimedRow, claimOnLink, claimToSettle, isToSettle, linksToServe } from './claim.ts'
 import { settleShare } from './settling.ts'
 
-const LINKS_PER_CLAIM = 5
+/** Links that one claim looks at in vain: their queued work is under a permit, or its tokens are just being minted. */
+const LINKS_IN_VAIN = 25
 
 /**
  * Up to `limit` transfers for a worker. Those to settle come first, since they hold slots, but take half of the claim: a storage
@@ -14,12 +15,15 @@ export async function claimWork(
   limit: number,
 ): Promise<ClaimedRow[]> {
   if (limit === 0) return []
-  const settle = (most: number): Promise<ClaimedRow[]> =>
-    most === 0 ? Promise.resolve([]) : db.write(executor => claimToSettle(executor, claimant, most, clock.now()))
+  const settle = async (most: number): Promise<ClaimedRow[]> => {
+    // A look first: who waits for work asks once a second, and there is rarely something to settle.
+    if (most === 0 || !(await isToSettle(db.read, clock.now()))) return []
+    return db.write(executor => claimToSettle(executor, claimant, most, clock.now()))
+  }
   const share = settleShare(limit, random.fraction())
   const claimed = await settle(share)
   const links = await linksToServe(db.read, claimant)
-  for (const link of links.slice(0, LINKS_PER_CLAIM)) {
+  for (const link of links.slice(0, LINKS_IN_VAIN)) {
     const rows = await db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now()))
     claimed.push(...rows)
     if (rows.length > 0) break

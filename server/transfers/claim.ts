@@ -233,6 +233,11 @@ export async function settleHints(executor: Executor, linkId: number, bundleId: 
   )
 }
 
+export async function isToSettle(read: Executor, now: number): Promise<boolean> {
+  const sql = "SELECT id FROM transfers WHERE state = 'SETTLING' AND session_id IS NULL AND not_before <= :now LIMIT 1"
+  return (await query(read, sql, { now })).length > 0
+}
+
 /**
  * Attempts whose end nobody saw: they hold their slots already, so no limit is asked. Where the bundle has lost its grants
  * they wait until it has some again: nobody could look. Throws 409 SESSION_ENDED.

@@ -9,8 +9,11 @@ import { hintWork } from './outcome-store.ts'
 import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
-/** A transfer without a source, or to a closed destination, is looked at again after this. Milliseconds. */
-const NO_SOURCE_DELAY = 60_000
+/**
+ * A transfer without a source, or to a closed destination, is looked at again after this, later the longer it waits: a million
+ * of them must not keep the database busy. Milliseconds.
+ */
+const NO_SOURCE_DELAY = { least: 60_000, most: 600_000 }
 
 /** The states that accept an event, as SQL: every guard here comes from the one table. */
 function accepting(event: TransferEventType): string {
@@ -139,9 +142,16 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
   await query(
     executor,
     `UPDATE transfers SET reason = CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
-              THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END, not_before = :later, updated_at = :now
+              THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END, updated_at = :now,
+            not_before = CASE WHEN created_at > :old THEN CAST(:soon AS bigint) ELSE CAST(:late AS bigint) END
       WHERE state IN (${accepting('release')}) AND not_before <= :now AND id IN ${keyset(executor, 'ids')}`,
-    { ids, now, later: now + NO_SOURCE_DELAY },
+    {
+      ids,
+      now,
+      old: now - NO_SOURCE_DELAY.most,
+      soon: now + NO_SOURCE_DELAY.least,
+      late: now + NO_SOURCE_DELAY.most,
+    },
   )
   return moved.length
 }

@@ -1,6 +1,6 @@
 import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
-import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import { type Binding, type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
 import type { ClaimedRow } from './claim.ts'
 
@@ -52,18 +52,30 @@ export interface TransferFilter {
   readonly limit: number
 }
 
-const FILTERED = `transfers.id > :after AND (:state = '' OR transfers.state = :state)
-  AND (:sourceId = 0 OR transfers.source_rse_id = :sourceId)
-  AND (:destinationId = 0 OR transfers.destination_rse_id = :destinationId)`
+/** Clauses only for what is filtered by: PostgreSQL plans a statement once for all values. */
+function filtered({ state, sourceId, destinationId, after, limit }: TransferFilter) {
+  const clauses = [
+    state === undefined ? '' : 'AND transfers.state = :state',
+    sourceId === undefined ? '' : 'AND transfers.source_rse_id = :sourceId',
+    destinationId === undefined ? '' : 'AND transfers.destination_rse_id = :destinationId',
+  ]
+  return {
+    where: `transfers.id > :after ${clauses.join(' ')}`,
+    bindings: { after, limit, ...given({ state, sourceId, destinationId }) },
+  }
+}
 
-function bindingsOf({ state, sourceId, destinationId, after, limit }: TransferFilter) {
-  return { after, limit, state: state ?? '', sourceId: sourceId ?? 0, destinationId: destinationId ?? 0 }
+function given(bindings: Readonly<Record<string, Binding | undefined>>): Record<string, Binding> {
+  return Object.fromEntries(
+    Object.entries(bindings).filter((entry): entry is [string, Binding] => entry[1] !== undefined),
+  )
 }
 
 export async function listTransfers(read: Executor, sight: Sight, filter: TransferFilter): Promise<ShownTransfer[]> {
   const seen = withinReach(read, sight, { vo: 'transfers.vo_id' })
-  return query(read, `${SHOWN} WHERE ${FILTERED}${seen} ORDER BY transfers.id LIMIT :limit`, {
-    ...bindingsOf(filter),
+  const { where, bindings } = filtered(filter)
+  return query(read, `${SHOWN} WHERE ${where}${seen} ORDER BY transfers.id LIMIT :limit`, {
+    ...bindings,
     ...reachBindings(sight),
   })
 }
@@ -74,11 +86,12 @@ export async function listTransfersOfRule(
   ruleId: number,
   filter: TransferFilter,
 ): Promise<ShownTransfer[]> {
+  const { where, bindings } = filtered(filter)
   return query(
     read,
     `${SHOWN} JOIN locks ON locks.replica_id = transfers.replica_id AND locks.rule_id = :ruleId
-      WHERE ${FILTERED} ORDER BY transfers.id LIMIT :limit`,
-    { ...bindingsOf(filter), ruleId },
+      WHERE ${where} ORDER BY transfers.id LIMIT :limit`,
+    { ...bindings, ruleId },
   )
 }
 

@@ -6,7 +6,7 @@ import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reaches, type WorkerReach } from '../accounts/reach.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
-import { claimImports, type ImportRow, releaseImports } from '../imports/store.ts'
+import { claimImports, type ImportRow, isImportWaiting, releaseImports } from '../imports/store.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
@@ -107,7 +107,9 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
           const claimant = { ...reach, sessionId: body.session, fenceBase }
           const claimed = await claimWork(context, claimant, body.limit)
           const renewals = await grantsToRenew(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
-          const imports = await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
+          const imports = (await isImportWaiting(db.read))
+            ? await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
+            : []
           const left = deadline - clock.monotonic()
           if (
             claimed.length + renewals.length + imports.length > 0 ||

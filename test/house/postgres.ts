@@ -108,7 +108,9 @@ function postgresBinaries(): string | undefined {
 }
 
 async function execute(url: string, sql: string): Promise<void> {
-  const connection = knex({ client: 'pg', connection: url, pool: { min: 0, max: 1 } })
+  // Until it takes connections, each refusal would be printed.
+  const silent = { warn: () => undefined, error: () => undefined, debug: () => undefined, deprecate: () => undefined }
+  const connection = knex({ client: 'pg', connection: url, pool: { min: 0, max: 1 }, log: silent })
   try {
     await connection.raw(sql)
   } finally {

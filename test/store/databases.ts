@@ -53,7 +53,8 @@ async function postgres(): Promise<TestDatabase> {
   }
 }
 
-async function migratedTemplate(server: Postgres): Promise<string> {
+/** The URL of a database with the schema of today, to be copied. */
+export async function migratedTemplate(server: Postgres): Promise<string> {
   const url = await server.createDatabase()
   const db = openPostgres({ kind: 'postgresql', url, connections: 2 })
   await db.migrate()

@@ -27,6 +27,9 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'a replica has one open transfer at most': `SELECT replica_id FROM transfers WHERE ${OPEN} GROUP BY replica_id HAVING count(*) > 1`,
   'what is queued can be found by a claim': `SELECT transfers.id FROM transfers JOIN bundles ON bundles.id = bundle_id
     JOIN links ON links.id = bundles.link_id WHERE transfers.state = 'QUEUED' AND NOT (bundles.has_work AND links.has_work)`,
+  'a bundle whose grants can both be used is ready': `SELECT bundles.id FROM bundles
+    JOIN grants AS source ON source.id = source_grant_id JOIN grants AS destination ON destination.id = destination_grant_id
+    WHERE NOT ready AND source.state = 'LIVE' AND destination.state = 'LIVE'`,
   'work is held by living sessions only': `SELECT transfers.id FROM transfers JOIN sessions ON sessions.id = session_id
     WHERE sessions.ended_at IS NOT NULL`,
   'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'STAGING', 'COPYING') AND session_id IS NULL`,

@@ -1,5 +1,6 @@
 import { EVERYTHING } from '../../server/accounts/sight.ts'
 import { ensureVo, insertAccount } from '../../server/accounts/store.ts'
+import { holdForRule } from '../../server/catalogue/did-store.ts'
 import type { Registered } from '../../server/catalogue/register.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
 import type { Context } from '../../server/context.ts'
@@ -85,6 +86,18 @@ export class World {
     return new World(db, keys)
   }
 
+  /** What `make` made, in another process's or a copied database. */
+  static async of(db: Database): Promise<World> {
+    const key = async (table: string): Promise<number> =>
+      (await queryOne<{ id: number }>(db.read, `SELECT min(id) AS id FROM ${table}`))?.id ?? 0
+    return new World(db, { voId: await key('vos'), accountId: await key('accounts'), issuerId: await key('issuers') })
+  }
+
+  /** The same, at another connection to its database. */
+  on(db: Database): World {
+    return new World(db, this)
+  }
+
   async rse(name: string): Promise<Rse> {
     return this.context.storages.byName(EVERYTHING, name)
   }
@@ -114,7 +127,10 @@ export class World {
     const common = { voId: this.voId, accountId: this.accountId, activity: 'test', comment: null, expiresAt: null }
     const didId = await this.didId(did)
     const rule = { ...common, didId, expression, copies, priority, now: this.clock.now() }
-    const id = await this.db.write(executor => insertRule(executor, rule))
+    const id = await this.db.write(async executor => {
+      await holdForRule(executor, didId)
+      return insertRule(executor, rule)
+    })
     if (id === undefined) throw new Error('there is such a rule already')
     return id
   }

@@ -1,0 +1,357 @@
+import { expect } from 'chai'
+import type { Database } from '../../server/database/database.ts'
+import { openPostgres } from '../../server/database/postgres.ts'
+import { type Executor, queryOne } from '../../server/database/sql.ts'
+import { startRemoval } from '../../server/rules/step-store.ts'
+import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { refreshReady } from '../../server/tokens/grant-store.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
+import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
+import { grantPermit, reservePaths } from '../../server/transfers/permits.ts'
+import { transferReleaser } from '../../server/transfers/plan.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import { type Postgres, sharedPostgres } from '../house/postgres.ts'
+import { migratedTemplate } from './databases.ts'
+import { brokenInvariants } from './invariants.ts'
+import { FENCE_BASE, World } from './world.ts'
+
+/** How long one may wait for the other's locks before the other is let go on. Milliseconds. */
+const PATIENCE_MS = 60
+/** Encounters in as many databases: most of their time is waiting. */
+const AT_ONCE = 6
+/** More statements than any transaction has. */
+const MOST_STATEMENTS = 60
+
+/** Two things that happen at once, to a database as `begin` left it. */
+interface Encounter {
+  readonly begin: (world: World) => Promise<unknown>
+  /** Stopped before each of its statements in turn, while `other` runs as far as it gets. */
+  readonly stopped: (world: World) => Promise<unknown>
+  readonly other: (world: World) => Promise<unknown>
+  /** What the next rounds of the services do. */
+  readonly afterwards?: (world: World) => Promise<unknown>
+  /** What must hold then beside the invariants; a sentence where it does not. */
+  readonly broken?: (world: World) => Promise<string | undefined>
+}
+
+const report =
+  (world: World, result: ReportedOutcome['result'], sessionId = 1) =>
+  async (): Promise<unknown> => {
+    const held = await world.rows<{ id: number; fence: number }>(
+      'SELECT id, fence FROM transfers WHERE session_id = :sessionId ORDER BY id',
+      { sessionId },
+    )
+    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, result }
+    const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, ...numbers }))
+    return applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, outcomes)
+  }
+const settleAs = (world: World, sessionId: number): Promise<unknown> =>
+  world.db.write(e => claimToSettle(e, { sessionId, fenceBase: FENCE_BASE }, 100, world.clock.now()))
+const live = (world: World, purpose: string): Promise<unknown> =>
+  world.db.write(async e => {
+    const grant = await queryOne<{ id: number }>(
+      e,
+      "UPDATE grants SET state = 'LIVE', generation = 1 WHERE purpose = :purpose RETURNING id",
+      { purpose },
+    )
+    await refreshReady(e, [grant?.id ?? 0])
+  })
+
+/** Four files of one dataset, wanted at B by rule 1, whose transfers session 1 has claimed. Session 2 is there too. */
+async function claimed(world: World): Promise<void> {
+  await world.dataset('d', 4, 'A')
+  await world.addRule('d', 'B', 1)
+  await world.evaluate()
+  await world.grantAll()
+  await world.openSession()
+  await world.openSession()
+  await world.claim(1, 100)
+}
+
+/** As `claimed`, but nobody has noticed yet that nothing is queued any more. */
+async function hinted(world: World): Promise<void> {
+  await claimed(world)
+  await world.change('UPDATE bundles SET has_work = true')
+  await world.change('UPDATE links SET has_work = true WHERE id IN (SELECT link_id FROM bundles)')
+}
+
+/** As `claimed`, but the only rule is gone, and there is another that is not evaluated yet. */
+async function wantedAgain(world: World): Promise<void> {
+  await claimed(world)
+  await world.db.write(e => startRemoval(e, 1, world.clock.now()))
+  await world.evaluate()
+  await world.addRule('d', 'B', 1)
+}
+
+const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
+  'the tokens of both sides of a bundle arrive': {
+    async begin(world) {
+      await claimed(world)
+      await world.change("UPDATE grants SET state = 'WANTED'")
+      await world.change('UPDATE bundles SET ready = false')
+    },
+    stopped: world => live(world, 'read'),
+    other: world => live(world, 'write'),
+  },
+  'a second rule locks replicas that are just arriving': {
+    async begin(world) {
+      await claimed(world)
+      await world.addRule('d', 'A|B', 2)
+    },
+    stopped: world => world.evaluate(),
+    other: world => report(world, 'done')(),
+  },
+  'replicas arrive that a second rule is just locking': {
+    async begin(world) {
+      await claimed(world)
+      await world.addRule('d', 'A|B', 2)
+    },
+    stopped: world => report(world, 'done')(),
+    other: world => world.evaluate(),
+  },
+  'a claim finds a bundle dry to which work comes back': {
+    begin: hinted,
+    stopped: world => world.claim(2, 100),
+    other: world => report(world, 'handed-back')(),
+  },
+  'work comes back to a bundle that a claim finds dry': {
+    begin: hinted,
+    stopped: world => report(world, 'handed-back')(),
+    other: world => world.claim(2, 100),
+  },
+  'work is planned into a bundle that a claim finds dry': {
+    async begin(world) {
+      await hinted(world)
+      await world.attach('d', 'late', 'A')
+    },
+    stopped: world => world.claim(2, 100),
+    other: world => world.evaluate(),
+    afterwards: world => world.evaluate(),
+  },
+  'a rule wants what is handed back and wanted by nobody any more': {
+    begin: wantedAgain,
+    stopped: world => report(world, 'handed-back')(),
+    other: world => world.evaluate(),
+    afterwards: world => world.evaluate(),
+  },
+  'what a new rule wants is handed back as wanted by nobody': {
+    begin: wantedAgain,
+    stopped: world => world.evaluate(),
+    other: world => report(world, 'handed-back')(),
+    afterwards: world => world.evaluate(),
+  },
+  'a rule is removed whose files are just arriving': {
+    async begin(world) {
+      await claimed(world)
+      await world.db.write(e => startRemoval(e, 1, world.clock.now()))
+    },
+    stopped: world => world.evaluate(),
+    other: world => report(world, 'done')(),
+    afterwards: world => world.evaluate(),
+  },
+  'a rule is removed while it is expanded': {
+    async begin(world) {
+      await claimed(world)
+      await world.addRule('d', 'A|B', 2)
+    },
+    stopped: world => world.evaluate(),
+    other: world => world.db.write(e => startRemoval(e, 2, world.clock.now())),
+    afterwards: world => world.evaluate(),
+    broken: async world => ((await world.number('SELECT count(*) AS n FROM rules')) === 1 ? undefined : 'it is there'),
+  },
+  'a rule is repaired while another transfer of it fails': {
+    async begin(world) {
+      await claimed(world)
+      await world.change("UPDATE transfers SET state = 'FAILED', session_id = NULL WHERE id < 3")
+      await world.change("UPDATE replicas SET state = 'UNAVAILABLE' WHERE file_id IN (1, 2) AND rse_id = 2")
+      await world.change(`UPDATE locks SET state = 'STUCK' WHERE replica_id IN
+        (SELECT id FROM replicas WHERE file_id IN (1, 2) AND rse_id = 2)`)
+      await world.change(`UPDATE rules SET state = 'STUCK', locks_stuck = 2, locks_replicating = 2, repair_at = 1`)
+    },
+    stopped: world => world.run(ruleRepairer),
+    other: world => report(world, 'done')(),
+    afterwards: world => world.run(transferReleaser),
+  },
+  'a clean-up is permitted to a session that ends, and the transfer settled by another': {
+    begin: claimed,
+    async stopped(world) {
+      const [row] = await world.rows<{ id: number; fence: number }>('SELECT id, fence FROM transfers ORDER BY id')
+      const held = { sessionId: 1, transfer: row?.id ?? 0, fence: row?.fence ?? 0, written: true }
+      return world.db.write(e => grantPermit(e, held, world.clock.now())).catch(codeOf)
+    },
+    async other(world) {
+      await world.db.write(e => endSession(e, 1, world.clock.now(), world.clock.now()))
+      await settleAs(world, 2)
+    },
+    async broken(world) {
+      const both = await world.rows(
+        `SELECT transfers.id FROM transfers JOIN permits ON permits.transfer_id = transfers.id
+          WHERE transfers.session_id = 2 AND permits.fence < transfers.fence`,
+      )
+      return both.length === 0 ? undefined : 'a DELETE may come while another settles'
+    },
+  },
+  'a person reserves paths that are just claimed': {
+    async begin(world) {
+      await claimed(world)
+      await report(world, 'handed-back')()
+    },
+    stopped: world => world.claim(2, 100),
+    other: reserve,
+    broken: reservedAndClaimed,
+  },
+  'a claim meets paths that a person is just reserving': {
+    async begin(world) {
+      await claimed(world)
+      await report(world, 'handed-back')()
+    },
+    stopped: reserve,
+    other: world => world.claim(2, 100),
+    broken: reservedAndClaimed,
+  },
+  'a rule is added while a file is attached below it': {
+    begin: world => world.dataset('d', 4, 'A'),
+    stopped: world => world.attach('d', 'late', 'A'),
+    async other(world) {
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+    },
+    afterwards: world => world.evaluate(),
+    async broken(world) {
+      const locks = await world.number('SELECT count(*) AS n FROM locks')
+      return locks === 5 ? undefined : `the rule has ${locks} locks for 5 files`
+    },
+  },
+  'a file is attached while a rule above it is added': {
+    begin: world => world.dataset('d', 4, 'A'),
+    stopped: world => world.addRule('d', 'B', 1),
+    async other(world) {
+      await world.attach('d', 'late', 'A')
+      await world.evaluate()
+    },
+    afterwards: world => world.evaluate(),
+    async broken(world) {
+      const locks = await world.number('SELECT count(*) AS n FROM locks')
+      return locks === 5 ? undefined : `the rule has ${locks} locks for 5 files`
+    },
+  },
+}
+
+/** As `upload --replace` does: the paths are reserved only if no worker has them. */
+async function reserve(world: World): Promise<unknown> {
+  const rows = await world.rows<{ replica_id: number }>('SELECT replica_id FROM transfers')
+  const replicas = rows.map(row => row.replica_id)
+  const taken = "SELECT count(*) AS n FROM transfers WHERE state = 'CLAIMED'"
+  return world.db
+    .write(async e => {
+      await reservePaths(e, replicas, world.clock.now() + 60_000)
+      if (((await queryOne<{ n: number }>(e, taken))?.n ?? 0) > 0) throw new Error('a worker has them')
+    })
+    .catch(codeOf)
+}
+
+async function reservedAndClaimed(world: World): Promise<string | undefined> {
+  const both = await world.rows("SELECT id FROM transfers, permits WHERE transfers.state = 'CLAIMED'")
+  return both.length === 0 ? undefined : 'a worker writes where a person may delete'
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : 'refused'
+}
+
+describe('two transactions at once on PostgreSQL', () => {
+  let server: Postgres
+  let migrated: string
+  before(async () => {
+    server = await sharedPostgres()
+    migrated = await migratedTemplate(server)
+  })
+
+  async function withCopy<T>(template: string, use: (world: World) => Promise<T>, made = true): Promise<[T, string]> {
+    const url = await server.createDatabase(template)
+    const db = openPostgres({ kind: 'postgresql', url, connections: 6 })
+    try {
+      return [await use(made ? await World.of(db) : await World.make(db, { rses: ['A', 'B'] })), url]
+    } finally {
+      await db.close()
+    }
+  }
+
+  for (const [name, encounter] of Object.entries(ENCOUNTERS)) {
+    it(`keep what is promised when ${name}`, async function () {
+      this.timeout(120_000)
+      const [, begun] = await withCopy(migrated, encounter.begin, false)
+      const met = async (statement: number): Promise<boolean> => {
+        const [reached, url] = await withCopy(begun, world => meet(encounter, world, statement))
+        await server.dropDatabase(url)
+        return reached
+      }
+      for (let first = 1; ; first += AT_ONCE) {
+        expect(first).to.be.below(MOST_STATEMENTS)
+        const reached = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => met(first + i)))
+        if (reached.includes(false)) break
+      }
+      await server.dropDatabase(begun)
+    })
+  }
+})
+
+/** False when the first had fewer statements, so that nothing was stopped. */
+async function meet(encounter: Encounter, world: World, statement: number): Promise<boolean> {
+  const pause = pausedBefore(world.db, statement)
+  const stopped = encounter.stopped(world.on(pause.db))
+  await Promise.race([pause.reached, stopped])
+  const other = encounter.other(world)
+  await Promise.race([other, systemClock.sleep(PATIENCE_MS)])
+  pause.goOn()
+  await Promise.all([stopped, other])
+  await encounter.afterwards?.(world)
+  const found = [...(await brokenInvariants(world)), (await encounter.broken?.(world)) ?? []].flat()
+  expect(found, `stopped before statement ${statement}`).to.deep.equal([])
+  return pause.wasReached()
+}
+
+/** A database whose writers stop once, before their n-th statement or commit in all, until they may go on. */
+function pausedBefore(db: Database, n: number) {
+  let count = 0
+  let reached = (): void => undefined
+  let goOn = (): void => undefined
+  const isReached = new Promise<void>(resolve => {
+    reached = resolve
+  })
+  const mayGoOn = new Promise<void>(resolve => {
+    goOn = resolve
+  })
+  const step = async (): Promise<void> => {
+    count += 1
+    if (count !== n) return
+    reached()
+    await mayGoOn
+  }
+  const watched = (executor: Executor): Executor =>
+    new Proxy(executor, {
+      get(target, property) {
+        if (property !== 'raw') return Reflect.get(target, property)
+        return async (...args: Parameters<Executor['raw']>) => {
+          await step()
+          return target.raw(...args)
+        }
+      },
+    })
+  return {
+    db: {
+      ...db,
+      write: <T>(work: (executor: Executor) => Promise<T>) =>
+        db.write(async executor => {
+          const result = await work(watched(executor))
+          await step()
+          return result
+        }),
+    },
+    reached: isReached,
+    goOn,
+    wasReached: () => count >= n,
+  }
+}
