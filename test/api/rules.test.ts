@@ -1,8 +1,6 @@
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { expect } from 'chai'
 import { query } from '../../server/database/sql.ts'
-import { openSqlite } from '../../server/database/sqlite.ts'
 import {
   askCopy,
   didOf,
@@ -42,7 +40,7 @@ describe('rules', () => {
 
   /** Tombstones are not for people: the database tells. */
   async function tombstones(dataset: string): Promise<number> {
-    const db = openSqlite(join(house.directory, 'waybill.sqlite'))
+    const db = house.database.open()
     const rows = await query(
       db.read,
       `SELECT 1 FROM replicas JOIN dids ON dids.id = replicas.file_id WHERE tombstone_at IS NOT NULL AND dids.name LIKE :name`,

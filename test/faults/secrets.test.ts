@@ -71,7 +71,7 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
       ['the logs', /"msg":"attempt ended"/],
       ['the answers of the API', /"kind":"token","generation":/],
       ['the metrics', /waybill_token_requests_total\{[^}]*refresh/],
-      [join(house.directory, 'waybill.sqlite'), /quoted-by-storage/],
+      [house.database.place, /quoted-by-storage/],
     ] as const) {
       expect(
         leaks.seenAt(place).some(text => sight.test(text)),

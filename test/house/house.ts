@@ -29,6 +29,7 @@ import { systemTerminal } from '../../shared/runtime/terminal.ts'
 import { ApiToken } from '../../worker/api-token.ts'
 import { readWorkerConfig } from '../../worker/config.ts'
 import { type RunningWorker, runWorker } from '../../worker/main.ts'
+import { type HouseDatabase, newHouseDatabase } from './database.ts'
 import { Leaks } from './leaks.ts'
 
 export interface HouseOptions {
@@ -60,6 +61,7 @@ export interface Launcher {
  */
 export interface House {
   readonly directory: string
+  readonly database: HouseDatabase
   readonly sandbox: Sandbox
   readonly issuer: RunningIssuer
   readonly storages: ReadonlyMap<string, RunningStorage>
@@ -95,6 +97,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const answers = { checkAnswers: true, onAnswer: (body: string) => leaks.saw('the answers of the API', body) }
   const directory = await mkdtemp(join(tmpdir(), 'waybill-house-'))
   await chmod(directory, 0o755)
+  const database = await newHouseDatabase(directory)
   const sandbox = await prepareSandbox({ dir: join(directory, 'sandbox'), portBase: 0 })
   for (const { id, secret } of Object.values(sandbox.clients)) leaks.guardClient(id, secret)
   for (const name of ['server', 'worker'] as const) {
@@ -141,7 +144,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   }
 
   async function startServer(): Promise<RunningServer> {
-    const server = await launch.server(serverFile(directory, sandbox, options, vos, port), onLog)
+    const server = await launch.server(serverFile({ directory, database, sandbox, options, vos, port }), onLog)
     port = server.port
     return watched(server)
   }
@@ -178,6 +181,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
 
   return {
     directory,
+    database,
     sandbox,
     issuer,
     storages,
@@ -215,10 +219,10 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       }
     },
     async stop() {
-      const databaseFiles = ['waybill.sqlite', 'waybill.sqlite-wal'].map(name => join(directory, name))
-      for (const file of databaseFiles) await leaks.sawFile(file)
+      await database.seenBy(leaks)
       for (const service of [...running].reverse()) await service.stop()
-      for (const file of databaseFiles) await leaks.sawFile(file)
+      await database.seenBy(leaks)
+      await database.drop()
       for (const storage of storages.values()) await storage.stop()
       await issuer.stop()
       http.close()
@@ -244,13 +248,16 @@ function sources(file: object) {
   return { flags: {}, environment: {}, file: { name: 'test', text: JSON.stringify(file) } }
 }
 
-function serverFile(
-  directory: string,
-  sandbox: Sandbox,
-  options: HouseOptions,
-  vos: readonly string[],
-  port: number,
-): object {
+interface ServerFile {
+  readonly directory: string
+  readonly database: HouseDatabase
+  readonly sandbox: Sandbox
+  readonly options: HouseOptions
+  readonly vos: readonly string[]
+  readonly port: number
+}
+
+function serverFile({ directory, database, sandbox, options, vos, port }: ServerFile): object {
   const { server, worker, manager } = sandbox.clients
   const issuer = {
     url: sandbox.issuer,
@@ -262,7 +269,7 @@ function serverFile(
     listen: { port },
     tls: { certificate: sandbox.authority.certificateFile, key: sandbox.authority.keyFile },
     metrics: { host: '127.0.0.1', port: 0 },
-    database: { file: join(directory, 'waybill.sqlite') },
+    database: database.config,
     vault: { keyFile: join(directory, 'vault.json') },
     ca: sandbox.authority.caFile,
     audience: AUDIENCE,

@@ -17,6 +17,8 @@ export interface Postgres {
   /** The URL of a new database: an empty one, or a copy of the one at `template`, to which nobody is connected. */
   createDatabase(template?: string): Promise<string>
   dropDatabase(url: string): Promise<void>
+  /** All that stands in it, as SQL. */
+  dump(url: string): Promise<string>
   /** As `kill -9` of its first process does it. */
   kill(): Promise<void>
   /** After `kill`: it recovers. */
@@ -83,6 +85,10 @@ export async function startPostgres(settings: readonly string[] = []): Promise<P
     },
     async dropDatabase(url) {
       await execute(urlOf('postgres'), `DROP DATABASE ${nameOf(url)} WITH (FORCE)`)
+    },
+    async dump(url) {
+      const { stdout } = await run(join(bin, 'pg_dump'), ['--data-only', url], { maxBuffer: 2 ** 30 })
+      return stdout
     },
     async kill() {
       const ended = new Promise(resolve => server.once('exit', resolve))

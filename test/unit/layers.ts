@@ -26,6 +26,7 @@ const ROOMS = Object.keys(ALLOWED)
 const KEPT: Readonly<Record<string, readonly string[]>> = {
   knex: ['server', 'migrations', 'test', 'bench'],
   sqlite3: ['server', 'migrations', 'test', 'bench'],
+  pg: ['server', 'test', 'bench'],
 }
 
 export interface Import {
