@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import type { Command } from 'commander'
-import { wholeNumber } from '../cli/values.ts'
+import { type Command, Option } from 'commander'
+import { firstPort, wholeNumber } from '../cli/values.ts'
 import { readServerConfig, serverConfigSchema } from '../server/config.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { type ConfigSources, flagsOf } from '../shared/runtime/config.ts'
 import { environment } from '../shared/runtime/environment.ts'
-import { createLogger, type LogLevel } from '../shared/runtime/logger.ts'
+import { createLogger, LOG_LEVELS, type LogLevel } from '../shared/runtime/logger.ts'
 import { systemRandom } from '../shared/runtime/random.ts'
 import { systemTerminal } from '../shared/runtime/terminal.ts'
 import { readWorkerConfig, workerConfigSchema } from '../worker/config.ts'
@@ -73,10 +73,10 @@ function addSandboxCommand(program: Command): void {
       'run an embedded issuer and embedded storages, for trying and testing; D/sandbox.json says how to use them',
     )
     .requiredOption('--dir <directory>', 'where everything of it lives')
-    .option('--port-base <n>', 'port of the issuer; the storages follow; 0 takes free ones', wholeNumber, 0)
+    .option('--port-base <n>', 'port of the issuer; the storages follow; 0 takes free ones', firstPort, 0)
     .option('--part <name>', 'only this part: issuer, or a storage’s name')
     .option('--token-lifetime <seconds>', 'life of access tokens', wholeNumber)
-    .option('--log-level <level>', 'error, warn, info, debug or silent', 'info')
+    .addOption(new Option('--log-level <level>').choices(LOG_LEVELS).default('info'))
     .addHelpText('after', '\nExamples:\n  $ waybill sandbox --dir /tmp/sandbox --port-base 8600')
     .action(async () => {
       const { logLevel, ...options } = command.opts<SandboxFlags>()

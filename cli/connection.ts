@@ -35,7 +35,7 @@ export function openConnection({ server, ca, token, clock, log }: ConnectionOpti
   const copyClient = createAgentClient({ trust, clock })
   const fileClient = createAgentClient({ trust, clock })
   return {
-    client: createClient({ baseUrl: server, http, token, userAgent: 'waybill-cli' }),
+    client: createClient({ baseUrl: server, http, token, userAgent: 'waybill-cli', checkCalls: true }),
     storage: createStorageClient({ copyClient, client: fileClient, clock }),
     close() {
       for (const client of [http, copyClient, fileClient]) client.close()

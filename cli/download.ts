@@ -17,7 +17,7 @@ import { inParallel } from './in-parallel.ts'
 import { sumsOf } from './local-files.ts'
 import { bytesText } from './output.ts'
 import { pages } from './pages.ts'
-import { given, wholeNumber } from './values.ts'
+import { given, someNumber } from './values.ts'
 import { ProgressLine } from './watch.ts'
 
 type RemoteFile = Answer<Routes['planDownload']>['files'][number]
@@ -143,15 +143,20 @@ export function addDownloadCommand(program: Command, tools: Tools): void {
       command
         .option('--to <directory>', 'where to', '.')
         .option('--rse <name>', 'only from this storage')
-        .option('--parallel <n>', 'files at a time', wholeNumber, WIDTH),
+        .option('--parallel <n>', 'files at a time', someNumber, WIDTH),
     examples: ['download exp:run1 --to data'],
     run: async ({ client, storage, output, terminal, clock }, [did = ''], { to, rse, parallel }) => {
       const line = new ProgressLine(terminal, clock)
       const onProgress = (done: DownloadCounts): void => line.show(`${done.files} files, ${bytesText(done.bytes)}`)
-      const width = Math.max(1, parallel)
-      const counts = await downloadFiles({ client, storage, did, to, width, onProgress, ...given({ rse }) }).finally(
-        () => line.end(),
-      )
+      const counts = await downloadFiles({
+        client,
+        storage,
+        did,
+        to,
+        width: parallel,
+        onProgress,
+        ...given({ rse }),
+      }).finally(() => line.end())
       output.done(
         `${counts.files} files (${bytesText(counts.bytes)}) are in ${to}; ${counts.skipped} were there before`,
         counts,

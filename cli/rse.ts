@@ -133,7 +133,9 @@ export function addRseCommands(program: Command, tools: Tools): void {
         .option('--remove', 'close the link'),
     examples: ['rse distance', 'rse distance SITE-A SITE-B --distance 2', 'rse distance SITE-A SITE-B --remove'],
     run: async ({ client, output }, [source, destination], { distance, maxActive, remove }) => {
+      const changes = distance !== undefined || maxActive !== undefined
       if (source === undefined) {
+        if (changes || remove === true) throw new UsageError('which link? name source and destination')
         const { items } = await client.listDistances()
         await output.list(
           [items],
@@ -147,6 +149,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
         return
       }
       if (destination === undefined) throw new UsageError('a link has two ends: name source and destination')
+      if (changes && remove === true) throw new UsageError('--remove goes without --distance and --max-active')
       const params = { source, destination }
       if (remove === true)
         output.done(`no link from ${source} to ${destination} any more`, await client.removeDistance({ params }))

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { idInPath } from '../shared/contract/fields.ts'
 import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
@@ -115,6 +116,9 @@ export function addRuleCommands(program: Command, tools: Tools): void {
     summary: 'remove rules: copies that no other rule wants may be deleted',
     examples: ['rule remove 17'],
     run: async ({ client, output }, ids) => {
+      const wrong = ids.find(id => !idInPath.safeParse(id).success)
+      // Before any is removed.
+      if (wrong !== undefined) throw new UsageError(`${wrong} is no rule: an id is a whole number, e.g. 17`)
       for (const id of ids) output.done(`rule ${id} is removed`, await client.removeRule({ params: { id } }))
     },
   })

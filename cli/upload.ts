@@ -14,7 +14,7 @@ import { inParallel } from './in-parallel.ts'
 import { findLocalFiles, type LocalFile, type Sums, sumsOf } from './local-files.ts'
 import { bytesText } from './output.ts'
 import { chunks } from './pages.ts'
-import { wholeNumber } from './values.ts'
+import { someNumber } from './values.ts'
 import { ProgressLine } from './watch.ts'
 
 /** As many as one plan takes. */
@@ -182,15 +182,14 @@ export function addUploadCommand(program: Command, tools: Tools): void {
         .requiredOption('--rse <name>', 'the storage')
         .requiredOption('--did <scope:dataset>', 'the dataset; made if it is not there')
         .option('--replace', 'remove what lies where a file belongs and is not it: after an upload that broke off')
-        .option('--parallel <n>', 'files at a time', wholeNumber, WIDTH),
+        .option('--parallel <n>', 'files at a time', someNumber, WIDTH),
     examples: ['upload *.root --rse SITE-A --did exp:run1', 'upload results/ --rse SITE-A --did exp:run1'],
     run: async ({ client, storage, output, terminal, clock }, paths, { rse, did, parallel, replace = false }) => {
       const files = await findLocalFiles(paths)
       const line = new ProgressLine(terminal, clock)
       const onProgress = (done: UploadCounts): void =>
         line.show(`${done.files} of ${files.length} files, ${bytesText(done.bytes)}`)
-      const width = Math.max(1, parallel)
-      const upload = { client, storage, clock, rse, dataset: did, files, width, replace, onProgress }
+      const upload = { client, storage, clock, rse, dataset: did, files, width: parallel, replace, onProgress }
       const counts = await uploadFiles(upload).finally(() => line.end())
       output.done(
         `${counts.files} files (${bytesText(counts.bytes)}) are at ${rse} and in ${did}; ${counts.skipped} were there before`,

@@ -7,6 +7,23 @@ export function wholeNumber(text: string): number {
   return Number(text)
 }
 
+/** How many at a time: none at all would be for ever. */
+export function someNumber(text: string): number {
+  const number = wholeNumber(text)
+  if (number === 0) throw new InvalidArgumentError('at least 1 is wanted')
+  return number
+}
+
+/** The first of a few ports. 0: free ones. */
+export function firstPort(text: string): number {
+  const port = wholeNumber(text)
+  if (port > LAST_FIRST_PORT)
+    throw new InvalidArgumentError(`a port is wanted, ${LAST_FIRST_PORT} at most: others follow it`)
+  return port
+}
+
+const LAST_FIRST_PORT = 65_500
+
 export function onOff(text: string): boolean {
   if (text !== 'on' && text !== 'off') throw new InvalidArgumentError('on or off is wanted')
   return text === 'on'

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import express, { type Express, type NextFunction, type Request, type Response } from 'express'
 import { z } from 'zod'
 import { docsPage } from '../shared/contract/docs-page.ts'
+import { parsePart } from '../shared/contract/invalid-request.ts'
 import { openApiDocument } from '../shared/contract/openapi.ts'
 import type { Received, Reply, Route } from '../shared/contract/route.ts'
 import { ROUTES, type RouteName, type Routes } from '../shared/contract/routes.ts'
@@ -9,7 +10,7 @@ import { WaybillError } from '../shared/domain/errors.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import type { Caller, CallerAccount, WorkerRights } from './accounts/caller.ts'
-import { fieldErrors, InvalidRequest, problemOf } from './problems.ts'
+import { problemOf } from './problems.ts'
 import { readJson } from './request-body.ts'
 
 /** What the route's role promises about the caller. */
@@ -165,16 +166,10 @@ function forbidden(message: string): WaybillError {
 
 /** Parsed by the row's schemas; the body is read last, when everything else is right. */
 async function receive(row: Route, request: Request): Promise<Record<'params' | 'query' | 'body', unknown>> {
-  const params = parse(row.params ?? z.object({}), request.params)
-  const query = parse(row.query ?? z.strictObject({}), request.query)
-  const body = row.body === undefined ? undefined : parse(row.body, await readJson(request))
+  const params = parsePart(row.params ?? z.object({}), request.params)
+  const query = parsePart(row.query ?? z.strictObject({}), request.query)
+  const body = row.body === undefined ? undefined : parsePart(row.body, await readJson(request))
   return { params, query, body }
-}
-
-function parse(schema: z.ZodType, value: unknown): unknown {
-  const result = schema.safeParse(value)
-  if (!result.success) throw new InvalidRequest(fieldErrors(result.error.issues))
-  return result.data
 }
 
 function idempotencyKey(row: Route, request: Request): { idempotencyKey?: string } {

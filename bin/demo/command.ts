@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { wholeNumber } from '../../cli/values.ts'
+import { firstPort, wholeNumber } from '../../cli/values.ts'
 import { runDemo } from './demo.ts'
 
 interface DemoFlags {
@@ -19,7 +19,7 @@ export function addDemoCommand(program: Command): void {
     .option('--dir <directory>', 'where everything of it lives; kept, and used again. Default: a temporary one')
     .option('--exit', 'end when the rule is OK; exit status 0 only if every replica was verified')
     .option('--files <n>', 'how many files', wholeNumber, 200)
-    .option('--port-base <n>', 'first of seven ports; 0 takes free ones', wholeNumber, 0)
+    .option('--port-base <n>', 'first of seven ports; 0 takes free ones', firstPort, 0)
     .addHelpText('after', '\nExamples:\n  $ waybill demo\n  $ waybill demo --exit --dir waybill-demo --files 1000')
     .action(async () => {
       const { dir, exit, files, portBase } = command.opts<DemoFlags>()

@@ -3,6 +3,7 @@ import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
 import type { HttpClient, HttpResponse } from '../http/client.ts'
 import { problem as problemSchema } from './fields.ts'
+import { type FieldError, parsePart } from './invalid-request.ts'
 import type { Answer, Call, Route } from './route.ts'
 import { ROUTES, type RouteName, type Routes } from './routes.ts'
 
@@ -13,6 +14,8 @@ export interface ClientOptions {
   /** Asked before each request: a bearer token for the server's audience. Public rows go without. */
   readonly token: () => Promise<Secret | undefined>
   readonly userAgent?: string
+  /** Query and body are checked as params always are, before anything is sent: for people, whose words they are. */
+  readonly checkCalls?: boolean
 }
 
 export interface CallOptions {
@@ -22,7 +25,10 @@ export interface CallOptions {
   readonly idempotencyKey?: string
 }
 
-/** A function for each row of the route table: `client.addRules({ body: { ... } })`. All reject with `ApiError` or `HttpFailure`. */
+/**
+ * A function for each row of the route table: `client.addRules({ body: { ... } })`. All reject with `ApiError`, `HttpFailure`, or
+ * `InvalidRequest` when nothing was sent.
+ */
 export type Client = {
   readonly [N in RouteName]: (
     ...args: Record<string, never> extends Call<Routes[N]>
@@ -34,7 +40,7 @@ export type Client = {
 /** The server said no: its problem document (RFC 9457). `id` is found in the server's log. */
 export class ApiError extends WaybillError {
   readonly id: string | undefined
-  readonly errors: readonly { readonly field: string; readonly message: string }[]
+  readonly errors: readonly FieldError[]
   readonly retryAfterSeconds: number | undefined
 
   constructor(
@@ -44,7 +50,7 @@ export class ApiError extends WaybillError {
       status: number
       field?: string
       id?: string
-      errors?: readonly { field: string; message: string }[]
+      errors?: readonly FieldError[]
       retryAfterSeconds?: number
     },
   ) {
@@ -75,6 +81,7 @@ export function createClient(options: ClientOptions): Client {
 }
 
 async function exchange(options: ClientOptions, row: Route, call: AnyCall): Promise<unknown> {
+  if (options.checkCalls === true) check(row, call)
   const response = await options.http.request({
     method: row.method,
     url: addressOf(options.baseUrl, row, call),
@@ -92,14 +99,14 @@ function deadlines(ms: number): { connect: number; headers: number; total: numbe
   return { connect: Math.min(ms, 10_000), headers: ms, total: ms }
 }
 
+function check({ query, body }: Route, call: AnyCall): void {
+  if (query !== undefined) parsePart(query, call.query ?? {})
+  if (body !== undefined) parsePart(body, call.body)
+}
+
 /** Parameters are checked here, not only at the server: a name `..` would change the path. */
 function addressOf(baseUrl: string, row: Route, { params = {}, query = {} }: AnyCall): URL {
-  const checked = row.params?.safeParse(params)
-  if (checked?.success === false) {
-    const [issue] = checked.error.issues
-    const field = issue?.path.join('.') ?? ''
-    throw new WaybillError('INVALID', `${field}: ${issue?.message ?? 'not valid'}`, { status: 400, field })
-  }
+  if (row.params !== undefined) parsePart(row.params, params)
   const path = row.path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])))
   const url = new URL(path, baseUrl)
   for (const [name, value] of Object.entries(query)) {

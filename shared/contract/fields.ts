@@ -38,7 +38,7 @@ export const did = z
 export const id = z.number().int().positive().max(Number.MAX_SAFE_INTEGER).meta({ example: 17 })
 /** The same in a path, where everything is text. */
 export const idInPath = z.coerce
-  .number<number | string>()
+  .number<number | string>('an id is a whole number, e.g. 17')
   .int()
   .positive()
   .max(Number.MAX_SAFE_INTEGER)

@@ -2,15 +2,13 @@ import { z } from 'zod'
 import { WaybillError } from '../domain/errors.ts'
 import { Secret } from '../domain/secret.ts'
 import { SECRET } from './config.ts'
+import { LOG_LEVELS } from './logger.ts'
 
 /** Fields that the configurations of server and worker share. */
 
 export const port = z.number().int().min(0).max(65_535)
 export const file = z.string().min(1)
-export const logLevel = z
-  .enum(['error', 'warn', 'info', 'debug', 'silent'])
-  .default('info')
-  .describe('error, warn, info, debug or silent')
+export const logLevel = z.enum(LOG_LEVELS).default('info').describe('error, warn, info, debug or silent')
 export const shutdownSeconds = z
   .number()
   .min(0)

@@ -12,7 +12,8 @@ export interface Logger {
   child(fields: object): Logger
 }
 
-export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'silent'
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'silent'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
 
 /** Keys whose values are blanked whatever is logged: the last line of defence behind `Secret`. */
 const BLANKED = ['authorization', 'access_token', 'refresh_token', 'subject_token', 'client_secret', 'token']

@@ -1,9 +1,11 @@
 import { expect } from 'chai'
 import { Command } from 'commander'
+import { addServiceCommands } from '../../bin/services.ts'
 import type { Tools } from '../../cli/command.ts'
 import { tellFailure } from '../../cli/failure.ts'
 import { addPeopleCommands } from '../../cli/program.ts'
 import { ApiError } from '../../shared/contract/client.ts'
+import { InvalidRequest } from '../../shared/contract/invalid-request.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
@@ -17,6 +19,7 @@ async function run(line: string, environment: Readonly<Record<string, string>> =
   const terminal = { out: say, err: say, interactive: false }
   const tools: Tools = { terminal, environment, clock: systemClock, log: silentLogger, userId: 4_000_000 }
   const program = new Command('waybill').configureOutput({ writeOut: say, writeErr: say }).exitOverride()
+  addServiceCommands(program)
   addPeopleCommands(program, tools)
   try {
     await program.parseAsync(line.split(' '), { from: 'user' })
@@ -44,10 +47,34 @@ describe('command line: exit status', () => {
     ['rse set SITE-A', 'nothing to set'],
     ['rse attribute SITE-A country', 'give a value, or --remove'],
     ['transfer list --rule 1 --source A', '--rule goes with --state only'],
+    ['transfer list --rule x', 'an id is a whole number'],
+    ['transfer show 0', 'id: '],
+    ['rule show abc', 'id: an id is a whole number, e.g. 17\n  code: INVALID, field: id'],
+    ['rule show', "missing required argument 'id'"],
+    ['rule show 17 18', 'too many arguments'],
+    ['rule remove 17 abc', 'abc is no rule'],
+    ['rule list --did nocolon', 'did: a DID is written scope:name'],
+    ['rule add nocolon --copies 1 --to X', 'dids.0: a DID is written scope:name'],
+    ['rule add exp:a --copies 0 --to X', 'copies must be at least 1'],
+    ['rule add exp:a --copies 1 --to X --priority 9', 'code: INVALID, field: priority'],
+    ['did show nocolon', 'a DID is written scope:name'],
+    ['did list a&b', 'scope: scope has the character'],
+    ['did attach exp:a nocolon', 'a DID is written scope:name'],
+    ['replica list nocolon', 'a DID is written scope:name'],
+    ['download nocolon', 'a DID is written scope:name'],
+    ['download exp:a --parallel 0', 'at least 1 is wanted'],
+    ['import --rse SITE-A --path x --did nocolon', '  path: a path is absolute'],
+    ['rse show site', 'the character'],
+    ['demo --port-base 99999', 'a port is wanted'],
+    ['sandbox --dir /nowhere --log-level mad', 'Allowed choices are error, warn'],
+    ['server --no-such-setting 1', 'unknown option'],
+    ['rse distance --distance 3', 'which link?'],
+    ['rse distance A B --remove --distance 3', '--remove goes without'],
   ]
   for (const [line, words] of misused) {
     it(`2 for: ${line}`, async () => {
       const { status, said } = await run(line, { WAYBILL_URL: 'https://127.0.0.1:9', BEARER_TOKEN: 'x' })
+      expect(said).not.to.contain('no connection')
       expect(said).to.contain(words)
       expect(status).to.equal(2)
     })
@@ -115,6 +142,17 @@ describe('command line: what went wrong', () => {
       status: 1,
       said: 'waybill: copies: at least 1 (and 1 more)\n  copies: at least 1\n  x: unknown field "x"\n  code: INVALID, field: copies, id: ab12\n',
     })
+  })
+
+  it('takes what is refused before it is sent for misuse, whatever its field', () => {
+    const errors = ['a', 'b'].map(field => ({ field, message: 'not so' }))
+    expect(told(new InvalidRequest(errors))).to.deep.equal({
+      status: 2,
+      said: 'waybill: a: not so (and 1 more, see errors)\n  a: not so\n  b: not so\n  code: INVALID, field: a\n',
+    })
+    expect(told(new WaybillError('NAME_INVALID', 'a DID is written scope:name', { status: 400 })).status).to.equal(2)
+    expect(told(new ApiError('NAME_INVALID', 'a DID is written scope:name', { status: 400 })).status).to.equal(1)
+    expect(told(new WaybillError('STORAGE_ADDRESS', 'no URL', { status: 400 })).status).to.equal(1)
   })
 
   it('takes a configuration that is not usable for misuse', () => {
