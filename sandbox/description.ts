@@ -1,5 +1,4 @@
 import { mkdir, readFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { WaybillError } from '../shared/domain/errors.ts'
@@ -8,6 +7,7 @@ import type { Clock } from '../shared/runtime/clock.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import { type Authority, ensureAuthority } from './authority.ts'
 import { CLIENT_NAMES, type ClientName } from './issuer/clients.ts'
+import { freeBase, portsFrom } from './ports.ts'
 import { createPrivateFile, isMissing, writePrivateFile } from './private-file.ts'
 
 /** What `sandbox.json` says: all that a tool needs in order to use the sandbox. Mode 0600, for the secrets in it. */
@@ -65,17 +65,34 @@ export async function prepareSandbox(
   const clients = await ensureClients(join(directory, 'clients.json'), tools.random)
   const file = join(directory, 'sandbox.json')
   const before = await readText(file)
-  const ports = await choosePorts(
-    options.portBase,
-    before === undefined ? undefined : parse(sandboxFile, file, before),
-    tools.random,
-  )
+  const decided = decidedPorts(options.portBase, before === undefined ? undefined : parse(sandboxFile, file, before))
+  const ports = decided ?? portsFrom(await freeBase(STORAGES.length + 1, tools.random), STORAGES.length + 1)
   const storages = STORAGES.map((name, index) => describeStorage(directory, name, ports[index + 1] ?? 0))
   for (const storage of storages) await mkdir(storage.directory, { recursive: true })
   const description = { issuer: urlOf(ports[0] ?? 0), ca: authority.caFile, clients, storages }
   const text = `${JSON.stringify(description, null, 2)}\n`
   if (text !== before) await writePrivateFile(file, text)
   return { directory, issuer: description.issuer, authority, clients: secrets(clients), storages }
+}
+
+export interface PlannedPorts {
+  /** The issuer's port of an earlier use; `undefined` when `dir` was not used. */
+  readonly before: number | undefined
+  /** Nothing where free ones will be taken. */
+  readonly parts: readonly { readonly part: string; readonly port: number }[]
+}
+
+/** What `prepareSandbox` would let the parts listen on, without making anything. Throws `SANDBOX_UNREADABLE`. */
+export async function plannedPorts({ dir, portBase }: PrepareOptions): Promise<PlannedPorts> {
+  const file = join(resolve(dir), 'sandbox.json')
+  const text = await readText(file)
+  const before = text === undefined ? undefined : parse(sandboxFile, file, text)
+  const names = ['the issuer', ...STORAGES.map(name => `the storage ${name}`)]
+  const ports = decidedPorts(portBase, before) ?? []
+  return {
+    before: before && portOf(before.issuer),
+    parts: ports.map((port, index) => ({ part: names[index] ?? '', port })),
+  }
 }
 
 function describeStorage(directory: string, name: string, port: number): StorageDescription {
@@ -123,37 +140,8 @@ export function portOf(url: string): number {
   return Number(new URL(url).port)
 }
 
-async function choosePorts(
-  portBase: number,
-  before: z.infer<typeof sandboxFile> | undefined,
-  random: Random,
-): Promise<number[]> {
-  if (portBase === 0 && before !== undefined)
-    return [before.issuer, ...before.storages.map(({ url }) => url)].map(portOf)
-  const base = portBase === 0 ? await freeBase(random) : portBase
-  return Array.from({ length: STORAGES.length + 1 }, (_, index) => base + index)
-}
-
-/** Below the ports that Linux gives to outgoing connections, so that none of those takes ours before we listen. */
-const FREE_FROM = 20_000
-const FREE_TO = 32_000
-
-async function freeBase(random: Random): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const base = FREE_FROM + Math.floor(random.fraction() * (FREE_TO - FREE_FROM))
-    const ports = [base, ...STORAGES.map((_, index) => base + index + 1)]
-    if ((await Promise.all(ports.map(isFree))).every(free => free)) return base
-  }
-  throw new WaybillError(
-    'SANDBOX_NO_PORTS',
-    `no ${STORAGES.length + 1} free ports in a row from ${FREE_FROM} to ${FREE_TO}`,
-  )
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise(done => {
-    const probe = createServer()
-    probe.once('error', () => done(false))
-    probe.listen(port, '127.0.0.1', () => probe.close(() => done(true)))
-  })
+/** The issuer's first. `undefined`: whatever is free. */
+function decidedPorts(portBase: number, before: z.infer<typeof sandboxFile> | undefined): number[] | undefined {
+  if (portBase !== 0) return portsFrom(portBase, STORAGES.length + 1)
+  return before && [before.issuer, ...before.storages.map(({ url }) => url)].map(portOf)
 }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
+import { WaybillError } from '../shared/domain/errors.ts'
 import type { Authority } from './authority.ts'
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>
@@ -21,7 +22,7 @@ const HEADERS_MS = 15_000
 /** RS256 tokens in `Authorization` and `TransferHeaderAuthorization` at once. */
 const MAX_HEADER_BYTES = 64 * 1024
 
-/** Serves `handler`, which never rejects, over TLS on loopback. Throws when the port is taken. */
+/** Serves `handler`, which never rejects, over TLS on loopback. Throws `SANDBOX_PORT_TAKEN`. */
 export async function serveHttps(
   name: string,
   port: number,
@@ -45,7 +46,7 @@ export async function serveHttps(
   server.on('request', serve)
   // With `Expect: 100-continue` the handler decides whether the body may come.
   server.on('checkContinue', serve)
-  await listen(server, port)
+  await listen(server, name, port)
   const settled = async (): Promise<void> => void (await Promise.allSettled(underWay))
   const stop = async (): Promise<void> => {
     await close(server)
@@ -54,11 +55,16 @@ export async function serveHttps(
   return { name, url: `https://localhost:${port}`, settled, stop }
 }
 
-function listen(server: Server, port: number): Promise<void> {
+function listen(server: Server, name: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject)
+    const refuse = (error: Error): void => {
+      const taken = 'code' in error && error.code === 'EADDRINUSE'
+      const advice = `port ${port}, for ${name}, is taken by another process: end it, or take another directory and --port-base`
+      reject(taken ? new WaybillError('SANDBOX_PORT_TAKEN', advice, { cause: error }) : error)
+    }
+    server.once('error', refuse)
     server.listen(port, '127.0.0.1', () => {
-      server.off('error', reject)
+      server.off('error', refuse)
       resolve()
     })
   })

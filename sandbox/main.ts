@@ -14,9 +14,10 @@ import type { ExchangeShape } from './issuer/token-endpoint.ts'
 import type { Behaviour } from './storage/behaviour.ts'
 import { type RunningStorage, serveStorage } from './storage/storage.ts'
 
-export type { Sandbox, StorageDescription } from './description.ts'
+export { type PlannedPorts, plannedPorts, type Sandbox, type StorageDescription } from './description.ts'
 export type { RunningIssuer } from './issuer/issuer.ts'
 export type { Misbehaviour } from './issuer/misbehaviour.ts'
+export { freeBase, portTrouble } from './ports.ts'
 export type { Behaviour } from './storage/behaviour.ts'
 export type { RunningStorage } from './storage/storage.ts'
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
@@ -22,6 +22,8 @@ export interface ChildrenOptions {
 interface Child {
   readonly name: string
   readonly args: readonly string[]
+  /** Where in its log what it says begins, bytes: the rest is from earlier demos. */
+  readonly logFrom: number
   process: ChildProcess
   ready: boolean
 }
@@ -42,13 +44,15 @@ export class Children {
 
   /** Starts `waybill ...args` and waits until `probe` says true. Throws `DEMO_CHILD_DIED` if it ends before. */
   async start(name: string, args: readonly string[], probe: () => Promise<boolean>): Promise<void> {
-    const child: Child = { name, args, process: this.#spawn(name, args), ready: false }
+    const logFrom = statSync(this.#logOf(name), { throwIfNoEntry: false })?.size ?? 0
+    const child: Child = { name, args, logFrom, process: this.#spawn(name, args), ready: false }
     this.#children.push(child)
     this.#watch(child)
     while (!(await probe())) {
-      if (child.process.exitCode !== null || this.#stopping) {
-        const log = this.#logOf(name)
-        throw new WaybillError('DEMO_CHILD_DIED', `${name} ended while it started; ${log} says why`)
+      const { exitCode, signalCode } = child.process
+      if (exitCode !== null || signalCode !== null || this.#stopping) {
+        const how = signalCode === null ? '' : ` (${signalCode})`
+        throw new WaybillError('DEMO_CHILD_DIED', `${name} ended while it started${how}: ${this.#lastWordsOf(child)}`)
       }
       await this.#options.clock.sleep(50)
     }
@@ -95,6 +99,16 @@ export class Children {
     closeSync(log)
     writeFileSync(join(this.#options.logs, `${name}.pid`), `${child.pid}\n`)
     return child
+  }
+
+  /** A command that fails says why in a sentence; all else is in its log. */
+  #lastWordsOf({ name, logFrom }: Child): string {
+    const log = this.#logOf(name)
+    const sentence = readFileSync(log)
+      .toString('utf8', logFrom)
+      .split('\n')
+      .findLast(line => line.startsWith('waybill: '))
+    return `${sentence === undefined ? '' : `${sentence.slice('waybill: '.length)}; `}${log} has all that it said`
   }
 
   #logOf(name: string): string {

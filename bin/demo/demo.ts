@@ -1,6 +1,4 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
 import { openConnection } from '../../cli/connection.ts'
 import { prepareSandbox, type Sandbox } from '../../sandbox/main.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
@@ -13,6 +11,7 @@ import { systemTerminal } from '../../shared/runtime/terminal.ts'
 import { stopRequest } from '../run.ts'
 import { Children } from './children.ts'
 import { type ManagerToken, managerToken } from './manager-token.ts'
+import { demandPorts } from './ports.ts'
 import { type Settings, writeSettings } from './settings.ts'
 import { tellStory } from './story.ts'
 
@@ -31,7 +30,7 @@ const say = (text: string): void => systemTerminal.out(`${text}\n`)
 /** Everything on one machine, as separate processes. Throws when the story does not end well; nothing runs any more then. */
 export async function runDemo({ directory, exit, files, portBase }: DemoOptions): Promise<void> {
   const interrupted = stopRequest({ shutdownSeconds: 60, clock, log }).then(() => 'interrupted' as const)
-  await refuseOtherPorts(directory, portBase)
+  await demandPorts(directory, portBase)
   const sandbox = await prepareSandbox({ dir: directory, portBase })
   const settings = await writeSettings(sandbox)
   const ca = sandbox.authority.caFile
@@ -58,17 +57,6 @@ export async function runDemo({ directory, exit, files, portBase }: DemoOptions)
     await children.stop()
     http.close()
   }
-}
-
-/** The storages of a directory that was used before are known to its server by their ports. */
-async function refuseOtherPorts(directory: string, portBase: number): Promise<void> {
-  const file = join(directory, 'sandbox.json')
-  const text = await readFile(file, 'utf8').catch(() => undefined)
-  if (text === undefined || portBase === 0) return
-  const { issuer } = z.object({ issuer: z.url() }).parse(JSON.parse(text))
-  if (new URL(issuer).port === String(portBase)) return
-  const advice = 'leave --port-base out, or take another directory'
-  throw new WaybillError('DEMO_OTHER_PORTS', `${directory} was used with ${issuer}: ${advice}`)
 }
 
 async function startParts(children: Children, sandbox: Sandbox, settings: Settings, http: HttpClient): Promise<void> {

@@ -1,8 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import type { Sandbox } from '../../sandbox/main.ts'
+import { portTrouble, type Sandbox } from '../../sandbox/main.ts'
 import type { Secret } from '../../shared/domain/secret.ts'
 
 /** Where the parts of the demo are found. */
@@ -74,14 +73,6 @@ export async function writeSecret(path: string, secret: Secret): Promise<void> {
 async function portsAfter({ issuer, storages }: Sandbox): Promise<number[]> {
   const ports: number[] = []
   const last = Math.max(...[issuer, ...storages.map(({ url }) => url)].map(url => Number(new URL(url).port)))
-  for (let port = last + 1; ports.length < 3; port++) if (await isFree(port)) ports.push(port)
+  for (let port = last + 1; ports.length < 3; port++) if ((await portTrouble(port)) === undefined) ports.push(port)
   return ports
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise(resolve => {
-    const probe = createServer()
-    probe.once('error', () => resolve(false))
-    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)))
-  })
 }

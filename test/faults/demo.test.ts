@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -106,6 +107,23 @@ describe('the demo, as separate processes', function () {
     )
     expect(left).to.deep.equal([])
   })
+})
+
+describe('the demo, where a port of it is taken', () => {
+  it('says which, for what and what to do, and ends with status 1', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'waybill-demo-test-'))
+    const other = createServer().listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    const { port } = other.address() as AddressInfo
+    try {
+      const { said, ended } = startDemo(directory, '--port-base', String(port))
+      expect(await ended).to.equal(1)
+      expect(said.text).to.contain(`port ${port}, for the issuer, is taken`).and.to.contain('--port-base')
+    } finally {
+      other.close()
+      await rm(directory, { recursive: true })
+    }
+  }).timeout(20_000)
 })
 
 function isAlive(pid: number): boolean {

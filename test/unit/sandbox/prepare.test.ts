@@ -101,7 +101,7 @@ describe('preparing a sandbox', () => {
     const a = await startStorage(sandbox, 'SITE-A')
     await a.stop()
     const taken = await startStorage(sandbox, 'SITE-B').catch((thrown: unknown) => thrown)
-    expect(taken).to.include({ code: 'EADDRINUSE' })
+    expect(taken).to.include({ code: 'SANDBOX_PORT_TAKEN' })
     await stop()
     const all = await sandboxCommand({ dir, portBase: 0 }, runtime)
     await all.stop()
@@ -120,7 +120,9 @@ describe('preparing a sandbox', () => {
     const [life, ...others] = await readdir(incoming)
     expect(others).to.deep.equal([])
     expect(life).to.be.a('string').and.not.equal('earlier')
-    await startStorage(sandbox, 'SITE-A').catch((thrown: unknown) => expect(thrown).to.include({ code: 'EADDRINUSE' }))
+    await startStorage(sandbox, 'SITE-A').catch((thrown: unknown) =>
+      expect(thrown).to.include({ code: 'SANDBOX_PORT_TAKEN' }),
+    )
     expect(await readdir(incoming)).to.include(life)
     await storage.stop()
   })
