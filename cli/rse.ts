@@ -44,7 +44,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
       const optional = { vo, audience, maxInbound, maxOutbound, basePath, attributes: flags.attribute }
       const protocols = [protocolBody(flags)]
       const kinds = given({ layout: oneOf(LAYOUTS, layout), checksum: oneOf(CHECKSUMS, checksum) })
-      output.one(await client.addRse({ body: { name, prefix, protocols, ...given(optional), ...kinds } }), fields)
+      output.one(await client.addRse({ body: { name, prefix, protocols, ...given(optional), ...kinds } }), rseFields)
     },
   })
 
@@ -71,7 +71,8 @@ export function addRseCommands(program: Command, tools: Tools): void {
     usage: 'show <name>',
     summary: 'show a storage',
     examples: ['rse show SITE-A'],
-    run: async ({ client, output }, [name = '']) => output.one(await client.getRse({ params: { rse: name } }), fields),
+    run: async ({ client, output }, [name = '']) =>
+      output.one(await client.getRse({ params: { rse: name } }), rseFields),
   })
 
   addCommand<LimitFlags & { read?: boolean; write?: boolean; delete?: boolean }>(rse, tools, {
@@ -94,7 +95,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
         availabilityDelete: remove,
       })
       if (Object.keys(body).length === 0) throw new UsageError('nothing to set: see waybill rse set --help')
-      output.one(await client.updateRse({ params: { rse: name }, body }), fields)
+      output.one(await client.updateRse({ params: { rse: name }, body }), rseFields)
     },
   })
 
@@ -110,7 +111,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
         value === undefined
           ? await client.removeAttribute({ params })
           : await client.setAttribute({ params, body: { value: attributeValue(value) } })
-      output.one(answer, fields)
+      output.one(answer, rseFields)
     },
   })
 
@@ -120,7 +121,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
     options: protocolOptions,
     examples: ['rse protocol SITE-A --url https://xrootd.site-a.example.org:1094 --no-push'],
     run: async ({ client, output }, [name = ''], flags) =>
-      output.one(await client.addProtocol({ params: { rse: name }, body: protocolBody(flags) }), fields),
+      output.one(await client.addProtocol({ params: { rse: name }, body: protocolBody(flags) }), rseFields),
   })
 
   addCommand<{ distance?: number; maxActive?: number; remove?: true }>(rse, tools, {
@@ -206,16 +207,31 @@ function attributesText({ attributes }: Rse): string {
     .join(' ')
 }
 
-function fields(rse: Rse): Record<string, unknown> {
+/** Every property of a storage, for people. */
+export function rseFields(rse: Rse): Record<string, unknown> {
   const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...rest } = rse
-  const urls = protocols.map(({ url, canPull, canPush }) => {
-    const modes = [canPull ? 'pull' : '', canPush ? 'push' : ''].filter(mode => mode !== '')
-    return `${url} (${modes.join(', ') || 'streamed only'})`
-  })
   return {
     ...rest,
     'open for': openFor(rse),
     attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
-    protocols: urls.join(' '),
+    protocols: protocols.map(protocolText).join('; '),
   }
+}
+
+function protocolText({
+  url,
+  priority,
+  canPull,
+  canPush,
+  freshConnections,
+  redirectHosts,
+}: Rse['protocols'][number]): string {
+  const modes = [canPull ? 'pull' : '', canPush ? 'push' : ''].filter(mode => mode !== '')
+  const properties = [
+    modes.join(', ') || 'streamed only',
+    `priority ${priority}`,
+    freshConnections ? 'fresh connections' : '',
+    redirectHosts.length === 0 ? '' : `redirects to ${redirectHosts.join(' ')}`,
+  ]
+  return `${url} (${properties.filter(property => property !== '').join(', ')})`
 }
