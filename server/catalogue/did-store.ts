@@ -242,18 +242,25 @@ export async function filesOf(
   return rows.map(row => row.child_id)
 }
 
-/** Files and bytes below a container. */
-export async function totalsBelow(executor: Executor, didId: number): Promise<{ files: number; bytes: number }> {
-  const row = await queryOne<{ files: number | null; bytes: number | null }>(
+export interface Totals {
+  files: number
+  bytes: number
+}
+
+/** Files and bytes below each of these containers that has any; a dataset that one holds on several ways counts once in it. */
+export async function totalsBelow(executor: Executor, ids: readonly number[]): Promise<Map<number, Totals>> {
+  if (ids.length === 0) return new Map()
+  const rows = await query<Totals & { top: number }>(
     executor,
-    `WITH RECURSIVE below(id) AS (
-       SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.child_id FROM contents
-         JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
-     ) SELECT sum(dids.files) AS files, sum(dids.bytes) AS bytes FROM below
-         JOIN dids ON dids.id = below.id AND dids.type = 'DATASET'`,
-    { didId },
+    `WITH RECURSIVE below(top, id) AS (
+       SELECT id, id FROM dids WHERE id IN ${keyset(executor, 'ids')} UNION
+       SELECT below.top, contents.child_id FROM below JOIN contents ON contents.parent_id = below.id
+         JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
+     ) SELECT below.top, CAST(sum(dids.files) AS bigint) AS files, CAST(sum(dids.bytes) AS bigint) AS bytes
+         FROM below JOIN dids ON dids.id = below.id AND dids.type = 'DATASET' GROUP BY below.top`,
+    { ids: encodeRows(ids) },
   )
-  return { files: row?.files ?? 0, bytes: row?.bytes ?? 0 }
+  return new Map(rows.map(({ top, ...totals }) => [top, totals]))
 }
 
 export async function listDidsOfScope(

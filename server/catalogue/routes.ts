@@ -1,3 +1,5 @@
+import type { Reply } from '../../shared/contract/route.ts'
+import type { Routes } from '../../shared/contract/routes.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
@@ -33,6 +35,8 @@ type CatalogueHandlers = Pick<
   'addDids' | 'listDids' | 'getDid' | 'setOpen' | 'attach' | 'listContents' | 'registerReplicas' | 'listReplicas'
 >
 
+type DidView = Reply<Routes['getDid']>
+
 /** A write transaction of so many takes about a quarter of a second on a busy machine. */
 const FILES_PER_TRANSACTION = 1_000
 
@@ -67,16 +71,17 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     async listDids({ query: { scope, prefix, type, cursor, limit }, caller }) {
       const filter = { scope, prefix: prefix ?? '', type, after: decodeTextCursor(cursor), limit: limit + 1 }
       const rows = await listDidsOfScope(db.read, sightOf(caller), filter)
-      return pageOf(rows, limit, row => row.name, viewDid)
+      const view = await viewer(db.read, rows)
+      return pageOf(rows, limit, row => row.name, view)
     },
     async getDid({ params, caller }) {
-      return viewWithTotals(db.read, await requireDid(db.read, sightOf(caller), params))
+      return viewOf(db.read, await requireDid(db.read, sightOf(caller), params))
     },
     async setOpen({ params, body, caller }) {
       const did = await requireOwn(db.read, sightOf(caller), params, caller.account.voId)
       if (did.type === 'FILE') throw new WaybillError('DID_TYPE', 'a file is neither open nor closed', { status: 409 })
       await db.write(executor => setDidOpen(executor, did.id, body.open))
-      return viewWithTotals(db.read, { ...did, is_open: body.open })
+      return viewOf(db.read, { ...did, is_open: body.open })
     },
     async attach({ params, body, caller }) {
       const sight = sightOf(caller)
@@ -94,7 +99,8 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     async listContents({ params, query: { cursor, limit }, caller }) {
       const did = await requireDid(db.read, sightOf(caller), params)
       const rows = await listContentsOf(db.read, did.id, decodeCursor(cursor), limit + 1)
-      return pageOf(rows, limit, row => row.id, viewDid)
+      const view = await viewer(db.read, rows)
+      return pageOf(rows, limit, row => row.id, view)
     },
     async registerReplicas(request) {
       const { account } = request.caller
@@ -204,22 +210,25 @@ async function childrenOf(
   })
 }
 
-function viewDid(row: DidRow) {
-  return {
+/** How to show these DIDs: what is below containers is added up for all of them at once. */
+async function viewer(executor: Executor, rows: readonly DidRow[]): Promise<(row: DidRow) => DidView> {
+  const containers = rows.filter(({ type }) => type === 'CONTAINER').map(({ id }) => id)
+  const totals = await totalsBelow(executor, containers)
+  return row => ({
     did: `${row.scope}:${row.name}`,
     type: row.type,
-    bytes: row.bytes,
-    files: row.files,
+    bytes: totals.get(row.id)?.bytes ?? row.bytes,
+    files: totals.get(row.id)?.files ?? row.files,
     open: Boolean(row.is_open),
     account: row.account,
     createdAt: row.created_at,
     ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
     ...(row.md5 === null ? {} : { md5: row.md5 }),
-  }
+  })
 }
 
-async function viewWithTotals(executor: Executor, row: DidRow) {
-  return row.type === 'CONTAINER' ? { ...viewDid(row), ...(await totalsBelow(executor, row.id)) } : viewDid(row)
+async function viewOf(executor: Executor, row: DidRow): Promise<DidView> {
+  return (await viewer(executor, [row]))(row)
 }
 
 function viewReplica(row: ListedReplica, rse: Rse | undefined) {

@@ -79,14 +79,30 @@ describe('the catalogue', () => {
     expect(await attach('all', ['exp:half'])).to.deep.equal({ attached: 0 })
     expect(await client.getDid({ params: { scope: 'exp', name: 'all' } })).to.include({ files: 2, bytes: 30 })
     const { items } = await client.listContents({ params: { scope: 'exp', name: 'all' } })
-    expect(names(items)).to.have.members(['exp:half', 'exp:part2'])
+    expect(items.map(({ did, files, bytes }) => [did, files, bytes])).to.have.deep.members([
+      ['exp:half', 1, 10],
+      ['exp:part2', 1, 20],
+    ])
+    // What a container holds on two ways counts once.
+    await attach('all', ['exp:part1'])
+    await client.addDids({ body: { dids: [{ did: 'exp:none', type: 'CONTAINER' }] } })
+    const listed = (await client.listDids({ query: { scope: 'exp', type: 'CONTAINER' } })).items
+    expect(listed.map(({ did, files, bytes }) => [did, files, bytes])).to.deep.equal([
+      ['exp:all', 2, 30],
+      ['exp:half', 1, 10],
+      ['exp:none', 0, 0],
+    ])
+    for (const item of listed) {
+      const params = { scope: 'exp', name: item.did.slice('exp:'.length) }
+      expect(await client.getDid({ params })).to.deep.equal(item)
+    }
   })
 
   it('lists by prefix and type', async () => {
     const list = async (query: { prefix?: string; type?: 'FILE' | 'DATASET' | 'CONTAINER' }) =>
       names((await house.client.listDids({ query: { scope: 'exp', ...query } })).items)
     expect(await list({ prefix: 'part' })).to.deep.equal(['exp:part1', 'exp:part1/f', 'exp:part2', 'exp:part2/f'])
-    expect(await list({ type: 'CONTAINER' })).to.deep.equal(['exp:all', 'exp:half'])
+    expect(await list({ type: 'CONTAINER' })).to.deep.equal(['exp:all', 'exp:half', 'exp:none'])
     expect(await list({ type: 'DATASET' })).to.deep.equal(['exp:large', 'exp:part1', 'exp:part2'])
     expect(await list({ prefix: 'PART' })).to.deep.equal([])
   })
