@@ -13,16 +13,23 @@ import type { TokenContext } from './tokens/tokens.ts'
 import { transferHandlers } from './transfers/routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
 
+/** What the configuration says of all rooms. */
+export interface Installation {
+  readonly vos: Vos
+  /** Whose tokens the API takes. */
+  readonly apiIssuers: readonly string[]
+  readonly pools: readonly WorkerPool[]
+  readonly worker: WorkerSettings
+  readonly version: string
+}
+
 /** A handler for every row of the route table: it does not compile without. */
 export function createHandlers(
   context: TokenContext,
-  vos: Vos,
-  pools: readonly WorkerPool[],
-  worker: WorkerSettings,
-  version: string,
+  { vos, apiIssuers, pools, worker, version }: Installation,
 ): Handlers {
   return {
-    ...accountHandlers(context, vos),
+    ...accountHandlers(context, vos, apiIssuers),
     ...storageHandlers(context, vos),
     ...catalogueHandlers(context),
     ...transportHandlers(context),

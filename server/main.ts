@@ -94,7 +94,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const pools = workerPools(config, vos)
   let ready = false
   const app = createApp({
-    handlers: createHandlers(context, vos, pools, worker, version),
+    handlers: createHandlers(context, { vos, apiIssuers: config.apiIssuers, pools, worker, version }),
     authenticate: authenticator(verifier, config, pools, db.read),
     ...answers,
     log,

@@ -2,13 +2,15 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { once } from './idempotency.ts'
+import { demandIssuer } from './identity.ts'
 import { sees, sightOf } from './sight.ts'
 import { findAccount, insertAccount, listAccounts, mapIdentity } from './store.ts'
 import type { Vos } from './vos.ts'
 
 type AccountHandlers = Pick<Handlers, 'whoami' | 'listVos' | 'addAccount' | 'listAccounts' | 'addIdentity'>
 
-export function accountHandlers(context: Context, vos: Vos): AccountHandlers {
+/** `apiIssuers`: whose tokens the API takes. */
+export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly string[]): AccountHandlers {
   return {
     async whoami({ caller }) {
       const { issuer, subject, admin, account } = caller
@@ -37,6 +39,7 @@ export function accountHandlers(context: Context, vos: Vos): AccountHandlers {
       return { items: await listAccounts(context.db.read, sightOf(caller)) }
     },
     async addIdentity({ body: { issuer, subject, account, vo } }) {
+      demandIssuer(issuer, apiIssuers)
       const voId = vos.named(vo).id
       await context.db.write(async executor => {
         const id = await findAccount(executor, voId, account)

@@ -149,6 +149,17 @@ describe('who calls the API', () => {
       expect((await house.client.getRule({ params: { id: rule } })).account).to.equal('alice')
     })
 
+    it('identities are of issuers whose tokens are taken here', async () => {
+      const { issuer } = house.sandbox
+      const subject = house.sandbox.clients.manager.id
+      const refused = (wrong: string) =>
+        raw.refusal([400, 'ISSUER_NOT_TAKEN', 'issuer'], 'POST', '/v1/identities', {
+          body: { issuer: wrong, subject, account: 'alice' },
+        })
+      expect((await refused('https://elsewhere.example.org')).detail).to.contain(`those are: ${issuer}`)
+      expect((await refused(`${issuer}/`)).detail).to.contain(`${issuer} is: mind the last slash`)
+    })
+
     it('who is no worker gets no work, and who is one asks for no copies', async () => {
       await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/worker/claims', { body: { session: 1, limit: 1 } })
       const body = { dids: ['exp:x'], copies: 1, expression: '*' }

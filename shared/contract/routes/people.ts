@@ -114,6 +114,7 @@ export const peopleRoutes = {
     role: 'admin',
     tag: accounts,
     summary: 'Map an identity (issuer and subject) to an account',
+    description: 'The issuer must be one whose tokens this server takes, to the letter: a last slash counts.',
     body: z.strictObject({
       issuer: z.url().max(300),
       subject: words(255).min(1),
