@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Stats } from 'node:fs'
-import { createReadStream } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
 import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
 
 export const ALGORITHMS = ['adler32', 'md5'] as const
@@ -36,11 +36,11 @@ export class ChecksumCache {
   }
 
   /** From memory, or by reading the file; once, however many ask at the same time. */
-  of(file: string, stats: Stats): Promise<Checksums> {
+  of(open: () => Promise<FileHandle>, stats: Stats): Promise<Checksums> {
     const key = identity(stats)
     const known = this.#known.get(key)
     if (known !== undefined) return known
-    const computed = compute(file)
+    const computed = compute(open)
     this.#keep(key, computed)
     computed.catch(() => this.#known.delete(key))
     return computed
@@ -58,9 +58,11 @@ function identity(stats: Stats): string {
   return `${stats.dev}:${stats.ino}:${stats.mtimeMs}:${stats.size}`
 }
 
-async function compute(file: string): Promise<Checksums> {
+async function compute(open: () => Promise<FileHandle>): Promise<Checksums> {
   const digester = new Digester()
-  for await (const chunk of createReadStream(file, { highWaterMark: READ_BYTES })) digester.update(chunk)
+  const file = await open()
+  // The stream closes it.
+  for await (const chunk of file.createReadStream({ highWaterMark: READ_BYTES })) digester.update(chunk)
   return digester.finish()
 }
 

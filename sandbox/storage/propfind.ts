@@ -27,10 +27,10 @@ export async function propfind(storage: Storage, exchange: Exchange): Promise<vo
 }
 
 async function writeChildren(storage: Storage, { path, response }: Exchange): Promise<void> {
-  const names = (await storage.files.list(path)).map(child => child.name)
+  const { names, describe } = await storage.files.list(path)
   for (let start = 0; start < names.length && !response.destroyed; start += BATCH) {
     const children = names.slice(start, start + BATCH).map(async name => {
-      const stats = await storage.files.stat([...path, name])
+      const stats = await describe(name)
       return stats === undefined ? '' : entry([...path, name], stats) // gone since
     })
     if (!response.write((await Promise.all(children)).join('')))

@@ -19,6 +19,7 @@ export function refusalOf(error: unknown): Refusal | undefined {
   if (hasCode(error, 'ENOTDIR', 'EISDIR', 'ENOTEMPTY', 'EEXIST', 'EINVAL')) {
     return new Refusal(409, 'a file is where a directory should be, a directory where a file, or it is not empty')
   }
+  if (hasCode(error, 'ELOOP')) return new Refusal(403, 'a symbolic link is there: links are not followed here')
   if (hasCode(error, 'ENAMETOOLONG')) return new Refusal(400, 'a name in the path is too long')
   if (hasCode(error, 'ENOSPC', 'EDQUOT')) return new Refusal(507, 'no space left')
   return undefined
