@@ -14,6 +14,8 @@ export interface Behaviour {
   finalNewline: boolean
   /** The connection ends without the line that tells the outcome. */
   withholdOutcome: boolean
+  /** What is said in place of an outcome that is withheld. */
+  lastWords: string
   /** COPY answers 200 and a page, as a portal in front of a storage does. */
   nonsense: boolean
   /** Refusals quote the tokens that came with the request, as careless storages do. */
@@ -40,6 +42,7 @@ export const WELL_BEHAVED: Behaviour = {
   lateHeaders: false,
   finalNewline: true,
   withholdOutcome: false,
+  lastWords: '',
   nonsense: false,
   quoteTokens: false,
   debris: false,

@@ -54,7 +54,7 @@ async function markEvery(periodMs: number, mark: () => void, clock: Clock, ended
 }
 
 function conclude(response: ServerResponse, behaviour: Behaviour, outcome: string): void {
-  if (behaviour.withholdOutcome) response.end()
+  if (behaviour.withholdOutcome) response.end(behaviour.lastWords)
   else response.end(behaviour.finalNewline ? `${outcome}\n` : outcome)
 }
 

@@ -77,8 +77,8 @@ class CopyWatch {
   readonly #total: number
   #bytes: number | undefined
   #last: (MarkerEvent & { kind: 'end' }) | undefined
-  #beginning = ''
-  #finish: (why: TransferFailure) => void = () => undefined
+  /** Without a reason: the answer is over. */
+  #finish: (why?: TransferFailure) => void = () => undefined
 
   constructor(timer: DeadlineTimer, request: CopyRequest, watchdogs: Watchdogs, total: number) {
     this.#request = request
@@ -107,16 +107,15 @@ class CopyWatch {
         signal?.removeEventListener('abort', onAbort)
         this.#take(this.#parser.end())
         body.destroy()
-        resolve(this.#last === undefined ? { unfinished: why } : { last: this.#last })
+        resolve(this.#last === undefined ? { unfinished: this.#unfinished(why) } : { last: this.#last })
       }
       this.#deadlines.set('total', this.#total)
       this.#deadlines.set('noMarker', this.#watchdogs.noMarker)
       this.#deadlines.set('noProgress', this.#watchdogs.noProgress)
       body.on('data', (chunk: Buffer) => {
-        if (this.#beginning.length < 200) this.#beginning += chunk.toString('utf8', 0, 200)
         this.#take(this.#parser.push(chunk))
       })
-      body.once('end', () => this.#finish(this.#endedWithoutOutcome()))
+      body.once('end', () => this.#finish())
       body.once('error', error => this.#finish(failureOf(this.#attempted(), error, 'TRANSFER')))
       if (signal?.aborted) onAbort()
       else signal?.addEventListener('abort', onAbort, { once: true })
@@ -156,12 +155,17 @@ class CopyWatch {
     return transferFailure(code, 'TRANSFER', 'TRANSFER', `${words}; ${this.#bytes ?? 0} bytes were reported`)
   }
 
-  #endedWithoutOutcome(): TransferFailure {
-    if (this.#bytes === undefined && this.#beginning !== '') {
-      const words = `COPY answered neither markers nor an outcome: ${this.#beginning}`
-      return transferFailure('PROTOCOL_VIOLATION', 'TRANSFER', 'TRANSFER', storageWords(words, this.#tokens))
+  /** Why there is no outcome, with whatever the storage said. */
+  #unfinished(why?: TransferFailure): TransferFailure {
+    const said = storageWords(this.#parser.words, this.#tokens)
+    if (why === undefined && this.#bytes === undefined && said !== '') {
+      const message = storageWords(`COPY answered neither markers nor an outcome: ${said}`)
+      return transferFailure('PROTOCOL_VIOLATION', 'TRANSFER', 'TRANSFER', message)
     }
-    const words = `the answer ended without success or failure; ${this.#bytes ?? 0} bytes were reported`
-    return transferFailure('OUTCOME_UNKNOWN', 'TRANSFER', 'TRANSFER', words)
+    const ended = `the answer ended without success or failure; ${this.#bytes ?? 0} bytes were reported`
+    const failure = why ?? transferFailure('OUTCOME_UNKNOWN', 'TRANSFER', 'TRANSFER', ended)
+    return said === ''
+      ? failure
+      : { ...failure, message: storageWords(`${failure.message}; the storage said: ${said}`) }
   }
 }

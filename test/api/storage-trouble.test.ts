@@ -223,10 +223,11 @@ describe('storages in trouble', () => {
 
   it('a copy that ends without an outcome is looked at, and not sent again when the file is right', async () => {
     await placeDataset(house, 'SITE-A', 'withheld', files)
-    behave('SITE-B', { withholdOutcome: true })
+    behave('SITE-B', { withholdOutcome: true, lastWords: 'the mover was killed' })
     const before = got('SITE-B', 'COPY')
-    const { attempts } = await bring('withheld', 'OK')
+    const { attempts, transfer } = await bring('withheld', 'OK')
     expect(attempts).to.deep.equal(['unknown TRANSFER TRANSFER OUTCOME_UNKNOWN', 'done'])
+    expect(transfer.attemptList[0]?.error?.message).to.match(/; the storage said: the mover was killed$/)
     expect(got('SITE-B', 'COPY') - before).to.equal(1)
     expect(await wrongFiles(house, 'SITE-B', 'withheld', files)).to.deep.equal([])
   })

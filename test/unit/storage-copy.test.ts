@@ -93,6 +93,63 @@ describe('third-party copy', () => {
     })
   }
 
+  const sayings: [string, string, string][] = [
+    [
+      'after a marker',
+      `${marker(7)}mover died: disk server gone\n`,
+      'the answer ended without success or failure; 7 bytes were reported; the storage said: mover died: disk server gone',
+    ],
+    [
+      'in several lines, the last without an end, on both sides of a marker',
+      `Queued\n${marker(7)}Internal\r\n  error`,
+      'the answer ended without success or failure; 7 bytes were reported; the storage said: Queued Internal error',
+    ],
+    [
+      'in a marker that never ends',
+      `${marker(7)}Perf Marker\nTimestamp: 1\nout of memory\n`,
+      'the answer ended without success or failure; 7 bytes were reported; the storage said: out of memory',
+    ],
+    [
+      'with tokens in it',
+      `${marker(7)}who is active-token-0123 or eyJhbGciOiJFUzI1NiJ9.eyJzdWIi?\n`,
+      'the answer ended without success or failure; 7 bytes were reported; the storage said: who is [secret] or [secret]?',
+    ],
+    ['without any marker', 'Internal error\n', 'COPY answered neither markers nor an outcome: Internal error'],
+  ]
+  for (const [name, text, message] of sayings) {
+    it(`keeps what a storage says instead of an outcome: ${name}`, async () => {
+      const base = await stage.storage((_request, response) => response.writeHead(201).end(text))
+      const outcome = await pull(base)
+      expect(outcome.kind === 'unknown' && outcome.error.message).to.equal(message)
+    })
+  }
+
+  it('keeps it within 1000 characters, and no token that was cut', async () => {
+    const said = async (text: string): Promise<string> => {
+      const base = await stage.storage((_request, response) => response.writeHead(201).end(marker(7) + text))
+      const outcome = await pull(base)
+      return outcome.kind === 'unknown' ? outcome.error.message : ''
+    }
+    expect(await said('word '.repeat(800))).to.have.length(1000)
+    // The line is cut in the token; the tags before it take no room in the end.
+    const page = `<html>${'<b>'.repeat(1358)} here: active-token-0123\n`
+    expect(page.slice(0, 4096)).to.match(/active-[a-z]+$/)
+    expect(await said(page)).to.match(/; the storage said: here:$/)
+    expect(await said('<html><br></html>')).to.match(/7 bytes were reported$/)
+  })
+
+  it('takes an answer that breaks off, with what was said before', async () => {
+    const base = await stage.storage((_request, response) => {
+      response.writeHead(201)
+      response.write(`${marker(7)}going down\n`, () => response.destroy())
+    })
+    const outcome = await pull(base)
+    expect(code(outcome)).to.equal('unknown CONNECTION_LOST')
+    expect(outcome)
+      .to.have.nested.property('error.message')
+      .that.matches(/; the storage said: going down$/)
+  })
+
   it('takes an answer that breaks off', async () => {
     const base = await stage.storage((_request, response) => {
       response.writeHead(201)

@@ -60,6 +60,33 @@ describe('performance markers', () => {
   ]
   for (const [name, text, events] of cases) it(`of ${name}`, () => expect(parse(text)).to.deep.equal(events))
 
+  const words: [string, string, string][] = [
+    ['none beside markers', `${DCACHE}${XROOTD}${STORM}`, ''],
+    ['none of the outcome, nor after it', `${XROOTD}success: Created\nbye`, ''],
+    ['those before, between and after markers', `a: 1\n${DCACHE}\n  b\r\n${XROOTD}c`, 'a: 1\nb\nc\n'],
+    ['no unknown field of a marker', 'Perf Marker\nColour: red\nStripe Index: 0\nEnd\n', ''],
+    ['those in a marker that never ends', 'Perf Marker\nState: Running\nran out: of memory', 'ran out: of memory\n'],
+    ['those in a marker that another follows', 'Perf Marker\nkilled\nPerf Marker\nEnd\n', 'killed\n'],
+    ['no end without a beginning', `a\n${XROOTD}b\nEnd\n`, 'a\nb\n'],
+  ]
+  for (const [name, text, kept] of words) {
+    it(`keeps words: ${name}`, () => {
+      const parser = new MarkerParser()
+      parser.push(Buffer.from(text))
+      parser.end()
+      expect(parser.words).to.equal(kept)
+    })
+  }
+
+  it('keeps 4096 characters of words at most, and no last word that was cut', () => {
+    const parser = new MarkerParser()
+    for (let line = 0; line < 1000; line++) parser.push(Buffer.from(`line ${line}\n`))
+    expect(parser.words).to.have.length.within(4000, 4096)
+    const long = new MarkerParser()
+    long.push(Buffer.from(`some ${'x'.repeat(5000)}\n${'y'.repeat(5000)}\n`))
+    expect(long.words.trim()).to.equal('some')
+  })
+
   it('adds stripes up, each by its last figure', () => {
     const stripe = (index: number, bytes: number) =>
       `Perf Marker\nStripe Index: ${index}\nStripe Bytes Transferred: ${bytes}\nTotal Stripe Count: 2\nEnd\n`
