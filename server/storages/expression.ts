@@ -3,6 +3,8 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 /**
  * RSE expressions (facts/rules.md, "RSE expressions"): `c=uk`, `t1\R3|n<21`, `(t1|t2)&*`. Operators are evaluated strictly
  * from left to right, without precedence. `parseExpression` knows nothing of RSEs, `evaluateExpression` nothing of syntax.
+ * A word that is neither an RSE's name nor any RSE's attribute is an error wherever it stands: a mistyped storage in a union
+ * would go unnoticed. A known attribute with a value that no RSE has is none.
  */
 
 export interface ExpressionRse {
@@ -32,32 +34,46 @@ export const MAX_EXPRESSION_DEPTH = 100
 
 const WORD = /[A-Za-z0-9._-]+/y
 const NUMBER = /^-?[0-9]+(\.[0-9]+)?$/
+/** Unknown words that one message names. */
+const MOST_NAMED = 5
 const TERM = 'an RSE name, an attribute, `*` or `(`'
 
+/** The names in an expression, RSEs' or attributes', in the order they are written. */
+export interface Key {
+  key: string
+  /** Counted from 1. */
+  position: number
+}
+
 /**
- * The names of the RSEs that match, sorted by code unit (so that the answer doesn't depend on the order of `rses`).
- * Throws 400 RSE_EXPRESSION_SYNTAX, or 400 RSE_EXPRESSION_EMPTY when nothing matches.
+ * The names of the RSEs that match, sorted by code unit (so that the answer doesn't depend on the order of `rses`). Throws 400
+ * RSE_EXPRESSION_SYNTAX, RSE_EXPRESSION_UNKNOWN for a word that names nothing, or RSE_EXPRESSION_EMPTY when nothing matches.
  */
 export function resolveExpression(expression: string, rses: readonly ExpressionRse[]): string[] {
-  const parsed = parseExpression(expression)
-  const names = [...evaluateExpression(parsed, rses)].sort()
+  const { tree, keys } = parseExpression(expression)
+  demandKnown(keys, rses)
+  const names = [...evaluateExpression(tree, rses)].sort()
   if (names.length > 0) return names
-  const unknown = unknownKeys(parsed, rses)
-  const hint = unknown.length === 0 ? '' : `; no RSE and no attribute is called ${unknown.map(quote).join(', ')}`
-  throw new WaybillError('RSE_EXPRESSION_EMPTY', `no RSE matches the expression ${quote(expression)}${hint}`, {
-    status: 400,
-    field: 'expression',
-  })
+  throw refused('RSE_EXPRESSION_EMPTY', `no RSE matches the expression ${quote(expression)}`)
 }
 
 /** Throws 400 RSE_EXPRESSION_SYNTAX; the message gives the position, counted from 1, and what was expected there. */
-export function parseExpression(expression: string): Expression {
+export function parseExpression(expression: string): { tree: Expression; keys: readonly Key[] } {
   if (expression.length > MAX_EXPRESSION_LENGTH) {
     throw syntaxError(
       `the RSE expression has ${expression.length} characters; at most ${MAX_EXPRESSION_LENGTH} are allowed`,
     )
   }
   return new Parser(expression).parse()
+}
+
+/** All that is unknown at once, as far as a message holds it. */
+function demandKnown(keys: readonly Key[], rses: readonly ExpressionRse[]): void {
+  const known = new Set(rses.flatMap(rse => [rse.name, ...Object.keys(rse.attributes)]))
+  const unknown = keys.filter(({ key }) => !known.has(key)).slice(0, MOST_NAMED)
+  if (unknown.length === 0) return
+  const where = unknown.map(({ key, position }) => `${quote(key)} at position ${position}`).join(', ')
+  throw refused('RSE_EXPRESSION_UNKNOWN', `no RSE and no attribute of one is called ${where}`)
 }
 
 export function evaluateExpression(expression: Expression, rses: readonly ExpressionRse[]): Set<string> {
@@ -116,30 +132,19 @@ function numberOf(value: string | number | boolean): number {
   return typeof value === 'string' && NUMBER.test(value) ? Number(value) : Number.NaN
 }
 
-function unknownKeys(expression: Expression, rses: readonly ExpressionRse[]): string[] {
-  const unknown = new Set<string>()
-  const visit = ({ first, rest }: Expression): void => {
-    for (const term of [first, ...rest.map(step => step.term)]) {
-      if (term.kind === 'group') visit(term.expression)
-      else if (term.kind !== 'all' && !rses.some(rse => attributeOf(rse, term.key) !== undefined)) unknown.add(term.key)
-    }
-  }
-  visit(expression)
-  return [...unknown].slice(0, 5)
-}
-
 class Parser {
   readonly #text: string
+  readonly #keys: Key[] = []
   #at = 0
 
   constructor(text: string) {
     this.#text = text
   }
 
-  parse(): Expression {
-    const expression = this.#expression(0)
+  parse(): { tree: Expression; keys: readonly Key[] } {
+    const tree = this.#expression(0)
     if (this.#at < this.#text.length) throw this.#expected('`|`, `&`, `\\` or the end')
-    return expression
+    return { tree, keys: this.#keys }
   }
 
   #expression(depth: number): Expression {
@@ -161,8 +166,10 @@ class Parser {
   #term(depth: number): Term {
     if (this.#take('*')) return { kind: 'all' }
     if (this.#take('(')) return this.#group(depth + 1)
+    const position = this.#at + 1
     const key = this.#word()
     if (key === undefined) throw this.#expected(TERM)
+    this.#keys.push({ key, position })
     if (this.#take('=')) return { kind: 'equal', key, value: this.#value() }
     if (this.#take('<')) return { kind: 'less', key, bound: this.#number() }
     if (this.#take('>')) return { kind: 'greater', key, bound: this.#number() }
@@ -216,7 +223,11 @@ class Parser {
 }
 
 function syntaxError(message: string): WaybillError {
-  return new WaybillError('RSE_EXPRESSION_SYNTAX', message, { status: 400, field: 'expression' })
+  return refused('RSE_EXPRESSION_SYNTAX', message)
+}
+
+function refused(code: string, message: string): WaybillError {
+  return new WaybillError(code, message, { status: 400, field: 'expression' })
 }
 
 /** For messages: control characters are escaped, long texts cut. */

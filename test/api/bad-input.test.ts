@@ -78,8 +78,21 @@ describe('bad input', () => {
     }
 
     it('an expression without a match is refused', async () => {
-      for (const expression of ['SITE-Z', 'country=de', 'SITE-A&SITE-B']) {
+      for (const expression of ['SITE-A=false', '*\\*', 'SITE-A&SITE-B']) {
         await raw.refusal([400, 'RSE_EXPRESSION_EMPTY', 'expression'], 'POST', '/v1/rules', rule({ expression }))
+      }
+    })
+
+    it('an expression with a word that names nothing is refused with the position, whatever else matches', async () => {
+      for (const [expression, position] of [
+        ['SITE-Z', 1],
+        ['SITE-A|SITEB', 8],
+        ['SITE-A|country=de', 8],
+      ] as const) {
+        const refused = [400, 'RSE_EXPRESSION_UNKNOWN', 'expression'] as const
+        const { detail } = await raw.refusal(refused, 'POST', '/v1/rules', rule({ expression }))
+        expect(detail).to.contain(`at position ${position}`)
+        await raw.refusal(refused, 'GET', `/v1/rses?expression=${encodeURIComponent(expression)}`)
       }
     })
 

@@ -3,6 +3,7 @@ import type { Database } from '../../server/database/database.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { deleteAttribute, putAttribute } from '../../server/storages/store.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
@@ -104,8 +105,29 @@ for (const { name, open } of databases) {
         'SELECT id, state, error FROM rules ORDER BY id',
       )
       expect(first).to.deep.include({ id: lost, state: 'STUCK' })
-      expect(first?.error).to.contain('RSE_EXPRESSION_EMPTY')
+      expect(first?.error).to.contain('RSE_EXPRESSION_UNKNOWN: no RSE and no attribute of one is called "NOWHERE"')
       expect(second).to.deep.equal({ id: fine, state: 'REPLICATING', error: null })
+    })
+
+    it('of a rule one of whose attributes has vanished leaves a reason, and goes on when it is back', async () => {
+      const { id } = await world.rse('B')
+      await world.db.write(executor => putAttribute(executor, id, 'disk', true))
+      world.context.storages.forget()
+      await world.dataset('d', 2, 'A')
+      await world.addRule('d', 'C|disk', 2)
+      await world.db.write(executor => deleteAttribute(executor, id, 'disk'))
+      world.context.storages.forget()
+      await world.evaluate()
+      const rule = () => world.rows<{ state: string; error: string | null }>('SELECT state, error FROM rules')
+      expect((await rule())[0]?.state).to.equal('STUCK')
+      expect((await rule())[0]?.error).to.contain('called "disk" at position 3')
+      await world.db.write(executor => putAttribute(executor, id, 'disk', true))
+      world.context.storages.forget()
+      await world.run(ruleRepairer)
+      await world.clock.advance(60_000)
+      await world.run(ruleRepairer)
+      await world.evaluate()
+      expect(await rule()).to.deep.equal([{ state: 'REPLICATING', error: null }])
     })
 
     it('of a rule that finds too few storages says so, and is never OK', async () => {

@@ -51,7 +51,8 @@ describe('RSE expressions', () => {
     ['n=020', 'R2'],
     ['R5|R1', 'R1 R5'],
     ['R1|R1', 'R1'],
-    ['R1|nowhere', 'R1'],
+    ['R1|c=it', 'R1'],
+    ['*\\n>1000', 'R1 R2 R3 R4 R5'],
     // left to right: & does not bind closer than |
     ['R1|R2&R2', 'R2'],
     ['R1|(R2&R2)', 'R1 R2'],
@@ -102,23 +103,43 @@ describe('RSE expressions', () => {
     })
   }
 
-  for (const expression of ['NOWHERE', 'R1&R2', 'c=it', 'n>50', 'c>1', 'constructor', '__proto__=1', 'n', 'c']) {
+  for (const expression of ['R1&R2', 'c=it', 'n>50', 'c>1', 'n', 'c', 'R1=false']) {
     it(`${expression} matches nothing, which is an error`, () => {
       expect(refusal(expression)).to.include({ code: 'RSE_EXPRESSION_EMPTY', status: 400, field: 'expression' })
     })
   }
 
-  it('names what it does not know when nothing matches', () => {
-    expect(refusal('(R1|TYPO)&site=CERN').message).to.include('called "TYPO", "site"')
-    expect(refusal('R1&R2').message).not.to.include('called')
-  })
+  const unknown: [expression: string, said: string][] = [
+    ['NOWHERE', '"NOWHERE" at position 1'],
+    ['R1|R11', '"R11" at position 4'],
+    ['R11|R1', '"R11" at position 1'],
+    ['R1\\R11', '"R11" at position 4'],
+    ['R1|(R2&(c=fr|r1))', '"r1" at position 14'],
+    ['c=fr|site=CERN', '"site" at position 6'],
+    ['R1|free>10', '"free" at position 4'],
+    ['R1|de', '"de" at position 4'],
+    ['(R1|TYPO)&site=CERN', '"TYPO" at position 5, "site" at position 11'],
+    ['a|b|c|d|e|f|g', '"a" at position 1, "b" at position 3, "d" at position 7, "e" at position 9, "f" at position 11'],
+    ['constructor', '"constructor" at position 1'],
+    ['R1|__proto__=1', '"__proto__" at position 4'],
+  ]
+  for (const [expression, said] of unknown) {
+    it(`refuses ${expression}, and says what it does not know and where`, () => {
+      const error = refusal(expression)
+      expect(error).to.include({ code: 'RSE_EXPRESSION_UNKNOWN', status: 400, field: 'expression' })
+      expect(error.message).to.equal(`no RSE and no attribute of one is called ${said}`)
+    })
+  }
+
+  it('says what is wrong with the grammar first', () =>
+    expect(refusal('NOWHERE|').code).to.equal('RSE_EXPRESSION_SYNTAX'))
 
   it('refuses what is too long or nested too deep, and nothing below', () => {
     const nested = (depth: number): string => `${'('.repeat(depth)}R1${')'.repeat(depth)}`
     expect(resolveExpression(nested(MAX_EXPRESSION_DEPTH), RSES)).to.deep.equal(['R1'])
     expect(refusal(nested(MAX_EXPRESSION_DEPTH + 1)).message).to.include('deeper than')
     expect(refusal('('.repeat(MAX_EXPRESSION_LENGTH)).code).to.equal('RSE_EXPRESSION_SYNTAX')
-    const longest = `${'R1|'.repeat(MAX_EXPRESSION_LENGTH / 3 - 1)}R1|`.slice(0, -1).padEnd(MAX_EXPRESSION_LENGTH, '1')
+    const longest = `${'R1|'.repeat(MAX_EXPRESSION_LENGTH / 3 - 2)}n=0010`
     expect(longest).to.have.length(MAX_EXPRESSION_LENGTH)
     expect(resolveExpression(longest, RSES)).to.deep.equal(['R1'])
     expect(refusal(`${longest}1`).message).to.include('at most 3000')
@@ -143,9 +164,10 @@ describe('RSE expressions', () => {
     fc.assert(
       fc.property(expressions, tree => {
         const text = written(tree)
-        expect(parseExpression(text)).to.deep.equal(tree)
+        expect(parseExpression(text).tree).to.deep.equal(tree)
         const wanted = RSES.filter(rse => holds(tree, rse)).map(rse => rse.name)
-        if (wanted.length === 0) expect(refusal(text).code).to.equal('RSE_EXPRESSION_EMPTY')
+        if (/\bx\b/.test(text)) expect(refusal(text).code).to.equal('RSE_EXPRESSION_UNKNOWN')
+        else if (wanted.length === 0) expect(refusal(text).code).to.equal('RSE_EXPRESSION_EMPTY')
         else expect(resolveExpression(text, RSES)).to.deep.equal(wanted)
       }),
       { numRuns: 500 },
