@@ -1,16 +1,15 @@
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { type Command, Option } from 'commander'
 import { firstPort, wholeNumber } from '../cli/values.ts'
 import { readServerConfig, serverConfigSchema } from '../server/config.ts'
-import { WaybillError } from '../shared/domain/errors.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
-import { type ConfigSources, flagsOf } from '../shared/runtime/config.ts'
+import { flagsOf } from '../shared/runtime/config.ts'
 import { environment } from '../shared/runtime/environment.ts'
 import { createLogger, LOG_LEVELS, type LogLevel } from '../shared/runtime/logger.ts'
 import { systemRandom } from '../shared/runtime/random.ts'
-import { systemTerminal } from '../shared/runtime/terminal.ts'
 import { readWorkerConfig, workerConfigSchema } from '../worker/config.ts'
+import { addSettings, CONFIG_HELP, readSecretFile, sourcesOf } from './configured.ts'
+import { addDatabaseCommands } from './database.ts'
 import { addDemoCommand } from './demo/command.ts'
 import { runUntilSignal } from './run.ts'
 
@@ -20,12 +19,8 @@ export function addServiceCommands(program: Command): void {
   addServerCommand(program)
   addWorkerCommand(program)
   addSandboxCommand(program)
-  addMigrateCommand(program)
+  addDatabaseCommands(program)
 }
-
-const CONFIG_HELP = `
-Each setting is a flag, else an environment variable (--listen-port is WAYBILL_LISTEN_PORT), else a key of the YAML file
-(listen: { port: ... }), else its default. Lists and secrets are for the file and the environment only.`
 
 function addServerCommand(program: Command): void {
   const command = program.command('server').description('run the rules server')
@@ -89,51 +84,6 @@ function addSandboxCommand(program: Command): void {
       }
       await runUntilSignal(start, { ...runtime, shutdownSeconds: 10 })
     })
-}
-
-function addMigrateCommand(program: Command): void {
-  const command = program.command('migrate').description('bring the database of the rules server to this version')
-  addSettings(command, flagsOf(serverConfigSchema(readSecretFile)))
-    .addHelpText('after', `${CONFIG_HELP}\n\nExamples:\n  $ waybill migrate --config /etc/waybill/server.yaml`)
-    .action(async () => {
-      const config = readServerConfig(sourcesOf(command), readSecretFile)
-      const { openDatabase } = await import('../server/database/open.ts')
-      const db = openDatabase(config.database)
-      try {
-        await db.migrate()
-      } finally {
-        await db.close()
-      }
-      systemTerminal.out('the database is of this version\n')
-    })
-}
-
-function addSettings(command: Command, flags: ReturnType<typeof flagsOf>): Command {
-  command.option('--config <file>', 'YAML file (or WAYBILL_CONFIG)')
-  for (const { flag, description } of flags) command.option(`--${flag} <value>`, description)
-  return command
-}
-
-/** What was said where. Throws `CONFIG_INVALID` when the file cannot be read. */
-function sourcesOf(command: Command): ConfigSources {
-  const { config, ...given } = command.opts<Record<string, string>>()
-  const flags = Object.fromEntries(Object.entries(given).map(([name, value]) => [kebab(name), value]))
-  const name = config ?? environment.WAYBILL_CONFIG
-  if (name === undefined) return { flags, environment }
-  try {
-    return { flags, environment, file: { name, text: readFileSync(name, 'utf8') } }
-  } catch {
-    throw new WaybillError('CONFIG_INVALID', `${name} cannot be read; check path and rights`)
-  }
-}
-
-/** commander makes `listenPort` of `--listen-port`. */
-function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)
-}
-
-function readSecretFile(path: string): string {
-  return readFileSync(path, 'utf8')
 }
 
 function runtimeOf(name: string, level: LogLevel) {

@@ -4,7 +4,7 @@ import type { Knex } from 'knex'
 export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('installation', t => {
     t.integer('id').primary()
-    t.integer('epoch').notNullable().comment('a restored backup begins a new one; it is inside every fence')
+    t.bigInteger('epoch').notNullable().comment('a restored backup begins a new one; it is inside every fence')
   })
   await knex('installation').insert({ id: 1, epoch: 1 })
 

@@ -13,6 +13,7 @@ import type { Random } from '../shared/runtime/random.ts'
 import { type Service, startAll } from '../shared/runtime/services.ts'
 import { version } from '../shared/runtime/version.ts'
 import { authenticator } from './accounts/authenticate.ts'
+import { idempotencyPruner } from './accounts/idempotency.ts'
 import { workerPools } from './accounts/pools.ts'
 import { ensureVo } from './accounts/store.ts'
 import { Vos } from './accounts/vos.ts'
@@ -20,6 +21,8 @@ import { createHandlers } from './api.ts'
 import { type AppOptions, createApp } from './app.ts'
 import type { ServerConfig } from './config.ts'
 import type { Database } from './database/database.ts'
+import { clockKeeper, DatabaseClock } from './database/database-clock.ts'
+import { fenceBase } from './database/epoch.ts'
 import { openDatabase } from './database/open.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
@@ -33,7 +36,7 @@ import { loadVault } from './tokens/seal.ts'
 import type { TokenContext } from './tokens/tokens.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
-import { Wake } from './wake.ts'
+import { type Topic, Wake } from './wake.ts'
 
 export interface ServerRuntime {
   readonly clock: Clock
@@ -57,12 +60,16 @@ const ISSUER_TIMEOUT_MS = 30_000
 
 /** The rules server: the API, and the services that work in its background. Resolves when it takes requests. */
 export async function runServer(config: ServerConfig, runtime: ServerRuntime): Promise<RunningServer> {
-  const { clock, random, log, answers } = runtime
+  const { random, log, answers } = runtime
+  const db = openDatabase(config.database)
+  await db.migrate()
+  const databaseClock = db.time && (await DatabaseClock.start(runtime.clock, db.time, log))
+  const clock = databaseClock ?? runtime.clock
   const trust = createTrust({ ...(config.ca === undefined ? {} : { path: config.ca }), defaultRoots: true, clock, log })
   const http = createGotClient({ trust })
   const fetch = asFetch(http)
-  const db = openDatabase(config.database)
-  await db.migrate()
+  const notifications = db.notifications?.(word => wake.heard(word as Topic), clock, log)
+  const wake: Wake = new Wake(topic => notifications?.say(topic))
   const metrics = createServerMetrics(db, clock)
   const vos = await declareVos(db, config)
   const context: TokenContext = {
@@ -71,7 +78,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     log,
     db,
     storages: new StorageDirectory(db.read, clock),
-    wake: new Wake(),
+    wake,
     issuers: await declareIssuers(db, config, vos, fetch, clock, metrics),
     vault: await loadVault(config.vault.keyFile, random),
     autonomyMs: config.autonomySeconds * 1000,
@@ -82,7 +89,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const worker = {
     leaseSeconds: config.sessionLeaseSeconds,
     retry: { maxAttempts, baseDelay: baseDelaySeconds * 1000, maxDelay: maxDelaySeconds * 1000 },
-    epoch: await db.epoch(),
+    fenceBase: fenceBase(await db.epoch()),
     metrics,
   }
   const verifier = createBearerVerifier({
@@ -103,7 +110,11 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     ready: () => ready,
     onRequest: (route, status, seconds) => metrics.observeRequest(route, status, seconds),
   })
-  const stopServices = await startAll(services(context), log)
+  const keepers = [
+    ...(databaseClock ? [clockKeeper(databaseClock, log)] : []),
+    ...(notifications ? [notifications] : []),
+  ]
+  const stopServices = await startAll([...keepers, ...services(context)], log)
   const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry: metrics.registry }))
   const server = createServer(
     { cert: await readFile(config.tls.certificate), key: await readFile(config.tls.key), minVersion: 'TLSv1.2' },
@@ -142,6 +153,7 @@ function services(context: TokenContext): Service[] {
     grantExpirer(context),
     transferReleaser(context),
     sessionReaper(context),
+    idempotencyPruner(context),
   ]
 }
 

@@ -1,12 +1,24 @@
 /**
- * Cuts waits short inside one process: a rule was added, a grant went live, transfers were queued. Nothing depends on it:
- * whoever waits looks again after its own interval, so other servers only learn a little later.
+ * Cuts waits short: a rule was added, a grant went live, transfers were queued. Nothing depends on it: whoever waits looks
+ * again after its own interval. Other servers are told where the database can do that.
  */
 export class Wake {
   readonly #waiting = new Map<Topic, Set<() => void>>()
+  readonly #tellOthers: (topic: Topic) => void
   #closed = false
 
+  /** `tellOthers`: says a topic to the other servers. */
+  constructor(tellOthers: (topic: Topic) => void = () => undefined) {
+    this.#tellOthers = tellOthers
+  }
+
   notify(topic: Topic): void {
+    this.#tellOthers(topic)
+    this.heard(topic)
+  }
+
+  /** As if notified, by another server. */
+  heard(topic: Topic): void {
     const waiting = this.#waiting.get(topic)
     if (waiting === undefined) return
     this.#waiting.delete(topic)
@@ -26,7 +38,7 @@ export class Wake {
   /** The process stops: nobody waits any more. */
   close(): void {
     this.#closed = true
-    for (const topic of [...this.#waiting.keys()]) this.notify(topic)
+    for (const topic of [...this.#waiting.keys()]) this.heard(topic)
   }
 
   /** True after `close`. */
@@ -52,4 +64,5 @@ export class Wake {
   }
 }
 
-export type Topic = 'rules' | 'grants' | 'queue'
+export const TOPICS = ['rules', 'grants', 'queue'] as const
+export type Topic = (typeof TOPICS)[number]

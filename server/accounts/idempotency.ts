@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import { WaybillError } from '../../shared/domain/errors.ts'
+import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, query, queryOne } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
 import type { Caller } from './caller.ts'
 
 /** How long the same key gives the same answer. Milliseconds. */
@@ -39,8 +41,21 @@ export async function once<Answer>(
       key,
       answer: JSON.stringify(answer),
     })
-    await query(executor, 'DELETE FROM idempotency_keys WHERE at < :before', { before: now - KEPT_MS })
     return answer
+  })
+}
+
+/** Forgets the answers whose time is over. */
+export function idempotencyPruner(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'forget answers',
+    interval: 600_000,
+    async round() {
+      const before = context.clock.now() - KEPT_MS
+      await context.db.write(executor => query(executor, 'DELETE FROM idempotency_keys WHERE at < :before', { before }))
+      return false
+    },
   })
 }
 

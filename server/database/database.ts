@@ -1,3 +1,7 @@
+import type { Clock } from '../../shared/runtime/clock.ts'
+import type { Logger } from '../../shared/runtime/logger.ts'
+import type { Epoch } from './epoch.ts'
+import type { Notifications } from './notifications.ts'
 import type { Executor } from './sql.ts'
 
 /**
@@ -11,7 +15,10 @@ export interface Database {
   write<T>(work: (executor: Executor) => Promise<T>): Promise<T>
   /** Brings the schema to this version. Safe when several servers start at once. */
   migrate(): Promise<void>
-  /** Counts restored backups; part of every fence. */
-  epoch(): Promise<number>
+  epoch(): Promise<Epoch>
+  /** Of the database's own clock, epoch milliseconds; undefined where that is this machine's. */
+  readonly time?: () => Promise<number>
+  /** Words between the servers on one database; undefined where there is one server. */
+  readonly notifications?: (heard: (word: string) => void, clock: Clock, log: Logger) => Notifications
   close(): Promise<void>
 }

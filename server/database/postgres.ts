@@ -2,8 +2,10 @@ import knex, { type Knex } from 'knex'
 import pg from 'pg'
 import type { Secret } from '../../shared/domain/secret.ts'
 import type { Database } from './database.ts'
-import { migrateWith, readEpoch } from './schema.ts'
-import type { Executor } from './sql.ts'
+import { readEpoch } from './epoch.ts'
+import { Notifications } from './notifications.ts'
+import { migrateWith } from './schema.ts'
+import { type Executor, queryOne } from './sql.ts'
 
 export interface PostgresOptions {
   readonly kind: 'postgresql'
@@ -37,6 +39,12 @@ export function openPostgres(options: PostgresOptions): Database {
         await migrateWith(writer)
       }),
     epoch: () => readEpoch(reader),
+    async time() {
+      const sql = 'SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) AS now'
+      return (await queryOne<{ now: number }>(reader, sql))?.now ?? 0
+    },
+    notifications: (heard, clock, log) =>
+      new Notifications({ connect: () => new pg.Client(connectionOf(options)), heard, clock, log }),
     async close() {
       await reader.destroy()
       await writer.destroy()
@@ -59,15 +67,18 @@ function isOvertaken(error: unknown): boolean {
   return code === DEADLOCK || code === SERIALIZATION_FAILURE
 }
 
-function postgresConfig({ url, password }: PostgresOptions, connections: number): Knex.Config {
+function connectionOf({ url, password }: PostgresOptions): pg.ClientConfig {
+  return {
+    connectionString: url,
+    ...(password === undefined ? {} : { password: password.reveal() }),
+    application_name: 'waybill',
+  }
+}
+
+function postgresConfig(options: PostgresOptions, connections: number): Knex.Config {
   return {
     client: 'pg',
-    connection: {
-      connectionString: url,
-      ...(password === undefined ? {} : { password: password.reveal() }),
-      application_name: 'waybill',
-      types: { getTypeParser },
-    } as Knex.PgConnectionConfig,
+    connection: { ...connectionOf(options), types: { getTypeParser } } as Knex.PgConnectionConfig,
     pool: { min: 0, max: connections },
   }
 }

@@ -1,7 +1,5 @@
 import type { Knex } from 'knex'
 import { migrationSource } from '../../migrations/index.ts'
-import { WaybillError } from '../../shared/domain/errors.ts'
-import { type Executor, queryOne } from './sql.ts'
 
 /**
  * Runs the migrations that are missing. knex keeps a lock in a table, which a process that was killed leaves behind: whoever
@@ -10,11 +8,4 @@ import { type Executor, queryOne } from './sql.ts'
 export async function migrateWith(connection: Knex): Promise<void> {
   await connection.migrate.forceFreeMigrationsLock({ migrationSource })
   await connection.migrate.latest({ migrationSource })
-}
-
-/** Throws DATABASE_EMPTY. */
-export async function readEpoch(executor: Executor): Promise<number> {
-  const row = await queryOne<{ epoch: number }>(executor, 'SELECT epoch FROM installation')
-  if (row !== undefined) return row.epoch
-  throw new WaybillError('DATABASE_EMPTY', 'the database has no schema: run `waybill migrate`')
 }

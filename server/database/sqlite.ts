@@ -1,6 +1,7 @@
 import knex, { type Knex } from 'knex'
 import type { Database } from './database.ts'
-import { migrateWith, readEpoch } from './schema.ts'
+import { readEpoch } from './epoch.ts'
+import { migrateWith } from './schema.ts'
 
 const READERS = 3
 

@@ -38,8 +38,8 @@ type WorkerHandlers = Pick<
 export interface WorkerSettings {
   readonly leaseSeconds: number
   readonly retry: RetryPolicy
-  /** Counts restored backups; inside every fence. */
-  readonly epoch: number
+  /** Of this epoch: see `server/database/epoch.ts`. */
+  readonly fenceBase: number
   readonly metrics: Pick<ServerMetrics, 'countOutcome' | 'countTokenCache'>
 }
 
@@ -50,7 +50,7 @@ const LOOK_AGAIN_MS = 1_000
 
 export function workerHandlers(context: TokenContext, settings: WorkerSettings): WorkerHandlers {
   const { db, clock, storages } = context
-  const fenceBase = settings.epoch * 2 ** 32
+  const { fenceBase } = settings
 
   async function reachOf({ voIds, rses }: WorkerRights): Promise<WorkerReach> {
     const known = await storages.all()

@@ -1,0 +1,75 @@
+import type { Command } from 'commander'
+import { readServerConfig, serverConfigSchema } from '../server/config.ts'
+import { WaybillError } from '../shared/domain/errors.ts'
+import { systemClock } from '../shared/runtime/clock.ts'
+import { flagsOf } from '../shared/runtime/config.ts'
+import { systemTerminal } from '../shared/runtime/terminal.ts'
+import { addSettings, CONFIG_HELP, readSecretFile, sourcesOf } from './configured.ts'
+
+/** The commands for who keeps the rules server's database. */
+export function addDatabaseCommands(program: Command): void {
+  addMigrateCommand(program)
+  addBackupCommand(program)
+  addRestoreCommand(program)
+}
+
+/** The database that the server's configuration names. */
+function databaseOf(command: Command, own: readonly string[] = []) {
+  return readServerConfig(sourcesOf(command, own), readSecretFile).database
+}
+
+function addServerSettings(command: Command, example: string): Command {
+  return addSettings(command, flagsOf(serverConfigSchema(readSecretFile))).addHelpText(
+    'after',
+    `${CONFIG_HELP}\n\nExamples:\n  $ waybill ${example}`,
+  )
+}
+
+function addMigrateCommand(program: Command): void {
+  const command = program.command('migrate').description('bring the database of the rules server to this version')
+  addServerSettings(command, 'migrate --config /etc/waybill/server.yaml').action(async () => {
+    const { openDatabase } = await import('../server/database/open.ts')
+    const db = openDatabase(databaseOf(command))
+    try {
+      await db.migrate()
+    } finally {
+      await db.close()
+    }
+    systemTerminal.out('the database is of this version\n')
+  })
+}
+
+function addBackupCommand(program: Command): void {
+  const command = program
+    .command('backup')
+    .description('copy the SQLite database of the rules server, also while it runs')
+    .requiredOption('--to <file>', 'where to; nothing may be there yet')
+  addServerSettings(command, 'backup --config /etc/waybill/server.yaml --to /backup/waybill.sqlite').action(
+    async () => {
+      const { to } = command.opts<{ to: string }>()
+      const database = databaseOf(command, ['to'])
+      if (database.kind !== 'sqlite') {
+        throw new WaybillError('BACKUP_ELSEWHERE', 'PostgreSQL is backed up by its own means: see docs/operations.md')
+      }
+      const { backupSqlite } = await import('../server/database/backup.ts')
+      await backupSqlite(database.file, to)
+      systemTerminal.out(`${to} is a copy of ${database.file}; keep the vault's key file apart from it\n`)
+    },
+  )
+}
+
+function addRestoreCommand(program: Command): void {
+  const command = program
+    .command('restore')
+    .description(
+      'put a backup in the place of the SQLite database; for PostgreSQL, which was restored before: begin a new epoch',
+    )
+    .option('--from <file>', 'the backup; SQLite only')
+  addServerSettings(command, 'restore --config /etc/waybill/server.yaml --from /backup/waybill.sqlite').action(
+    async () => {
+      const { from } = command.opts<{ from?: string }>()
+      const { restore } = await import('../server/database/restore.ts')
+      systemTerminal.out(`${await restore(databaseOf(command, ['from']), from, systemClock.now())}\n`)
+    },
+  )
+}

@@ -1,0 +1,104 @@
+import { copyFile, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import knex, { type Knex } from 'knex'
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { beginEpoch, type Epoch, readEpoch } from './epoch.ts'
+import { migrateWith } from './schema.ts'
+import { query } from './sql.ts'
+
+/**
+ * Writes a consistent copy of a SQLite database, also while the server works on it. Throws 400 DATABASE_MISSING,
+ * BACKUP_EXISTS, and DATABASE_EMPTY where there is nothing to copy: no backup is better than one that holds nothing.
+ */
+export async function backupSqlite(file: string, to: string): Promise<void> {
+  if (!(await exists(file))) throw refusal('DATABASE_MISSING', `there is no database ${file}`)
+  if (await exists(to)) throw refusal('BACKUP_EXISTS', `${to} is there already: name a new file`)
+  const aside = `${to}.part`
+  await rm(aside, { force: true })
+  await alone(file, async connection => {
+    await readEpoch(connection)
+    await query(connection, 'VACUUM INTO :aside', { aside })
+  })
+  await sync(aside)
+  await rename(aside, to)
+  await sync(dirname(to))
+}
+
+/**
+ * Puts a backup in the place of a SQLite database, in this version's schema and in a new epoch. What was there is kept beside
+ * it as `FILE.replaced-SECONDS`. Throws 400 BACKUP_MISSING, BACKUP_UNREADABLE, DATABASE_IN_USE.
+ */
+export async function restoreSqlite(from: string, file: string, now: number): Promise<{ epoch: Epoch; kept?: string }> {
+  if (!(await exists(from))) throw refusal('BACKUP_MISSING', `there is no file ${from}`)
+  const isThere = await exists(file)
+  const last = isThere ? await epochOfUnused(file) : 0
+  const aside = `${file}.restoring`
+  await rm(aside, { force: true })
+  await copyFile(from, aside)
+  const epoch = await inNewEpoch(aside, from, Math.max(now, (last + 1) * 1000))
+  await sync(aside)
+  const kept = `${file}.replaced-${Math.floor(now / 1000)}`
+  if (isThere) await rename(file, kept)
+  await rename(aside, file)
+  await sync(dirname(file))
+  return { epoch, ...(isThere ? { kept } : {}) }
+}
+
+async function inNewEpoch(file: string, from: string, now: number): Promise<Epoch> {
+  try {
+    return await alone(file, async connection => {
+      await readEpoch(connection)
+      await migrateWith(connection)
+      return beginEpoch(connection, now)
+    })
+  } catch (cause) {
+    await rm(file, { force: true })
+    throw new WaybillError('BACKUP_UNREADABLE', `${from} is no backup of Waybill's database`, { status: 400, cause })
+  }
+}
+
+/** The epoch of a database that no server has open; all of it is in the one file then. 0: it has none. */
+async function epochOfUnused(file: string): Promise<Epoch> {
+  return alone(file, async connection => {
+    // Leaving WAL needs the file for oneself, and brings what is in the log into it.
+    const [row] = await query<{ journal_mode: string }>(connection, 'PRAGMA journal_mode = DELETE').catch(() => [])
+    if (row?.journal_mode !== 'delete') throw refusal('DATABASE_IN_USE', `a server has ${file} open: stop it first`)
+    return readEpoch(connection).catch(() => 0)
+  })
+}
+
+/** One connection, without a wait for others. */
+async function alone<T>(filename: string, use: (connection: Knex) => Promise<T>): Promise<T> {
+  const connection = knex({
+    client: 'sqlite3',
+    connection: { filename },
+    useNullAsDefault: true,
+    pool: { min: 1, max: 1 },
+  })
+  try {
+    return await use(connection)
+  } finally {
+    await connection.destroy()
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+/** A power cut after it loses nothing of a file, or of what a directory lists. */
+async function sync(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+function refusal(code: string, message: string): WaybillError {
+  return new WaybillError(code, message, { status: 400 })
+}

@@ -1,0 +1,31 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
+import { restoreSqlite } from './backup.ts'
+import { beginEpoch } from './epoch.ts'
+import { type DatabaseOptions, openDatabase } from './open.ts'
+
+/**
+ * Ends the drill of `docs/operations.md`: the data of a backup are in place, in a new epoch. Answers what was done, in words.
+ * Throws 400 BACKUP_UNNAMED or BACKUP_ELSEWHERE, and what `restoreSqlite` throws.
+ */
+export async function restore(database: DatabaseOptions, from: string | undefined, now: number): Promise<string> {
+  if (database.kind === 'sqlite') {
+    if (from === undefined) throw refusal('BACKUP_UNNAMED', 'name the backup: --from FILE')
+    const { epoch, kept } = await restoreSqlite(from, database.file, now)
+    const before = kept === undefined ? '' : `; what was there is ${kept}`
+    return `${database.file} is ${from}, in epoch ${epoch}${before}`
+  }
+  if (from !== undefined) {
+    throw refusal('BACKUP_ELSEWHERE', 'PostgreSQL is restored by its own means, then: waybill restore, without --from')
+  }
+  const db = openDatabase(database)
+  try {
+    await db.migrate()
+    return `the database is in epoch ${await db.write(executor => beginEpoch(executor, now))}`
+  } finally {
+    await db.close()
+  }
+}
+
+function refusal(code: string, message: string): WaybillError {
+  return new WaybillError(code, message, { status: 400 })
+}

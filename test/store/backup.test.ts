@@ -1,0 +1,121 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { backupSqlite } from '../../server/database/backup.ts'
+import { beginEpoch, fenceBase } from '../../server/database/epoch.ts'
+import { openDatabase } from '../../server/database/open.ts'
+import { restore } from '../../server/database/restore.ts'
+import { openSqlite } from '../../server/database/sqlite.ts'
+import { sharedPostgres } from '../house/postgres.ts'
+import { World } from './world.ts'
+
+const NOW = 1_800_000_000_000
+
+describe('backups', () => {
+  let directory: string
+  let file: string
+  let copy: string
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'waybill-backup-'))
+    file = join(directory, 'waybill.sqlite')
+    copy = join(directory, 'backup.sqlite')
+  })
+  afterEach(() => rm(directory, { recursive: true }))
+
+  const codeOf = (work: Promise<unknown>): Promise<unknown> =>
+    work.then(String, (error: { code: unknown }) => error.code)
+  const put = (from: string | undefined, now = NOW) => restore({ kind: 'sqlite', file }, from, now)
+
+  async function filled(): Promise<void> {
+    const db = openSqlite(file)
+    await db.migrate()
+    const world = await World.make(db, { rses: ['A', 'B'] })
+    await world.dataset('d', 3, 'A')
+    // Written while a server has it open.
+    await backupSqlite(file, copy)
+    await world.dataset('later', 3, 'A')
+    await db.close()
+  }
+  async function datasets(): Promise<number> {
+    const db = openSqlite(file)
+    const found = await (await World.of(db)).number("SELECT count(*) AS n FROM dids WHERE type = 'DATASET'")
+    await db.close()
+    return found
+  }
+
+  it('are copies of the whole, and come back in a new epoch; what was there is kept', async () => {
+    await filled()
+    expect(await datasets()).to.equal(2)
+    expect(await put(copy)).to.match(/epoch 1800000000; what was there is .*\.replaced-1800000000$/)
+    expect(await datasets()).to.equal(1)
+    expect((await readdir(directory)).sort()).to.deep.equal([
+      'backup.sqlite',
+      'waybill.sqlite',
+      'waybill.sqlite.replaced-1800000000',
+    ])
+  })
+
+  it('begin another epoch each time, even in one second, so that no fence is given out twice', async () => {
+    await filled()
+    await put(copy)
+    const db = openSqlite(file)
+    const first = await db.epoch()
+    await db.close()
+    await put(copy, NOW + 1)
+    const again = openSqlite(file)
+    const second = await again.epoch()
+    await again.close()
+    expect(second).to.be.above(first)
+    expect(fenceBase(second) - fenceBase(first)).to.be.at.least(2 ** 20)
+    expect(Number.isSafeInteger(fenceBase(second) + 2 ** 20)).to.equal(true)
+  })
+
+  it('are refused where they would destroy something, or hold nothing', async () => {
+    await writeFile(join(directory, 'no-database'), 'text')
+    expect(await codeOf(backupSqlite(file, copy))).to.equal('DATABASE_MISSING')
+    await filled()
+    expect(await codeOf(backupSqlite(file, copy))).to.equal('BACKUP_EXISTS')
+    expect(await codeOf(put(join(directory, 'none')))).to.equal('BACKUP_MISSING')
+    expect(await codeOf(put(undefined))).to.equal('BACKUP_UNNAMED')
+    expect(await codeOf(put(join(directory, 'no-database')))).to.equal('BACKUP_UNREADABLE')
+    const server = openSqlite(file)
+    await server.epoch()
+    expect(await codeOf(put(copy))).to.equal('DATABASE_IN_USE')
+    await server.close()
+    expect(await datasets()).to.equal(2)
+    expect((await readdir(directory)).filter(name => /part|restoring/.test(name))).to.deep.equal([])
+  })
+
+  it('of PostgreSQL come back by its own means, and then begin a new epoch', async () => {
+    const server = await sharedPostgres()
+    const url = await server.createDatabase()
+    const options = { kind: 'postgresql', url, connections: 2 } as const
+    try {
+      expect(await restore(options, undefined, NOW)).to.equal('the database is in epoch 1800000000')
+      expect(await restore(options, undefined, NOW)).to.equal('the database is in epoch 1800000001')
+      expect(await codeOf(restore(options, copy, NOW))).to.equal('BACKUP_ELSEWHERE')
+    } finally {
+      await server.dropDatabase(url)
+    }
+  })
+
+  it('migrations are safe when several servers start at once, and after one was killed in the middle', async () => {
+    const server = await sharedPostgres()
+    const url = await server.createDatabase()
+    const open = () => openDatabase({ kind: 'postgresql', url, connections: 2 })
+    const servers = Array.from({ length: 5 }, open)
+    try {
+      await Promise.all(servers.map(db => db.migrate()))
+      const [first] = servers
+      if (first === undefined) throw new Error('no server')
+      await first.write(e => e.raw('UPDATE knex_migrations_lock SET is_locked = 1'))
+      await Promise.all(servers.map(db => db.migrate()))
+      expect(await first.epoch()).to.equal(1)
+      expect(await first.write(e => beginEpoch(e, 0))).to.equal(2)
+    } finally {
+      for (const db of servers) await db.close()
+      await server.dropDatabase(url)
+    }
+  })
+})
