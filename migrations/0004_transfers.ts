@@ -122,6 +122,7 @@ export async function up(knex: Knex): Promise<void> {
     t.text('state').notNullable().comment('QUEUED | LISTING | DONE | FAILED')
     t.bigInteger('session_id')
     t.bigInteger('fence').notNullable()
+    t.bigInteger('part').notNullable().comment('the last part of the list that was taken under this fence')
     t.bigInteger('files').notNullable()
     t.bigInteger('bytes').notNullable()
     t.text('error')

@@ -35,29 +35,36 @@ const MAX_PATH = 1000
  */
 export async function runImport(job: ImportJob, place: Place, options: ListOptions): Promise<void> {
   const { signal } = options
+  let part = 1
+  const report = async (found: { files: FoundFile[]; done: boolean; error?: string }): Promise<void> => {
+    await handIn(job, part, found, options)
+    part += 1
+  }
   try {
     let batch: FoundFile[] = []
     for await (const files of findFiles(job, place, options)) {
       batch.push(...files)
       while (batch.length >= BATCH) {
-        await report(job, options, { files: batch.slice(0, BATCH), done: false })
+        await report({ files: batch.slice(0, BATCH), done: false })
         batch = batch.slice(BATCH)
       }
     }
-    await report(job, options, { files: batch, done: true })
+    await report({ files: batch, done: true })
   } catch (error) {
-    // Told twice since an answer was lost, or another session has it: the server knows what it needs.
+    // Another session has it, or it is over: the server knows what it needs.
     if (signal.aborted || isSessionOver(error) || (error instanceof ApiError && error.code === 'IMPORT_LOST')) return
-    await report(job, options, { files: [], done: true, error: inWords(error) })
+    await report({ files: [], done: true, error: inWords(error) })
   }
 }
 
-function report(
+/** The same part again until it is answered: the server takes it once. */
+function handIn(
   job: ImportJob,
-  { api, session, clock, random, signal }: ListOptions,
+  part: number,
   found: { files: FoundFile[]; done: boolean; error?: string },
+  { api, session, clock, random, signal }: ListOptions,
 ): Promise<unknown> {
-  const body = { session, fence: job.fence, ...found }
+  const body = { session, fence: job.fence, part, ...found }
   return untilAnswered({ clock, random, signal }, () => api.reportImport({ params: { id: job.import }, body, signal }))
 }
 

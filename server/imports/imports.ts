@@ -8,8 +8,9 @@ import { type GivenFile, registerFiles } from '../catalogue/register.ts'
 import { ensureDirectories } from '../catalogue/replica-store.ts'
 import { requireVo } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
+import type { Executor } from '../database/sql.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
-import { advanceImport, findImport, type ImportRow, insertImport } from './store.ts'
+import { advanceImport, findImport, type HeldImport, type ImportRow, insertImport } from './store.ts'
 
 type ImportHandlers = Pick<Handlers, 'addImport' | 'getImport'>
 
@@ -86,6 +87,7 @@ async function view(context: Context, row: ImportRow) {
 export interface FoundFiles {
   readonly sessionId: number
   readonly fence: number
+  readonly part: number
   readonly files: readonly { path: string; bytes: number; adler32?: string | undefined; md5?: string | undefined }[]
   readonly done: boolean
   readonly error?: string | undefined
@@ -93,7 +95,8 @@ export interface FoundFiles {
 
 /**
  * Registers what a worker found. A file's name is the dataset's name and its path below the imported directory, since names
- * are unique in a scope; files whose names no DID can have are left out, and the import says so.
+ * are unique in a scope; files whose names no DID can have are left out, and the import says so. A part that was taken before
+ * changes nothing: its answer was lost. Throws 409 IMPORT_LOST, or IMPORT_PART_MISSING when one before it was never taken.
  */
 export async function takeFoundFiles(context: Context, importId: number, found: FoundFiles): Promise<void> {
   // Session and fence say whether it is the worker's: an account that it has besides is nothing to it.
@@ -121,25 +124,32 @@ export async function takeFoundFiles(context: Context, importId: number, found: 
     state: found.error !== undefined ? ('FAILED' as const) : found.done ? ('DONE' as const) : ('LISTING' as const),
     error: found.error ?? leftOut,
   }
-  const held = { id: importId, sessionId: found.sessionId, fence: found.fence }
+  const held = { id: importId, sessionId: found.sessionId, fence: found.fence, part: found.part }
   const now = context.clock.now()
-  try {
-    await context.db.write(async executor => {
-      if (!(await advanceImport(executor, held, step, now))) throw lost(importId)
-      if (good.length === 0) return
-      const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
-      await registerFiles(executor, { ...place, files: good, state: 'AVAILABLE', now })
-    })
-  } catch (error) {
-    if (!(error instanceof WaybillError) || error.code === 'IMPORT_LOST') throw error
+  const register = async (executor: Executor): Promise<boolean> => {
+    if (!(await advanceImport(executor, held, step, now))) return false
+    const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
+    if (good.length > 0) await registerFiles(executor, { ...place, files: good, state: 'AVAILABLE', now })
+    return true
+  }
+  const taken = await context.db.write(register).catch((error: unknown) => {
+    if (!(error instanceof WaybillError)) throw error
     // The catalogue contradicts what lies there: only a person can say which is right.
     const failed = { files: 0, bytes: 0, state: 'FAILED' as const, error: `${error.code}: ${error.message}` }
-    await context.db.write(executor => advanceImport(executor, held, failed, now))
-  }
+    return context.db.write(executor => advanceImport(executor, held, failed, now))
+  })
+  if (!taken) demandTaken(await requireImport(context, EVERYTHING, importId), held)
   context.wake.notify('rules')
 }
 
-function lost(importId: number): WaybillError {
-  const message = `import ${importId} is not held under this session and fence`
-  return new WaybillError('IMPORT_LOST', message, { status: 409 })
+/** Of a part that was not next: whether it was taken before. Throws otherwise. */
+function demandTaken(row: ImportRow, { sessionId, fence, part }: HeldImport): void {
+  const same = row.session_id === sessionId && row.fence === fence
+  if (same && part <= row.part) return
+  if (same && row.state === 'LISTING') {
+    const message = `part ${part} of import ${row.id} came after part ${row.part}: hand in part ${row.part + 1} first`
+    throw new WaybillError('IMPORT_PART_MISSING', message, { status: 409, field: 'part' })
+  }
+  const message = `import ${row.id} is not held under this session and fence`
+  throw new WaybillError('IMPORT_LOST', message, { status: 409 })
 }

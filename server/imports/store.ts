@@ -14,6 +14,8 @@ export interface ImportRow {
   state: 'QUEUED' | 'LISTING' | 'DONE' | 'FAILED'
   session_id: number | null
   fence: number
+  /** The last part of the list that was taken under this fence; 0 before the first. */
+  part: number
   files: number
   bytes: number
   error: string | null
@@ -30,8 +32,8 @@ export async function insertImport(
 ): Promise<number> {
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO imports (vo_id, rse_id, directory_id, dataset_id, account_id, grant_id, state, fence, files, bytes, created_at, updated_at)
-     VALUES (:voId, :rseId, :directoryId, :datasetId, :accountId, :grantId, 'QUEUED', 0, 0, 0, :now, :now) RETURNING id`,
+    `INSERT INTO imports (vo_id, rse_id, directory_id, dataset_id, account_id, grant_id, state, fence, part, files, bytes, created_at, updated_at)
+     VALUES (:voId, :rseId, :directoryId, :datasetId, :accountId, :grantId, 'QUEUED', 0, 0, 0, 0, :now, :now) RETURNING id`,
     { ...job, now },
   )
   if (row === undefined) throw new Error('the import was not inserted')
@@ -62,7 +64,7 @@ export async function claimImports(
   )
   const rows = await query<{ id: number }>(
     executor,
-    `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, files = 0, bytes = 0, updated_at = :now
+    `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, part = 0, files = 0, bytes = 0, updated_at = :now
       WHERE state = 'QUEUED' AND id IN ${keyset(executor, 'free')} RETURNING id`,
     { sessionId, now, free: encodeRows(free.map(row => row.id)) },
   )
@@ -88,17 +90,26 @@ export async function releaseImports(
   )
 }
 
-/** Counts what was handed in, and ends the import; false when the session does not hold it any more. */
+/** Who lists an import, and which part of the list this is. */
+export interface HeldImport {
+  id: number
+  sessionId: number
+  fence: number
+  part: number
+}
+
+/** Counts what was handed in, and ends the import; false when the session does not hold it any more, or this part is not next. */
 export async function advanceImport(
   executor: Executor,
-  held: { id: number; sessionId: number; fence: number },
+  held: HeldImport,
   step: { files: number; bytes: number; state: 'LISTING' | 'DONE' | 'FAILED'; error: string | null },
   now: number,
 ): Promise<boolean> {
   const rows = await query(
     executor,
-    `UPDATE imports SET files = files + :files, bytes = bytes + :bytes, state = :state, error = coalesce(:error, error), updated_at = :now
-      WHERE id = :id AND session_id = :sessionId AND fence = :fence AND state = 'LISTING' RETURNING id`,
+    `UPDATE imports SET part = :part, files = files + :files, bytes = bytes + :bytes, state = :state, error = coalesce(:error, error),
+        updated_at = :now
+      WHERE id = :id AND session_id = :sessionId AND fence = :fence AND part + 1 = :part AND state = 'LISTING' RETURNING id`,
     { ...held, ...step, now },
   )
   return rows.length > 0

@@ -48,9 +48,9 @@ describe('an import', () => {
     for (let i = 0; i < 501; i++) await stage.write('SITE-A', `many/f${i}`, `${i}`)
     stage.start()
     stage.server.enqueueImport(await job('many'))
-    expect((await untilDone()).map(({ files, done }) => [files.length, done])).to.deep.equal([
-      [500, false],
-      [1, true],
+    expect((await untilDone()).map(({ part, files, done }) => [part, files.length, done])).to.deep.equal([
+      [1, 500, false],
+      [2, 1, true],
     ])
   })
 
@@ -61,23 +61,53 @@ describe('an import', () => {
     expect((await untilDone()).flatMap(({ files }) => files.map(({ path }) => path))).to.deep.equal(['sub/.keep'])
   })
 
-  it('whose last answer was lost is not called a failure', async () => {
-    await stage.write('SITE-A', 'one/f', 'x')
+  it('hands in the same part again when the answer was lost, and goes on from there', async () => {
+    for (let i = 0; i < 501; i++) await stage.write('SITE-A', `many/f${i}`, `${i}`)
+    const lost = new HttpFailure('reset', 'POST', new URL('https://server.example/'))
     stage.server.after = name => {
-      if (name !== 'reportImport') return
-      stage.server.before = called => {
-        if (called === 'reportImport') throw new ApiError('IMPORT_LOST', 'it is done', { status: 409 })
-      }
-      throw new HttpFailure('reset', 'POST', new URL('https://server.example/'))
+      if (name === 'reportImport' && [1, 3].includes(stage.server.called('reportImport'))) throw lost
+    }
+    stage.start()
+    stage.server.enqueueImport(await job('many'))
+    while (stage.server.called('reportImport') < 4) await stage.server.untilImport()
+    const reports = stage.server.imports
+    expect(reports.map(({ part, done }) => [part, done])).to.deep.equal([
+      [1, false],
+      [1, false],
+      [2, true],
+      [2, true],
+    ])
+    expect(reports[1]).to.deep.equal(reports[0])
+    expect(reports[3]).to.deep.equal(reports[2])
+  })
+
+  it('that another session has is left to it, without a word', async () => {
+    await stage.write('SITE-A', 'one/f', 'x')
+    stage.server.before = name => {
+      if (name === 'reportImport') throw new ApiError('IMPORT_LOST', 'it is not yours', { status: 409 })
     }
     stage.start()
     stage.server.enqueueImport(await job('one'))
-    await untilDone()
     await stage.server.untilCalled('reportImport')
     const next = await stage.transfer('f1', 'content')
     stage.server.enqueue(next)
     await stage.server.outcomeOf(next.transfer)
-    expect(stage.server.called('reportImport')).to.equal(2)
+    expect(stage.server.called('reportImport')).to.equal(1)
+  })
+
+  it('whose report is refused says so in the place of the part that was refused', async () => {
+    await stage.write('SITE-A', 'one/f', 'x')
+    let refused = false
+    stage.server.before = name => {
+      if (name !== 'reportImport' || refused) return
+      refused = true
+      throw new ApiError('INVALID', 'files.0.path: too long', { status: 400 })
+    }
+    stage.start()
+    stage.server.enqueueImport(await job('one'))
+    const [report] = await untilDone()
+    expect(report).to.deep.include({ part: 1, files: [], done: true })
+    expect(report?.error).to.contain('files.0.path: too long')
   })
 
   it('that fails says why', async () => {

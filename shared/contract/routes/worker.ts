@@ -221,10 +221,13 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'Hand in files that were found while listing',
+    description:
+      'In parts, which count from 1 under each fence, one after the other. A part whose answer was lost is handed in again: it counts once.',
     params: z.object({ id: idInPath }),
     body: z.strictObject({
       session,
       fence,
+      part: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
       files: z
         .array(
           z.strictObject({
