@@ -38,7 +38,7 @@ async function closedBundles(read: Executor): Promise<ClosedBundle[]> {
        JOIN bundles ON bundles.link_id = links.id AND bundles.has_work
       WHERE links.has_work
         AND (links.distance = 0 OR NOT source.availability_read OR NOT destination.availability_write)
-      ORDER BY bundles.id LIMIT ${BUNDLES_PER_ROUND}`,
+      LIMIT ${BUNDLES_PER_ROUND}`,
   )
 }
 

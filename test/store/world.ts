@@ -1,6 +1,12 @@
 import { EVERYTHING } from '../../server/accounts/sight.ts'
 import { ensureVo, insertAccount } from '../../server/accounts/store.ts'
-import { holdForRule } from '../../server/catalogue/did-store.ts'
+import {
+  ensureScopes,
+  findDidsNamed,
+  holdForRule,
+  insertContents,
+  insertDids,
+} from '../../server/catalogue/did-store.ts'
 import type { Registered } from '../../server/catalogue/register.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
 import type { Context } from '../../server/context.ts'
@@ -15,6 +21,7 @@ import { ensureIssuer } from '../../server/tokens/issuers.ts'
 import { type ClaimedRow, claimOnLink, linksToServe } from '../../server/transfers/claim.ts'
 import { insertSession } from '../../server/transfers/session-store.ts'
 import { Wake } from '../../server/wake.ts'
+import { parseDid } from '../../shared/domain/names.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import type { Random } from '../../shared/runtime/random.ts'
 import type { Service } from '../../shared/runtime/services.ts'
@@ -116,6 +123,21 @@ export class World {
     const files = [{ did: `s:${file}`, bytes: 7 }]
     const registration = { rse, accountId: this.accountId, dataset: `s:${dataset}`, files, state: 'AVAILABLE' as const }
     await this.db.write(executor => registerFiles(executor, { ...registration, now: this.clock.now() }))
+  }
+
+  /** A container of datasets that are there. */
+  async container(name: string, datasets: readonly string[]): Promise<void> {
+    await this.db.write(async executor => {
+      const scopes = await ensureScopes(executor, this.voId, ['s'])
+      const row = { scope_id: scopes.get('s') ?? 0, name, type: 'CONTAINER' as const, bytes: 0, files: 0 }
+      await insertDids(executor, [{ ...row, adler32: null, md5: null }], this.accountId, this.clock.now())
+      const found = await findDidsNamed(
+        executor,
+        [`s:${name}`, ...datasets].map(did => parseDid(did)),
+      )
+      const [parent = 0, ...children] = found.sort((a, b) => a.position - b.position).map(({ id }) => id)
+      await insertContents(executor, parent, children)
+    })
   }
 
   async didId(name: string): Promise<number> {

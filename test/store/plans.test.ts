@@ -1,0 +1,265 @@
+import { expect } from 'chai'
+import type { Database } from '../../server/database/database.ts'
+import { type Binding, type Executor, isSqlite, query } from '../../server/database/sql.ts'
+import { startRemoval } from '../../server/rules/step-store.ts'
+import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { expireGrants } from '../../server/tokens/expire.ts'
+import { grantsToMint, grantsToMintAnew, grantsToRenew } from '../../server/tokens/grant-store.ts'
+import { unplannedBundles } from '../../server/tokens/unplanned.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
+import { claimWork } from '../../server/transfers/claim-work.ts'
+import { recordProgress } from '../../server/transfers/outcome-store.ts'
+import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
+import { transferReleaser } from '../../server/transfers/plan.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { databases, type TestDatabase } from './databases.ts'
+import { FENCE_BASE, World } from './world.ts'
+
+/** Enough that a database which can choose does not choose to read a table. */
+const ROWS = 100_000
+const DATASETS = 100
+/** What grows with the installation: to read one of them whole is a fault, however fast it is today. */
+const LARGE = ['dids', 'contents', 'replicas', 'locks', 'transfers', 'attempts', 'bundles', 'grants', 'ledger']
+/** What storages hold of a hundred datasets: it is to read all of their files, which here are a good part of all. */
+const OF_DATASETS = /AS dataset_id, replicas.rse_id/
+const FAILURE = {
+  scope: 'SOURCE',
+  phase: 'TRANSFER',
+  code: 'CONNECT_FAILED',
+  message: 'refused',
+  retryable: true,
+} as const
+
+for (const { name, open } of databases) {
+  describe(`at ${ROWS.toLocaleString('en')} rows ${name} reads no table whole`, function () {
+    this.timeout(300_000)
+    let test: TestDatabase
+    /** What the test itself asks is its own business. */
+    let plain: World
+    let world: World
+    let session: number
+    /** The statements that were seen, and those of them that read a large table whole. */
+    const seen = new Set<string>()
+    let scans: string[] = []
+
+    before(async () => {
+      test = await open()
+      plain = await World.make(test.db, { rses: ['A', 'B', 'C'] })
+      await fill(plain)
+      world = plain.on(explaining(test.db))
+    })
+    after(() => test.drop())
+    beforeEach(() => {
+      scans = []
+    })
+    afterEach(() => expect(scans).to.deep.equal([]))
+
+    it('to expand a rule', async () => {
+      await plain.dataset('small', 300, 'A')
+      await plain.addRule('small', 'B|C', 2)
+      await world.evaluate()
+      await plain.grantAll()
+    })
+
+    it('to claim, and to hear of progress', async () => {
+      session = await world.openSession()
+      const claimed = await claimWork(world.context, { sessionId: session, fenceBase: FENCE_BASE }, 100)
+      expect(claimed).to.have.length(100)
+      const progress = claimed.map(({ id, fence }) => ({ transfer: id, fence, state: 'COPYING' as const, bytes: 1 }))
+      await world.db.write(e => recordProgress(e, session, progress, world.clock.now()))
+    })
+
+    for (const result of ['done', 'failed', 'unknown', 'handed-back'] as const) {
+      it(`to apply outcomes: ${result}`, () => report(result, 20))
+    }
+
+    it('to attach a file below rules', () => world.attach('small', 'late', 'A'))
+
+    it('to plan what waits', async () => {
+      await world.clock.advance(120_000)
+      await world.run(transferReleaser)
+    })
+
+    it('to end a session, and to settle what it had', async () => {
+      await claimWork(world.context, { sessionId: session, fenceBase: FENCE_BASE }, 50)
+      await world.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      session = await world.openSession()
+      await world.clock.advance(10_000)
+      const next = { sessionId: session, fenceBase: FENCE_BASE }
+      expect(await world.db.write(e => claimToSettle(e, next, 100, world.clock.now()))).to.have.length.above(40)
+    })
+
+    for (const result of ['absent', 'growing'] as const) {
+      it(`to apply outcomes of looks: ${result}`, () => report(result, 20))
+    }
+
+    it('to choose, mint and expire grants', async () => {
+      const now = world.clock.now()
+      const { read } = world.db
+      await unplannedBundles(read, { voIds: [world.voId], aside: [] }, 50)
+      await grantsToMint(read, world.issuerId, now, 16)
+      await grantsToMintAnew(read, world.issuerId, now, 16)
+      await grantsToRenew(read, {}, now, 20)
+      await world.db.write(e => expireGrants(e, now - 3_600_000, now))
+    })
+
+    it('to repair and to remove a rule', async () => {
+      await world.run(ruleRepairer)
+      await world.db.write(e => startRemoval(e, 2, plain.clock.now()))
+      await world.evaluate()
+    })
+
+    it('though many statements were looked at', () => expect(seen.size).to.be.above(60))
+
+    async function report(result: ReportedOutcome['result'], count: number): Promise<void> {
+      const held = await plain.rows<{ id: number; fence: number }>(
+        'SELECT id, fence FROM transfers WHERE session_id = :session ORDER BY id LIMIT :count',
+        { session, count },
+      )
+      expect(held).to.have.length(count)
+      const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false }
+      const error = result === 'failed' ? { error: FAILURE } : {}
+      const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, result, ...numbers, ...error }))
+      const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
+      expect(answers.every(({ answer }) => answer === 'applied')).to.equal(true)
+    }
+
+    /** The same database, each statement explained before it runs. */
+    function explaining(db: Database): Database {
+      const watched = (executor: Executor): Executor =>
+        new Proxy(executor, {
+          get(target, property) {
+            if (property !== 'raw') return Reflect.get(target, property)
+            return async (sql: string, bindings: Readonly<Record<string, Binding>> = {}) => {
+              await explain(target, sql, bindings)
+              return target.raw(sql, bindings)
+            }
+          },
+        })
+      return { ...db, read: watched(db.read), write: work => db.write(executor => work(watched(executor))) }
+    }
+
+    async function explain(
+      executor: Executor,
+      sql: string,
+      bindings: Readonly<Record<string, Binding>>,
+    ): Promise<void> {
+      if (seen.has(sql) || OF_DATASETS.test(sql) || !/^\s*(SELECT|INSERT|UPDATE|DELETE|WITH)/.test(sql)) return
+      seen.add(sql)
+      const found = isSqlite(executor)
+        ? await scansOnSqlite(executor, sql, bindings)
+        : await scansOnPostgres(executor, sql, bindings)
+      scans.push(...found.map(scan => `${scan} in ${sql}`))
+    }
+  })
+}
+
+/** A partial index holds open work only: to go through it is what it is for. */
+async function scansOnSqlite(executor: Executor, sql: string, bindings: Readonly<Record<string, Binding>>) {
+  const steps = await query<{ detail: string }>(executor, `EXPLAIN QUERY PLAN ${sql}`, bindings)
+  const partial = await query<{ name: string }>(
+    executor,
+    "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE '% WHERE %'",
+  )
+  const allowed = new Set(partial.map(index => index.name))
+  return steps
+    .map(step => step.detail)
+    .filter(detail => {
+      const [, table = '', index = ''] = /^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?/.exec(detail) ?? []
+      // What a foreign key would ask for is shown too: of a table that the statement does not name.
+      return LARGE.includes(table) && new RegExp(`\\b${table}\\b`).test(sql) && !allowed.has(index)
+    })
+}
+
+interface PlanNode {
+  'Node Type': string
+  'Relation Name'?: string
+  'Index Name'?: string
+  'Index Cond'?: string
+  Plans?: PlanNode[]
+}
+
+async function scansOnPostgres(executor: Executor, sql: string, bindings: Readonly<Record<string, Binding>>) {
+  const [row] = await query<{ 'QUERY PLAN': { Plan: PlanNode }[] }>(executor, `EXPLAIN (FORMAT JSON) ${sql}`, bindings)
+  const nodes = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodes)]
+  return (row?.['QUERY PLAN'] ?? [])
+    .flatMap(({ Plan }) => nodes(Plan))
+    .filter(node => node['Node Type'] === 'Seq Scan' && LARGE.includes(node['Relation Name'] ?? ''))
+    .map(node => `Seq Scan on ${node['Relation Name']}`)
+}
+
+/** A hundred datasets that rule 1 wants at B: of each half is there, and half is queued. */
+async function fill(world: World): Promise<void> {
+  const perDataset = ROWS / DATASETS
+  for (let i = 0; i < DATASETS; i += 1) await world.dataset(`large${i}`, 1, 'A')
+  const datasets = Array.from({ length: DATASETS }, (_, i) => `s:large${i}`)
+  await world.container('all', datasets)
+  await world.addRule('all', 'B', 1)
+  await world.evaluate()
+  await world.grantAll()
+  const numbers = 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)'
+  const each = { rows: perDataset }
+  const all = { rows: ROWS }
+  for (const [sql, bindings] of [
+    [
+      `INSERT INTO dids (scope_id, name, type, bytes, files, adler32, is_open, account_id, created_at)
+       ${numbers} SELECT 1, dids.name || '/' || i, 'FILE', 1, 1, '00000001', false, 1, 0 FROM n, dids WHERE type = 'DATASET'`,
+      each,
+    ],
+    [
+      `INSERT INTO contents (parent_id, child_id) SELECT parents.id, dids.id FROM dids JOIN dids AS parents
+         ON parents.type = 'DATASET' AND parents.name = substr(dids.name, 1, length(parents.name)) AND
+            substr(dids.name, length(parents.name) + 1, 1) = '/'`,
+      {},
+    ],
+    [
+      `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
+       SELECT contents.child_id, directories.rse_id, directories.id, 'x' || contents.child_id,
+              CASE WHEN directories.rse_id = 1 OR contents.child_id % 2 = 0 THEN 'AVAILABLE' ELSE 'COPYING' END, 1, 0
+         FROM contents JOIN dids AS parents ON parents.id = contents.parent_id AND parents.type = 'DATASET'
+         JOIN dids AS files ON files.id = contents.child_id AND files.name LIKE '%/%'
+         JOIN directories ON directories.path = '/data/s/' || parents.name`,
+      {},
+    ],
+    [
+      `INSERT INTO locks (rule_id, replica_id, state)
+       SELECT 1, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
+        WHERE name LIKE 'x%' AND rse_id = 2`,
+      {},
+    ],
+    [
+      `INSERT INTO transfers (replica_id, source_replica_id, bundle_id, link_id, source_rse_id, destination_rse_id, vo_id,
+                              account_id, activity, priority, bytes, state, attempts, not_before, fence, bytes_done,
+                              cancel_requested, created_at, updated_at)
+       SELECT own.id, source.id, bundles.id, bundles.link_id, 1, 2, 1, 1, 'test', 3, 1,
+              CASE own.state WHEN 'AVAILABLE' THEN 'DONE' ELSE 'QUEUED' END, 0, 0, 1, 0, false, 0, 0
+         FROM replicas AS own JOIN replicas AS source ON source.file_id = own.file_id AND source.rse_id = 1
+         JOIN bundles ON bundles.destination_directory_id = own.directory_id
+        WHERE own.name LIKE 'x%' AND own.rse_id = 2`,
+      {},
+    ],
+    [
+      `INSERT INTO attempts (transfer_id, fence, session_id, outcome, started_at, ended_at, bytes)
+       SELECT id, 1, 1, 'done', 0, 0, 1 FROM transfers WHERE state = 'DONE'`,
+      {},
+    ],
+    [
+      `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
+                            has_work, ready, served_at, source_grant_id, destination_grant_id)
+       ${numbers} SELECT 1, 1, bundles.source_directory_id, bundles.destination_directory_id, 3, 'other' || i, 1, false, true, 0,
+              bundles.source_grant_id, bundles.destination_grant_id FROM n, bundles`,
+      each,
+    ],
+    [
+      `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged,
+                           expires_at, lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at)
+       ${numbers} SELECT 1, 'server', 1, 1, 'a', 'read', 'storage.read:/' || i, 'EXPIRED', 1, false, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0 FROM n`,
+      all,
+    ],
+    [`INSERT INTO ledger (grant_id, at, step, outcome) SELECT id, 0, 'mint', 'ok' FROM grants`, {}],
+  ] as const) {
+    await world.change(sql, bindings)
+  }
+  if (!isSqlite(world.db.read)) await world.change('ANALYZE')
+}
