@@ -1,6 +1,12 @@
 import { setMaxListeners } from 'node:events'
 import type { z } from 'zod'
-import type { ClaimedTransfer, ImportJob, WorkerStorage } from '../shared/contract/routes/worker.ts'
+import {
+  type ClaimedTransfer,
+  type ImportJob,
+  MOST_CLAIMED,
+  MOST_HELD,
+  type WorkerStorage,
+} from '../shared/contract/routes/worker.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import type { IssuerClient } from '../shared/oidc/issuer-client.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
@@ -41,6 +47,8 @@ type Claimed = z.output<Routes['claim']['answer']>
 
 /** How long the server may hold a claim for which it has no work. */
 const WAIT_SECONDS = 20
+/** Between two claims while too many outcomes are not answered. */
+const HOLDING_SECONDS = 1
 /** A worker without room still asks, for grants to renew. */
 const FULL_MS = 10_000
 /** Room that comes free within this time is claimed together. */
@@ -50,9 +58,14 @@ const UNSURE_MS = 120_000
 /** Attempts that had to stop have so long to see it: what hangs longer is left to the next lease. */
 const LAST_MS = 3_000
 
-/** How much to claim and how long to wait for it: pure. `got`: what the last claim gave. */
-export function nextClaim(room: number, got: number): { limit: number; waitSeconds: number } {
-  return { limit: Math.max(0, room), waitSeconds: room > 0 && got === 0 ? WAIT_SECONDS : 0 }
+/**
+ * How much to claim and how long to wait for it: pure. `held`: transfers that run or whose outcome is not answered, `got`: what
+ * the last claim gave. Whoever holds all that the contract lets it name has room again when outcomes are answered.
+ */
+export function nextClaim(room: number, held: number, got: number): { limit: number; waitSeconds: number } {
+  const limit = Math.max(0, Math.min(room, MOST_CLAIMED, MOST_HELD - held))
+  if (room > 0 && limit === 0) return { limit, waitSeconds: HOLDING_SECONDS }
+  return { limit, waitSeconds: limit > 0 && got === 0 ? WAIT_SECONDS : 0 }
 }
 
 /** Claims, runs and reports under one session, until it ends or `stopping` aborts. */
@@ -135,7 +148,8 @@ export class Work implements HeartbeatLoad {
       await gatherRoom(slots, stop)
       if (stop.aborted) break
       try {
-        const claimed = await this.#claim(nextClaim(slots.free, got), stop)
+        const held = this.#running.size + this.#reporter.unanswered.length
+        const claimed = await this.#claim(nextClaim(slots.free, held, got), stop)
         failures = 0
         got = claimed.transfers.length
         // The server names a grant until somebody has the lease to renew it.

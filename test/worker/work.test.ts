@@ -31,6 +31,14 @@ describe('a worker', () => {
     expect(Math.max(...limits)).to.equal(4)
   })
 
+  it('with the most slots that can be configured claims work', async () => {
+    stage = await Stage.create()
+    stage.start({ slots: new Slots(10_000, stage.options.clock) })
+    const transfer = await stage.transfer('f1', 'content')
+    stage.server.enqueue(transfer)
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
+  })
+
   it('repeats a report whose answer was lost: nothing is copied or counted twice', async () => {
     stage = await Stage.create()
     let lost = 0

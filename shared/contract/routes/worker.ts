@@ -6,6 +6,10 @@ const tag = 'Worker'
 const session = id.describe('the session that POST /v1/worker/sessions gave')
 const fence = z.number().int().nonnegative()
 const held = { transfer: id, fence }
+/** Transfers in one claim, at most. */
+export const MOST_CLAIMED = 1_000
+/** Transfers that one worker can tell it holds: those that run, and those whose outcome was not answered yet. */
+export const MOST_HELD = 20_000
 
 /** What a worker must know of a storage to drive it. */
 export const workerStorage = z.object({
@@ -111,10 +115,10 @@ export const workerRoutes = {
     summary: 'Claim transfers of one link; waits a little when there is no work',
     body: z.strictObject({
       session,
-      limit: z.number().int().min(0).max(1000),
+      limit: z.number().int().min(0).max(MOST_CLAIMED),
       waitSeconds: z.number().min(0).max(30).default(0),
       held: z
-        .strictObject({ transfers: z.array(z.strictObject(held)).max(20_000), imports: z.array(id).max(1000) })
+        .strictObject({ transfers: z.array(z.strictObject(held)).max(MOST_HELD), imports: z.array(id).max(1000) })
         .optional()
         .describe(
           'after an answer to a claim was lost, or an outcome was not taken: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
