@@ -24,24 +24,57 @@ interface Response {
   collection: boolean
 }
 
-const TOKEN =
-  /<!--[\s\S]{0,2000}?-->|<!\[CDATA\[([\s\S]*?)\]\]>|<(\/?)(?:[\w.-]+:)?([\w.-]+)(?:\s[^<>]*?)?(\/?)>|<[^<>]*>|([^<]+)/g
+interface Token {
+  /** Of an element, in lower case, without its prefix. */
+  name?: string
+  closing?: boolean
+  text?: string
+}
+
+const TAG = /^<(\/?)(?:[\w.-]+:)?([\w.-]+)(?:[\s/][^<>]*)?>$/
+
+/**
+ * Each character is looked at a fixed number of times, whatever a storage sends: an answer may have 64 MB, and no heartbeat is
+ * sent meanwhile. What is never closed ends the document.
+ */
+function* tokensOf(xml: string): Generator<Token> {
+  let at = 0
+  /** Past the next `mark`, or past the end; `undefined` when there is none. */
+  const until = (mark: string, from: number): string | undefined => {
+    const end = xml.indexOf(mark, from)
+    at = end < 0 ? xml.length : end + mark.length
+    return end < 0 ? undefined : xml.slice(from, end)
+  }
+  while (at < xml.length) {
+    if (xml.startsWith('<!--', at)) until('-->', at + 4)
+    else if (xml.startsWith('<![CDATA[', at)) yield { text: until(']]>', at + 9) ?? '' }
+    else if (xml.startsWith('<', at)) {
+      if (until('>', at) === undefined) return
+      const [, slash, name] = TAG.exec(xml.slice(xml.lastIndexOf('<', at - 1), at)) ?? []
+      if (name !== undefined) yield { name: name.toLowerCase(), closing: slash === '/' }
+    } else {
+      const end = xml.indexOf('<', at)
+      const text = xml.slice(at, end < 0 ? undefined : end)
+      at += text.length
+      yield { text: decodeEntities(text) }
+    }
+  }
+}
 
 function collectResponses(xml: string): Response[] {
   const responses: Response[] = []
   let current: Response | undefined
   let element = ''
-  for (const [, cdata, closing, name, , text] of xml.matchAll(TOKEN)) {
+  for (const { name, closing, text } of tokensOf(xml)) {
     if (name !== undefined) {
-      element = closing === '/' ? '' : name.toLowerCase()
-      if (name.toLowerCase() === 'response') {
-        if (closing === '/' && current !== undefined) responses.push(current)
-        current = closing === '/' ? undefined : { href: '', length: '', collection: false }
+      element = closing ? '' : name
+      if (name === 'response') {
+        if (closing && current !== undefined) responses.push(current)
+        current = closing ? undefined : { href: '', length: '', collection: false }
       } else if (element === 'collection' && current !== undefined) current.collection = true
-    } else if (current !== undefined) {
-      const content = cdata ?? (text === undefined ? '' : decodeEntities(text))
-      if (element === 'href' && current.href === '') current.href = content.trim()
-      else if (element === 'getcontentlength') current.length = content.trim()
+    } else if (current !== undefined && text !== undefined) {
+      if (element === 'href' && current.href === '') current.href = text.trim()
+      else if (element === 'getcontentlength') current.length = text.trim()
     }
   }
   return responses
