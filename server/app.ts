@@ -156,7 +156,9 @@ function demandRole({ role }: Route, caller: Caller): void {
   }
   if (role === 'admin' && !caller.admin) throw forbidden(`${who} is no admin; ask for it in the server's configuration`)
   if (role === 'worker' && caller.worker === undefined) {
-    throw forbidden(`${who} is no worker; add its client to workers in the server's configuration`)
+    throw forbidden(
+      `${who} is no worker; add its client to workers in the server's configuration, with this subject if that is not the client id`,
+    )
   }
 }
 

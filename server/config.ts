@@ -121,6 +121,12 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
           z.strictObject({
             issuer: httpsUrl,
             client: z.string().min(1).max(255).describe('client id of the worker pool'),
+            subject: z
+              .string()
+              .min(1)
+              .max(255)
+              .optional()
+              .describe('`sub` of the tokens that this client gets by client credentials; default: the client id'),
             vos: z.array(voName).optional(),
             rses: z.array(rseName).optional(),
           }),

@@ -2,7 +2,7 @@ import type { BearerVerifier } from '../../shared/oidc/verify-bearer.ts'
 import type { ServerConfig } from '../config.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Caller } from './caller.ts'
-import type { WorkerPool } from './pools.ts'
+import { poolOf, type WorkerPool } from './pools.ts'
 import { accountOf } from './store.ts'
 
 /**
@@ -18,13 +18,11 @@ export function authenticator(
   return async authorization => {
     const { issuer, subject, clientId } = await verifier.verify(authorization)
     const account = await accountOf(read, { issuer, subject })
-    const client = clientId ?? subject
-    const worker = pools.find(pool => pool.issuer === issuer && pool.client === client)?.rights
+    const worker = poolOf(pools, { issuer, subject, clientId })?.rights
     return {
       issuer,
       subject,
       admin: admins.some(admin => admin.issuer === issuer && admin.subject === subject),
-      ...(clientId === undefined ? {} : { clientId }),
       ...(worker === undefined ? {} : { worker }),
       ...(account === undefined ? {} : { account }),
     }

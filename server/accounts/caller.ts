@@ -2,7 +2,6 @@
 export interface Caller {
   readonly issuer: string
   readonly subject: string
-  readonly clientId?: string
   readonly admin: boolean
   /** A configured worker pool; absent lists mean all. */
   readonly worker?: WorkerRights
@@ -11,6 +10,8 @@ export interface Caller {
 }
 
 export interface WorkerRights {
+  /** The pool's client id. */
+  readonly client: string
   /** Keys. */
   readonly voIds?: readonly number[]
   /** Names: storages come and go. */

@@ -174,8 +174,8 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   }
 }
 
-function identityOf(caller: Caller): WorkerIdentity {
-  return { issuer: caller.issuer, client: caller.clientId ?? caller.subject }
+function identityOf({ issuer, worker }: Pick<Caller, 'issuer'> & { readonly worker: WorkerRights }): WorkerIdentity {
+  return { issuer, client: worker.client }
 }
 
 function countedOf(held: HeldTransfer, reported: ReportedOutcome, names: ReadonlyMap<number, string>): CountedOutcome {

@@ -21,7 +21,7 @@ const CALLERS: Readonly<Record<string, Caller>> = {
   stranger: { issuer, subject: 'stranger', admin: false },
   alice: { issuer, subject: 'alice', admin: false, account },
   admin: { issuer, subject: 'admin', admin: true },
-  pool: { issuer, subject: 'pool', admin: false, worker: {} },
+  pool: { issuer, subject: 'pool', admin: false, worker: { client: 'pool' } },
 }
 
 interface Logged {

@@ -29,6 +29,7 @@ describe('who calls the API', () => {
         workers: [
           { issuer, client: clients.worker.id },
           { issuer, client: clients.server.id, rses: ['SITE-C'] },
+          { issuer, client: 'elsewhere', subject: 'service-account-elsewhere' },
         ],
       }),
     })
@@ -165,6 +166,33 @@ describe('who calls the API', () => {
       const body = { dids: ['exp:x'], copies: 1, expression: '*' }
       await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rules', { token: await as('worker'), body })
     })
+  })
+
+  it('a worker is a pool’s client by itself: no person who came through it, and nobody who only has its name', async () => {
+    const pool = house.sandbox.clients.worker.id
+    const isWorker = async (subject: string, client?: string): Promise<boolean> => {
+      const token = await sign(claims({ sub: subject, ...(client === undefined ? {} : { client_id: client }) }))
+      return JSON.parse((await raw.call('GET', '/v1/whoami', { token })).text).worker
+    }
+    const cases: [boolean, string, string?][] = [
+      [true, pool, pool],
+      [true, pool],
+      [false, 'a-person', pool],
+      [false, pool, 'another-client'],
+      [true, 'service-account-elsewhere', 'elsewhere'],
+      [true, 'service-account-elsewhere'],
+      [false, 'elsewhere', 'elsewhere'],
+      [false, 'a-person', 'elsewhere'],
+    ]
+    for (const [worker, subject, client] of cases) {
+      expect(await isWorker(subject, client), `${subject} through ${client}`).to.equal(worker)
+    }
+    const token = await sign(claims({ sub: 'a-person', client_id: pool }))
+    const { detail } = await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/worker/claims', {
+      token,
+      body: { session: 1, limit: 1 },
+    })
+    expect(detail).to.contain('a-person').and.to.contain('with this subject if that is not the client id')
   })
 
   describe('as a worker', () => {

@@ -4,17 +4,18 @@ import { servesWithin } from '../../server/accounts/pools.ts'
 import { type Sight, sees, sightOf } from '../../server/accounts/sight.ts'
 
 const account = { id: 1, name: 'alice', voId: 7, vo: 'exp' }
+const client = 'pool'
 
 describe('whose data a caller sees', () => {
   const cases: [string, Partial<Caller>, readonly number[] | undefined][] = [
     ['an admin: everybody’s', { admin: true }, undefined],
     ['an admin with an account: everybody’s', { admin: true, account }, undefined],
-    ['an admin that is a worker of one VO: everybody’s', { admin: true, worker: { voIds: [8] } }, undefined],
+    ['an admin that is a worker of one VO: everybody’s', { admin: true, worker: { client, voIds: [8] } }, undefined],
     ['an account: its VO’s', { account }, [7]],
-    ['a worker with an account: the account’s VO’s', { account, worker: {} }, [7]],
-    ['a worker of another VO with an account: the account’s VO’s', { account, worker: { voIds: [8] } }, [7]],
-    ['a worker of some VOs: theirs', { worker: { voIds: [8, 9], rses: ['SITE-A'] } }, [8, 9]],
-    ['a worker of all VOs: everybody’s', { worker: { rses: ['SITE-A'] } }, undefined],
+    ['a worker with an account: the account’s VO’s', { account, worker: { client } }, [7]],
+    ['a worker of another VO with an account: the account’s VO’s', { account, worker: { client, voIds: [8] } }, [7]],
+    ['a worker of some VOs: theirs', { worker: { client, voIds: [8, 9], rses: ['SITE-A'] } }, [8, 9]],
+    ['a worker of all VOs: everybody’s', { worker: { client, rses: ['SITE-A'] } }, undefined],
     ['somebody else: nobody’s', {}, []],
   ]
   for (const [who, caller, voIds] of cases) {
@@ -40,7 +41,9 @@ describe('the worker pools that serve somebody', () => {
   ]
   for (const [what, rights, sight, expected] of cases) {
     it(`${expected ? 'are' : 'are not'} those that serve ${what}`, () => {
-      expect(servesWithin({ issuer: 'i', client: 'c', rights }, sight, rses)).to.equal(expected)
+      expect(
+        servesWithin({ issuer: 'i', client, subject: client, rights: { client, ...rights } }, sight, rses),
+      ).to.equal(expected)
     })
   }
 })
