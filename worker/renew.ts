@@ -84,7 +84,7 @@ export async function renew(
   try {
     const issuer = issuers.get(order.issuer)
     if (issuer === undefined) throw notConfigured(order.issuer)
-    tokens = await renewAt(issuer, order, subject)
+    tokens = await renewAt(issuer, order, subject, sendBy)
     const { issuer: url, audience, scopes } = order
     checkToken(tokens.accessToken, { issuer: url, audience, scopes, now: clock.now() })
   } catch (error) {
@@ -107,10 +107,15 @@ export async function renew(
   return stored ? { token: tokens.accessToken, endsAt: requestedAt + lifeMs, lifeMs } : undefined
 }
 
-function renewAt(issuer: IssuerClient, { kind, audience, scopes }: Order, subject: Secret): Promise<TokenSet> {
+function renewAt(
+  issuer: IssuerClient,
+  { kind, audience, scopes }: Order,
+  subject: Secret,
+  sendBy: number,
+): Promise<TokenSet> {
   return kind === 'exchange'
-    ? issuer.exchange({ subjectToken: subject, audience, scopes, offline: true })
-    : issuer.refresh({ refreshToken: subject, audience, scopes })
+    ? issuer.exchange({ subjectToken: subject, audience, scopes, offline: true, sendBy })
+    : issuer.refresh({ refreshToken: subject, audience, scopes, sendBy })
 }
 
 /** Tells the server, so that the grant is left alone or held for the whole fleet. The result is what to throw. */

@@ -9,6 +9,8 @@ export interface GrantTokensOptions extends RenewalOptions {
 
 /** How long somebody else's renewal is waited for. IAM has taken 20 s under load (facts/tokens.md section 2). */
 const PATIENCE_MS = 120_000
+/** For the metadata of all issuers, before any renewal: one that is away must not hold up the tokens of others. */
+const DISCOVERY_MS = 5_000
 /** Tokens in memory; the longest held goes first, and is fetched again when it is needed. */
 const MOST_HELD = 1_000
 /** Asks for the freshest token there is: the server renews what has lived half its life. */
@@ -28,9 +30,12 @@ export class GrantTokens {
   readonly #held = new Map<number, GrantToken>()
   readonly #underWay = new Map<number, Promise<GrantToken>>()
   readonly #distrusted = new Set<number>()
+  /** Metadata are loaded before a lease is asked for: they would cost of its time. */
+  readonly #discovered: Promise<void>
 
   constructor(options: GrantTokensOptions) {
     this.#options = options
+    this.#discovered = discoverAll(options)
   }
 
   /** To be asked just before the token is sent. Rejects with `TokenUnavailable`. */
@@ -81,6 +86,7 @@ export class GrantTokens {
 
   async #acquire(grant: number, lifeSeconds: number): Promise<GrantToken> {
     const { api, session, clock, signal } = this.#options
+    await this.#discovered
     const giveUpAt = clock.monotonic() + PATIENCE_MS
     const body = { session, lifeSeconds: this.#distrusted.has(grant) ? FRESHEST_SECONDS : lifeSeconds }
     while (!signal.aborted && clock.monotonic() < giveUpAt) {
@@ -111,6 +117,17 @@ export class GrantTokens {
     }
     throw late(grant)
   }
+}
+
+/** Whatever could not be loaded is loaded with the first request to that issuer. Never rejects. */
+async function discoverAll({ issuers, clock, signal }: GrantTokensOptions): Promise<void> {
+  const done = new AbortController()
+  const onAbort = () => done.abort()
+  signal.addEventListener('abort', onAbort, { once: true })
+  const all = Promise.allSettled([...issuers.values()].map(issuer => issuer.discover()))
+  await Promise.race([all, clock.sleep(DISCOVERY_MS, done.signal)])
+  signal.removeEventListener('abort', onAbort)
+  done.abort()
 }
 
 function late(grant: number, retryAfterSeconds?: number): TokenUnavailable {

@@ -14,6 +14,8 @@ export interface ExchangeRequest {
   scopes: readonly string[]
   /** Also ask for a refresh token. The issuer may give none: look at `refreshToken`. */
   offline: boolean
+  /** On the client's monotonic clock, milliseconds: the exchange is not sent from then on. */
+  sendBy?: number
 }
 
 const GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange'
@@ -26,7 +28,7 @@ const ACCESS_TOKEN_TYPES: readonly unknown[] = [`${TYPE}access_token`, `${TYPE}j
  * token into `access_token` (facts/tokens.md section 2). It is then refreshed at once, which is a second request.
  */
 export async function exchange(endpoint: TokenEndpoint, request: ExchangeRequest): Promise<TokenSet> {
-  const { subjectToken, audience, scopes, offline } = request
+  const { subjectToken, audience, scopes, offline, sendBy } = request
   const scope = scopeParameter(scopes)
   const parameters = {
     subject_token: subjectToken.reveal(),
@@ -36,10 +38,14 @@ export async function exchange(endpoint: TokenEndpoint, request: ExchangeRequest
     scope: offline ? `${scope} offline_access` : scope,
     ...endpoint.audience(audience),
   }
-  const tokens = await endpoint.send('token_exchange', async (configuration, requestedAt) =>
-    readExchanged(await genericGrantRequest(configuration, GRANT, parameters), requestedAt),
+  const tokens = await endpoint.send(
+    'token_exchange',
+    async (configuration, requestedAt) =>
+      readExchanged(await genericGrantRequest(configuration, GRANT, parameters), requestedAt),
+    sendBy,
   )
   if ('accessToken' in tokens) return tokens
+  // At any time: nobody else has this refresh token.
   return { ...tokens, ...(await refresh(endpoint, { ...tokens, scopes, audience })) }
 }
 

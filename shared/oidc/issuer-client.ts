@@ -22,6 +22,8 @@ export interface IssuerClient {
   exchange(request: ExchangeRequest): Promise<TokenSet>
   refresh(request: RefreshRequest): Promise<TokenSet>
   revoke(refreshToken: Secret): Promise<void>
+  /** Loads the issuer's metadata, so that the next verb costs its own request only. */
+  discover(): Promise<void>
 }
 
 /** No request is made before the first verb. Throws `ISSUER_URL_INVALID`, for one for an issuer that is not https. */
@@ -32,5 +34,6 @@ export function createIssuerClient(options: IssuerClientOptions): IssuerClient {
     exchange: request => exchange(endpoint, request),
     refresh: request => refresh(endpoint, request),
     revoke: refreshToken => revoke(endpoint, refreshToken),
+    discover: endpoint.discover,
   }
 }

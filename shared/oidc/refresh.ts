@@ -10,6 +10,8 @@ export interface RefreshRequest {
   scopes: readonly string[]
   /** For issuers that do not remember it with the refresh token. */
   audience?: string
+  /** On the client's monotonic clock, milliseconds: nothing is sent from then on. */
+  sendBy?: number
 }
 
 /**
@@ -17,12 +19,15 @@ export interface RefreshRequest {
  * access token is used, and the old one is spent. Without it the old one stays good.
  */
 export async function refresh(endpoint: TokenEndpoint, request: RefreshRequest): Promise<TokenSet> {
-  const { refreshToken, scopes, audience } = request
+  const { refreshToken, scopes, audience, sendBy } = request
   const parameters = {
     scope: scopeParameter(scopes),
     ...(audience === undefined ? {} : endpoint.audience(audience)),
   }
-  return endpoint.send('refresh_token', async (configuration, requestedAt) =>
-    readTokenSet(await refreshTokenGrant(configuration, refreshToken.reveal(), parameters), requestedAt),
+  return endpoint.send(
+    'refresh_token',
+    async (configuration, requestedAt) =>
+      readTokenSet(await refreshTokenGrant(configuration, refreshToken.reveal(), parameters), requestedAt),
+    sendBy,
   )
 }

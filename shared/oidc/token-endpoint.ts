@@ -31,9 +31,16 @@ export interface TokenEndpoint {
   audience(value: string): Record<string, string>
   /**
    * Runs one request and the reading of its answer, counts it, and turns whatever goes wrong into an `IssuerError`.
-   * `requestedAt` is epoch milliseconds.
+   * `requestedAt` is epoch milliseconds. Nothing is sent from `sendBy` on (on the client's monotonic clock): the metadata may
+   * have to be loaded first, which takes as long as the issuer likes.
    */
-  send<T>(grantType: GrantType, request: (configuration: Configuration, requestedAt: number) => Promise<T>): Promise<T>
+  send<T>(
+    grantType: GrantType,
+    request: (configuration: Configuration, requestedAt: number) => Promise<T>,
+    sendBy?: number,
+  ): Promise<T>
+  /** Loads the issuer's metadata, unless they are there. */
+  discover(): Promise<void>
 }
 
 export function createTokenEndpoint(options: IssuerClientOptions): TokenEndpoint {
@@ -52,11 +59,17 @@ export function createTokenEndpoint(options: IssuerClientOptions): TokenEndpoint
 
   return {
     audience: value => ({ [audienceParameter]: value }),
-    async send(grantType, request) {
+    async discover() {
+      await metadata.get()
+    },
+    async send(grantType, request, sendBy = Number.POSITIVE_INFINITY) {
       const began = clock.monotonic()
       const report = (outcome: string): void => onRequest?.(grantType, outcome, (clock.monotonic() - began) / 1000)
       try {
         const configured = await configuration()
+        if (clock.monotonic() >= sendBy) {
+          throw new IssuerError('ISSUER_UNREACHABLE', `${url} told where to ask too late: nothing was sent`)
+        }
         const result = await request(configured, clock.now())
         report('ok')
         return result

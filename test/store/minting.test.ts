@@ -38,7 +38,7 @@ for (const { name, open } of databases) {
     }
     const never = (): Promise<never> => Promise.reject(new Error('nobody may ask for this'))
     function issuer(id: number, mint: Mint): Issuer {
-      const client = { mint, exchange: never, refresh: never, revoke: never }
+      const client = { mint, exchange: never, refresh: never, revoke: never, discover: never }
       const url = `https://issuer-${id}.example.org`
       return { id, voId: world.voId, url, clientId: 'server', exchange: 'never', requestsPerSecond: 1000, client }
     }

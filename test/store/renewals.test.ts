@@ -25,7 +25,7 @@ for (const { name, open } of databases) {
         clientId: 'server',
         exchange: 'always' as const,
         requestsPerSecond: 50,
-        client: { mint: never, exchange: never, refresh: never, revoke: never },
+        client: { mint: never, exchange: never, refresh: never, revoke: never, discover: never },
       }
       const vault = { seal: () => 'sealed', open: () => new Secret('opened') }
       context = { ...world.context, issuers: new Issuers([issuer]), vault, autonomyMs: 0 }

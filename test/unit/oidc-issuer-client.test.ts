@@ -266,6 +266,45 @@ describe('issuer client', () => {
     })
   })
 
+  describe('with metadata that come slowly', () => {
+    beforeEach(() => {
+      issuer.on('/vo/.well-known/openid-configuration', (_request, response) => {
+        clock.advance(9_000)
+        json(response, { issuer: `${ORIGIN}/vo/`, token_endpoint: `${ORIGIN}/token` })
+      })
+    })
+
+    for (const [verb, ask] of [
+      ['refresh', (sendBy: number) => ({ refreshToken: new Secret(REFRESH_TOKEN), scopes: SCOPES, sendBy })],
+      [
+        'exchange',
+        (sendBy: number) => ({ subjectToken: new Secret(SUBJECT_TOKEN), scopes: SCOPES, offline: true, sendBy }),
+      ],
+    ] as const) {
+      it(`sends no ${verb} when its time has passed meanwhile`, async () => {
+        tokenAnswers(bearer('a.b.c'), bearer('a.b.c'))
+        const asking = client()
+        const by = (sendBy: number): Promise<unknown> => {
+          const request = { audience: STORAGE, ...ask(sendBy) }
+          return 'refreshToken' in request ? asking.refresh(request) : asking.exchange(request)
+        }
+        expect((await rejection(by(clock.monotonic() + 9_000))).code).to.equal('ISSUER_UNREACHABLE')
+        expect(tokenRequests()).to.deep.equal([])
+        await by(clock.monotonic() + 1)
+        expect(tokenRequests()).to.have.length(1)
+      })
+    }
+
+    it('loads them ahead when told to', async () => {
+      const asking = client()
+      await asking.discover()
+      tokenAnswers(bearer('a.b.c'))
+      const sendBy = clock.monotonic() + 1
+      await asking.refresh({ refreshToken: new Secret(REFRESH_TOKEN), scopes: SCOPES, sendBy })
+      expect(tokenRequests()).to.have.length(1)
+    })
+  })
+
   describe('revoke', () => {
     it('revokes a refresh token (RFC 7009)', async () => {
       issuer.on('/revoke', (_request, response) => void response.writeHead(200).end())

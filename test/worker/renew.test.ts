@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { Secret } from '../../shared/domain/secret.ts'
 import { IssuerError } from '../../shared/oidc/issuer-error.ts'
+import type { RefreshRequest } from '../../shared/oidc/refresh.ts'
 import { newRecipient, sealFor } from '../../shared/oidc/sealed-transport.ts'
 import { systemRandom as random } from '../../shared/runtime/random.ts'
 import { renew } from '../../worker/renew.ts'
@@ -10,16 +11,17 @@ const ISSUER = 'https://issuer.example.org'
 const LEASE_SECONDS = 60
 
 describe('a refresh within its lease', () => {
-  /** How often the issuer was asked, when the answer to the request for the lease took so long. */
-  async function askedAfter(ms: number): Promise<number> {
+  /** By when each request must have been sent, if the answer to the request for the lease took so long. */
+  async function askedAfter(ms: number): Promise<(number | undefined)[]> {
     const clock = new ManualClock()
     const recipient = await newRecipient()
-    let asked = 0
-    const refuse = async (): Promise<never> => {
-      asked += 1
+    const asked: (number | undefined)[] = []
+    const refresh = async ({ sendBy }: RefreshRequest): Promise<never> => {
+      asked.push(sendBy)
       throw new IssuerError('ISSUER_UNREACHABLE', 'no answer')
     }
-    const client = { mint: refuse, exchange: refuse, refresh: refuse, revoke: refuse }
+    const never = () => expect.fail('nothing else is asked of the issuer')
+    const client = { mint: never, exchange: never, refresh, revoke: never, discover: never }
     const options = {
       api: {
         acquireToken: () => expect.fail('nothing is acquired here'),
@@ -56,10 +58,10 @@ describe('a refresh within its lease', () => {
   }
 
   it('is sent while a request that is given up after its timeout still ends before the lease', async () => {
-    expect(await askedAfter(23_000)).to.equal(1)
+    expect(await askedAfter(23_000)).to.deep.equal([25_000])
   })
 
   it('is not sent any later: somebody else could show the same refresh token meanwhile', async () => {
-    expect([await askedAfter(24_000), await askedAfter(30_000), await askedAfter(59_000)]).to.deep.equal([0, 0, 0])
+    expect([await askedAfter(24_000), await askedAfter(30_000), await askedAfter(59_000)]).to.deep.equal([[], [], []])
   })
 })

@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { createGotClient } from '../../shared/http/got-client.ts'
 import { createTrust } from '../../shared/http/trust.ts'
+import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
 import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { systemClock as clock } from '../../shared/runtime/clock.ts'
 import { silentLogger as log } from '../../shared/runtime/logger.ts'
@@ -27,7 +28,7 @@ describe('the tokens of grants', () => {
   })
   afterEach(() => stage.end())
 
-  async function newTokens(): Promise<GrantTokens> {
+  async function newTokens(more: { issuers?: ReadonlyMap<string, IssuerClient> } = {}): Promise<GrantTokens> {
     const recipient = await newRecipient()
     const { session } = await stage.server.api.openSession({ body: { worker: 'w', key: recipient.publicJwk } })
     return new GrantTokens({
@@ -39,6 +40,7 @@ describe('the tokens of grants', () => {
       random,
       signal: ending.signal,
       onLookup: hit => hits.push(hit),
+      ...more,
     })
   }
   const refusal = async (work: Promise<unknown>) => {
@@ -58,6 +60,33 @@ describe('the tokens of grants', () => {
     expect(await tokens.tokenFor(grant, 300)).to.equal(wanted[0])
     expect(hits.at(-1)).to.equal(true)
     expect(stage.server.called('acquireToken')).to.equal(1)
+  })
+
+  it('are asked for when the metadata of the issuers are there, which would cost of a lease', async () => {
+    const order: string[] = []
+    const issuers = new Map(
+      [...stage.options.issuers].map(([url, issuer]) => [
+        url,
+        {
+          ...issuer,
+          discover: async () => {
+            await clock.sleep(100)
+            order.push('discovered')
+          },
+        },
+      ]),
+    )
+    stage.server.before = name => {
+      if (name === 'acquireToken') order.push('asked')
+    }
+    await (await newTokens({ issuers })).tokenFor(grant, 300)
+    expect(order).to.deep.equal(['discovered', 'asked'])
+  })
+
+  it('are not held up by an issuer that is away', async () => {
+    const away = { ...[...stage.options.issuers.values()][0], discover: () => Promise.reject(new Error('away')) }
+    const issuers = new Map([...stage.options.issuers, ['https://away.example.org', away as IssuerClient]])
+    await (await newTokens({ issuers })).tokenFor(grant, 300)
   })
 
   it('come from the vault when somebody else exchanged them', async () => {
