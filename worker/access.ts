@@ -17,7 +17,7 @@ export interface Place {
  * A token is checked when a file is opened; dCache uses it again after the transfer (facts/http-tpc.md section 4).
  */
 const LIFE_SECONDS = 300
-/** How long a grant that a storage refused twice is not shown there again. */
+/** How long a grant that a storage refused twice is not shown there again, if the server does not hold it. */
 const HOLD_MS = 60_000
 /** Pairs of storage and grant that are remembered; the first proven go first, at the cost of another canary. */
 const MOST_PROOFS = 10_000
@@ -30,7 +30,7 @@ interface Proof {
 
 /**
  * The tokens of grants as they are shown to storages. The first use of a grant at a storage is one canary, a HEAD: a 401 to
- * it stops all others, the token is renewed, the canary sent once more, and then the grant is held there. dCache blocks a
+ * it stops all others, the token is renewed, the canary sent once more, and then the server holds the grant. dCache blocks a
  * worker's address after three 401s (facts/http-tpc.md section 5), so sixty copies must not try one bad token.
  */
 export class StorageAccess {
@@ -53,8 +53,8 @@ export class StorageAccess {
   }
 
   /** A storage answered 401 to this token: it is not used again, and the next one is tried by a canary. */
-  refused(place: Place, token: Secret): void {
-    this.#tokens.forget(place.grant, token)
+  refused(place: Place, token: Secret, { message }: Pick<StorageError, 'message'>): void {
+    this.#tokens.forget(place.grant, token, { canary: false, message })
     this.#proofs.delete(keyOf(place))
   }
 
@@ -65,7 +65,7 @@ export class StorageAccess {
       return await run(token)
     } catch (error) {
       if (!isRefusal(error)) throw error
-      this.refused(place, token)
+      this.refused(place, token, error.failure)
       return run(await this.token(place))
     }
   }
@@ -88,25 +88,27 @@ export class StorageAccess {
   }
 
   async #prove(place: Place): Promise<void> {
-    const token = await this.#tokens.tokenFor(place.grant, LIFE_SECONDS)
-    if (await this.#accepts(place, token, false)) return
-    this.#tokens.forget(place.grant, token)
-    await this.#accepts(place, await this.#tokens.tokenFor(place.grant, LIFE_SECONDS), true)
+    const { grant } = place
+    const refusal = (await this.#canary(place)) && (await this.#canary(place))
+    if (refusal === undefined) return
+    // The server holds the grant now, and refuses; but somebody may have renewed it meanwhile.
+    await this.#tokens.tokenFor(grant, LIFE_SECONDS)
+    throw refusal
   }
 
-  /** Whatever a storage answers but 401, it has believed the token. With `last`, a 401 is thrown. */
-  async #accepts({ url, scope, storage }: Place, token: Secret, last: boolean): Promise<boolean> {
+  /** The storage's 401, of which the server will hear. Whatever else a storage answers, it has believed the token. */
+  async #canary({ url, grant, scope, storage }: Place): Promise<StorageError | undefined> {
+    const token = await this.#tokens.tokenFor(grant, LIFE_SECONDS)
     try {
       await storage.head(url, token, { scope, signal: this.#signal })
-      return true
+      return undefined
     } catch (error) {
-      if (!(error instanceof StorageError)) throw error
-      if (error.failure.code === 'TOKEN_REFUSED') {
-        if (last) throw error
-        return false
+      if (isRefusal(error)) {
+        this.#tokens.forget(grant, token, { canary: true, message: error.failure.message })
+        return error
       }
-      if (error.failure.httpStatus === undefined) throw error
-      return true
+      if (!(error instanceof StorageError) || error.failure.httpStatus === undefined) throw error
+      return undefined
     }
   }
 }
@@ -115,6 +117,6 @@ function keyOf({ url, grant }: Place): string {
   return `${new URL(url).origin} ${grant}`
 }
 
-function isRefusal(error: unknown): boolean {
+function isRefusal(error: unknown): error is StorageError {
   return error instanceof StorageError && error.failure.code === 'TOKEN_REFUSED'
 }

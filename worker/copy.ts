@@ -125,8 +125,8 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Cop
       case 'another-token': {
         done = { ...done, token: true }
         const { side } = outcome.error
-        if (side !== 'DESTINATION') access.refused(source, tokens.source)
-        if (side !== 'SOURCE') access.refused(destination, tokens.destination)
+        if (side !== 'DESTINATION') access.refused(source, tokens.source, outcome.error)
+        if (side !== 'SOURCE') access.refused(destination, tokens.destination, outcome.error)
         break
       }
       case 'none':

@@ -19,6 +19,7 @@ type Renewal = z.input<Routes['reportRenewal']['body']>['result']
 /** An access token of a grant. Times on the monotonic clock, milliseconds, on the safe side. */
 export interface GrantToken {
   readonly token: Secret
+  readonly generation: number
   readonly endsAt: number
   /** How long it had to live when it came. */
   readonly lifeMs: number
@@ -98,13 +99,14 @@ export async function renew(
     const ended = new WaybillError('TOKEN_EXPIRED', 'the token that the issuer gave has ended already')
     throw await reportFailure(options, grant, order, ended)
   }
-  const stored = await report(options, grant, order, {
+  const generation = await report(options, grant, order, {
     kind: 'renewed',
     accessToken: tokens.accessToken.reveal(),
     ...(tokens.refreshToken === undefined ? {} : { refreshToken: tokens.refreshToken.reveal() }),
     expiresInSeconds: lifeMs / 1000,
   })
-  return stored ? { token: tokens.accessToken, endsAt: requestedAt + lifeMs, lifeMs } : undefined
+  if (generation === undefined) return undefined
+  return { token: tokens.accessToken, generation, endsAt: requestedAt + lifeMs, lifeMs }
 }
 
 function renewAt(
@@ -142,17 +144,25 @@ async function reportFailure(
   })
 }
 
-/** False when the server takes it no more: somebody else has the lease by now. Sent even while the worker stops. */
-async function report(options: RenewalOptions, grant: number, order: Order, result: Renewal): Promise<boolean> {
+/**
+ * The grant's generation then; undefined when the server takes it no more: somebody else has the lease by now. Sent even while
+ * the worker stops.
+ */
+async function report(
+  options: RenewalOptions,
+  grant: number,
+  order: Order,
+  result: Renewal,
+): Promise<number | undefined> {
   const { api, session } = options
   const { generation, kind: step } = order
   try {
-    await untilAnswered(options, () =>
+    const stored = await untilAnswered(options, () =>
       api.reportRenewal({ params: { id: grant }, body: { session, generation, step, result } }),
     )
-    return true
+    return stored.generation
   } catch (error) {
-    if (error instanceof ApiError) return false
+    if (error instanceof ApiError) return undefined
     throw error
   }
 }

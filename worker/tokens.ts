@@ -1,3 +1,6 @@
+import type { z } from 'zod'
+import type { Routes } from '../shared/contract/routes.ts'
+import { STORAGE_REFUSED } from '../shared/domain/grant-state.ts'
 import type { Secret } from '../shared/domain/secret.ts'
 import { TokenUnavailable } from './failure.ts'
 import { type GrantToken, isPassing, openSealed, type RenewalOptions, renew } from './renew.ts'
@@ -16,6 +19,8 @@ const MOST_HELD = 1_000
 /** Asks for the freshest token there is: the server renews what has lived half its life. */
 const FRESHEST_SECONDS = 86_400
 
+type Refused = NonNullable<z.input<Routes['acquireToken']['body']>['refused']>
+
 /** True while more is left of a token than the operation needs, or than half its life if it was never longer. */
 export function isFresh({ endsAt, lifeMs }: GrantToken, lifeSeconds: number, now: number): boolean {
   return endsAt - now > Math.min(lifeSeconds * 1000, lifeMs / 2)
@@ -29,7 +34,8 @@ export class GrantTokens {
   readonly #options: GrantTokensOptions
   readonly #held = new Map<number, GrantToken>()
   readonly #underWay = new Map<number, Promise<GrantToken>>()
-  readonly #distrusted = new Set<number>()
+  /** By grant: what a storage refused, until another token is there. */
+  readonly #refused = new Map<number, Refused>()
   /** Metadata are loaded before a lease is asked for: they would cost of its time. */
   readonly #discovered: Promise<void>
 
@@ -51,11 +57,15 @@ export class GrantTokens {
     await this.#fetch(grant, FRESHEST_SECONDS)
   }
 
-  /** A storage refused this token. If it is still the one held, the next is asked for as fresh as there is. */
-  forget(grant: number, token: Secret): void {
-    if (this.#held.get(grant)?.token !== token) return
+  /**
+   * A storage answered 401 to this token, to the canary or to another request. If it is still the one held, the server hears of
+   * it when the next is asked for.
+   */
+  forget(grant: number, token: Secret, refusal: Pick<Refused, 'canary' | 'message'>): void {
+    const held = this.#held.get(grant)
+    if (held?.token !== token) return
     this.#held.delete(grant)
-    this.#distrusted.add(grant)
+    this.#refused.set(grant, { ...refusal, generation: held.generation })
   }
 
   /** Resolves when no acquisition is under way: a renewed pair of tokens is then stored at the server. */
@@ -77,7 +87,7 @@ export class GrantTokens {
   }
 
   #hold(grant: number, acquired: GrantToken): void {
-    this.#distrusted.delete(grant)
+    this.#refused.delete(grant)
     this.#held.delete(grant)
     this.#held.set(grant, acquired)
     const oldest = this.#held.keys().next()
@@ -88,7 +98,8 @@ export class GrantTokens {
     const { api, session, clock, signal } = this.#options
     await this.#discovered
     const giveUpAt = clock.monotonic() + PATIENCE_MS
-    const body = { session, lifeSeconds: this.#distrusted.has(grant) ? FRESHEST_SECONDS : lifeSeconds }
+    const refused = this.#refused.get(grant)
+    const body = { session, lifeSeconds, ...(refused === undefined ? {} : { refused }) }
     while (!signal.aborted && clock.monotonic() < giveUpAt) {
       let askedAt = 0
       const answer = await untilAnswered(this.#options, () => {
@@ -98,7 +109,9 @@ export class GrantTokens {
       switch (answer.kind) {
         case 'token': {
           const lifeMs = answer.expiresInSeconds * 1000
-          return { token: await openSealed(this.#options, grant, answer), endsAt: askedAt + lifeMs, lifeMs }
+          const { generation } = answer
+          const token = await openSealed(this.#options, grant, answer)
+          return { token, generation, endsAt: askedAt + lifeMs, lifeMs }
         }
         case 'wait':
           if (clock.monotonic() + answer.delayMs > giveUpAt) throw late(grant, answer.delayMs / 1000)
@@ -106,7 +119,7 @@ export class GrantTokens {
           break
         case 'refused':
           throw new TokenUnavailable(answer.code, answer.message, {
-            retryable: isPassing(answer.code),
+            retryable: isPassing(answer.code) || answer.code === STORAGE_REFUSED,
             known: answer.code !== 'ISSUER_UNKNOWN',
           })
         default: {

@@ -67,6 +67,7 @@ export async function acquireToken(
     generation: grant.generation,
     exchanged: Boolean(grant.exchanged),
     hasRefreshToken: grant.sealed_refresh !== null,
+    refused: grant.refused_generation === grant.generation,
     expiresAt: grant.expires_at,
     lifetimeMs: grant.lifetime_ms,
   }

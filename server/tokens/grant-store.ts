@@ -1,7 +1,6 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
-import type { Sight } from '../accounts/sight.ts'
 import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
@@ -30,6 +29,8 @@ export interface GrantRow {
   not_before: number
   failures: number
   error: string | null
+  refused_generation: number
+  refused_at: number
 }
 
 /**
@@ -67,8 +68,10 @@ export async function ensureGrant(executor: Executor, key: GrantKey, now: number
   const row = await queryOne<{ id: number }>(
     executor,
     `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged, expires_at,
-                         lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at)
-     VALUES (:issuerId, :client, :voId, :rseId, :audience, :purpose, :scopes, 'WANTED', 0, false, 0, 0, 0, 0, 0, 0, 0, 0, :now, :now)
+                         lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, refused_generation, refused_at,
+                         wanted_at, created_at)
+     VALUES (:issuerId, :client, :voId, :rseId, :audience, :purpose, :scopes, 'WANTED', 0, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+             :now, :now)
      ON CONFLICT (issuer_id, client, vo_id, rse_id, audience, purpose, scopes)
      DO UPDATE SET wanted_at = excluded.wanted_at, state = CASE grants.state WHEN 'EXPIRED' THEN 'WANTED' ELSE grants.state END
      RETURNING id`,
@@ -283,6 +286,19 @@ export async function storeFailure(
   return row?.state
 }
 
+/** Its token is the last that a storage refused, at that time: epoch ms. */
+export async function markRefused(
+  executor: Executor,
+  { id, generation }: Pick<GrantRow, 'id' | 'generation'>,
+  at: number,
+): Promise<void> {
+  await query(
+    executor,
+    'UPDATE grants SET refused_generation = :generation, refused_at = :at WHERE id = :id AND generation = :generation',
+    { id, generation, at },
+  )
+}
+
 export interface LedgerEntry {
   readonly grantId: number
   readonly step: 'mint' | 'exchange' | 'refresh'
@@ -310,25 +326,5 @@ export async function writeLedger(executor: Executor, entry: LedgerEntry, now: n
       sha256: entry.sha256 ?? null,
       expiresAt: entry.expiresAt ?? null,
     },
-  )
-}
-
-export interface ListedGrant extends GrantRow {
-  issuer: string
-}
-
-export async function listGrants(
-  read: Executor,
-  sight: Sight,
-  rseId: number | undefined,
-  after: number,
-  limit: number,
-): Promise<ListedGrant[]> {
-  return query<ListedGrant>(
-    read,
-    `SELECT grants.*, issuers.url AS issuer FROM grants JOIN issuers ON issuers.id = grants.issuer_id
-      WHERE grants.id > :after AND (:rseId = 0 OR grants.rse_id = :rseId)${withinReach(read, sight, { vo: 'grants.vo_id' })}
-      ORDER BY grants.id LIMIT :limit`,
-    { after, limit, rseId: rseId ?? 0, ...reachBindings(sight) },
   )
 }

@@ -7,7 +7,8 @@ export interface AfterFailure {
 const PASSING = new Set(['ISSUER_UNREACHABLE', 'ISSUER_BUSY'])
 /** Begins the error that a grant keeps of a refusal. */
 export const REFUSED = 'TOKEN_REFUSED'
-const HELD_MS = 300_000
+/** How long a grant is held. */
+export const HELD_MS = 300_000
 const BACKOFF = { base: 1_000, most: 60_000 }
 
 export interface FailedStep {

@@ -2,7 +2,7 @@ import { sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
-import { type ListedGrant, listGrants } from './grant-store.ts'
+import { type ListedGrant, listGrants } from './read-store.ts'
 
 export function tokenHandlers({ db, storages }: Context): Pick<Handlers, 'listGrants'> {
   return {

@@ -12,6 +12,7 @@ import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
+import { heedRefusal } from '../tokens/refusal.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import type { ClaimedRow } from './claim.ts'
 import { claimWork } from './claim-work.ts'
@@ -158,7 +159,8 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
         })
       }
       const holder = { sessionId: session.id, publicJwk: JSON.parse(session.public_jwk) as unknown }
-      const acquired = await acquireToken(context, holder, grant, body.lifeSeconds * 1000)
+      const heeded = body.refused === undefined ? grant : await heedRefusal(context, grant, body.refused)
+      const acquired = await acquireToken(context, holder, heeded, body.lifeSeconds * 1000)
       settings.metrics.countTokenCache(acquired.kind === 'token' ? 'hit' : 'miss')
       return acquired
     },

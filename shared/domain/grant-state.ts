@@ -11,7 +11,7 @@ export type GrantEvent =
   | 'renew' // the worker has brought the new tokens
   | 'restart' // it starts again from a minted token
   | 'retry' // the issuer is away: the same again later
-  | 'refuse' // the issuer said no, or gave another token than the one asked for
+  | 'refuse' // the issuer said no, or gave another token than the one asked for, or a storage refused a renewed one
   | 'expire' // nothing asks for it any more, or the configuration names its issuer and client no more
   | 'revoke'
 
@@ -24,7 +24,7 @@ export const GRANT_MACHINE: StateMachine<GrantState, GrantEvent> = {
     expire: 'EXPIRED',
     revoke: 'REVOKED',
   },
-  LIVE: { need: 'RENEWING', restart: 'WANTED', expire: 'EXPIRED', revoke: 'REVOKED' },
+  LIVE: { need: 'RENEWING', restart: 'WANTED', refuse: 'HELD', expire: 'EXPIRED', revoke: 'REVOKED' },
   RENEWING: {
     need: 'RENEWING',
     renew: 'LIVE',
@@ -62,6 +62,8 @@ export interface GrantFacts {
   readonly generation: number
   readonly exchanged: boolean
   readonly hasRefreshToken: boolean
+  /** A storage answered 401 to the token that it has: only another one will do. */
+  readonly refused: boolean
   /** Of the access token, epoch ms. */
   readonly expiresAt: number
   readonly lifetimeMs: number
@@ -89,9 +91,47 @@ export function grantStep(
   if (grant.generation === 0 || grant.state === 'WANTED' || grant.state === 'EXPIRED') return 'mint'
   // A token shorter than what is asked for is as good as it gets while it is fresh: half its life must be left.
   const wanted = Math.min(lifeMs, grant.lifetimeMs / 2)
-  const alive = grant.expiresAt - now > wanted
+  const alive = !grant.refused && grant.expiresAt - now > wanted
   if (!exchanges(mode, autonomyMs, grant.lifetimeMs)) return alive ? 'none' : 'mint'
   if (!grant.exchanged) return grant.expiresAt > now ? 'exchange' : 'mint'
   if (alive) return 'none'
   return grant.hasRefreshToken ? 'refresh' : 'mint'
+}
+
+/** Begins the error of a grant that is held since a storage refused its tokens. */
+export const STORAGE_REFUSED = 'STORAGE_REFUSED_TOKEN'
+
+/** A storage's 401, as a worker tells it. */
+export interface StorageRefusal {
+  /** Of the token that was shown. */
+  readonly generation: number
+  /** To the canary: the storage does not believe the token. Any other request may have been one that is never allowed. */
+  readonly canary: boolean
+}
+
+export interface RefusedFacts {
+  readonly state: GrantState
+  readonly generation: number
+  /** Somebody is getting the next token just now. */
+  readonly renewing: boolean
+  /** The token that was last renewed, or held, for a refusal; 0: none. */
+  readonly refusedGeneration: number
+  /** When that was, or when the hold ended, epoch ms. */
+  readonly refusedAt: number
+}
+
+/**
+ * What a storage's refusal of a token comes to. One renewal in `holdMs` (milliseconds); a canary that is refused with a later
+ * token in that time holds the grant.
+ */
+export function afterRefusal(
+  grant: RefusedFacts,
+  refusal: StorageRefusal,
+  holdMs: number,
+  now: number,
+): 'renew' | 'hold' | 'nothing' {
+  if (grant.renewing || (grant.state !== 'LIVE' && grant.state !== 'RENEWING')) return 'nothing'
+  const lately = grant.refusedGeneration > 0 && now < grant.refusedAt + holdMs
+  if (lately) return refusal.canary && refusal.generation > grant.refusedGeneration ? 'hold' : 'nothing'
+  return refusal.generation === grant.generation ? 'renew' : 'nothing'
 }

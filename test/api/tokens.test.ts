@@ -202,6 +202,54 @@ describe('an issuer in trouble', () => {
   })
 })
 
+describe('a storage that refuses tokens', () => {
+  const clock = new LeapingClock()
+  const MINUTES = 60_000
+  let house: House
+  after(() => house.stop())
+
+  const refuse = (times: number): void => house.storages.get('SITE-A')?.refuse({ verb: 'HEAD', status: 401, times })
+  const held = async (rule: number): Promise<void> => {
+    await until(
+      () => transfersOf(house, rule),
+      transfers =>
+        transfers.length === 20 &&
+        transfers.every(({ reason }) => /^TOKEN_REFUSED \(STORAGE_REFUSED_TOKEN: HEAD answered 401/.test(reason ?? '')),
+    )
+  }
+  /** That the grants of source and destination had. */
+  const tokens = async (): Promise<number[]> =>
+    (await grantsOf(house, 'run1')).map(({ minted, refreshed }) => minted + refreshed)
+
+  for (const exchange of ['never', 'always'] as const) {
+    it(`costs no attempt, and one token in five minutes (exchange ${exchange})`, async () => {
+      if (house !== undefined) await house.stop()
+      house = await startedHouse({ exchange, clock })
+      await placeDataset(house, 'SITE-A', 'run1', someFiles(20))
+      refuse(2)
+      const rule = await askCopy(house, 'run1', 'SITE-B')
+      await held(rule)
+      expect(refusals(house)).to.equal(2)
+      expect(await tokens()).to.deep.equal([2, 1])
+      // The hold ends: the grant gets one token, which is refused by the canary, and none for that.
+      for (const round of [1, 2]) {
+        refuse(1)
+        clock.leap(5 * MINUTES + 1)
+        await until(
+          async () => refusals(house),
+          count => count === 2 + round,
+        )
+        await held(rule)
+        expect((await grantsOf(house, 'run1')).map(({ state }) => state)).to.include('HELD')
+      }
+      const transfers = await transfersOf(house, rule)
+      expect(transfers.map(({ state, attempts }) => [state, attempts])).to.deep.equal(Array(20).fill(['QUEUED', 0]))
+      clock.leap(5 * MINUTES + 1)
+      await untilRule(house, rule, 'OK')
+    })
+  }
+})
+
 describe('tokens that live for 10 s, in a run that takes longer', () => {
   /** Six files of 4 s each, two at a time: the last ones end when the first tokens have ended. */
   const files = someFiles(6, 40_000)

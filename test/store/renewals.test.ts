@@ -1,9 +1,11 @@
 import { expect } from 'chai'
-import { takeRenewal } from '../../server/tokens/acquire.ts'
-import { ensureGrant, findGrant, grantsToRenew, takeLease } from '../../server/tokens/grant-store.ts'
+import { acquireToken, takeRenewal } from '../../server/tokens/acquire.ts'
+import { ensureGrant, findGrant, type GrantRow, grantsToRenew, takeLease } from '../../server/tokens/grant-store.ts'
 import { Issuers } from '../../server/tokens/issuers.ts'
+import { heedRefusal } from '../../server/tokens/refusal.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { Secret } from '../../shared/domain/secret.ts'
+import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'
 
@@ -61,6 +63,35 @@ for (const { name, open } of databases) {
       const result = { kind: 'failed' as const, code: 'TOKEN_REFUSED', message: 'no' }
       await takeRenewal(context, sessionId, id, { generation: 1, step: 'exchange', result })
       expect(await findGrant(test.db.read, id)).to.deep.include({ state: 'HELD', error: 'TOKEN_REFUSED: no' })
+    })
+
+    it('a storage’s refusal renews the token once, and holds the grant when the next is refused too', async () => {
+      await world.change(
+        "UPDATE grants SET state = 'LIVE', exchanged = true, sealed_refresh = 's', expires_at = :later",
+        {
+          later: world.clock.now() + 3_600_000,
+        },
+      )
+      const found = async (): Promise<GrantRow> => {
+        const grant = await findGrant(test.db.read, id)
+        if (grant === undefined) throw new Error('the grant is gone')
+        return grant
+      }
+      const refuse = async (generation: number): Promise<GrantRow> =>
+        heedRefusal(context, await found(), { generation, canary: true, message: 'who are you' })
+      expect(await refuse(1)).to.include({ state: 'LIVE', refused_generation: 1, refused_at: world.clock.now() })
+      const sessionId = await world.openSession()
+      const holder = { sessionId, publicJwk: (await newRecipient()).publicJwk }
+      expect(await acquireToken(context, holder, await found(), 1)).to.include({ kind: 'refresh', generation: 1 })
+      await world.change(
+        "UPDATE grants SET state = 'LIVE', generation = 2, lease_until = 0, lease_session_id = NULL, lifetime_ms = 3600000",
+      )
+      expect(await refuse(1), 'of another worker').to.include({ state: 'LIVE', generation: 2 })
+      const until = world.clock.now() + 300_000
+      expect(await refuse(2)).to.include({ state: 'HELD', not_before: until, refused_generation: 2, refused_at: until })
+      const message = 'STORAGE_REFUSED_TOKEN: who are you'
+      const refused = { kind: 'refused', code: 'STORAGE_REFUSED_TOKEN', message }
+      expect(await acquireToken(context, holder, await found(), 1)).to.deep.equal(refused)
     })
 
     it('a refresh refused after one whose answer was lost is begun anew with a minted token, once', async () => {

@@ -34,9 +34,11 @@ describe('tokens at storages', () => {
     stage.server.enqueue(transfer)
     expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
     expect(stage.a.requests.get('HEAD')).to.equal(2)
+    const renewals = [...stage.server.renewals].map(({ step }) => step)
+    expect(renewals.sort(), 'the source’s token is another one').to.deep.equal(['exchange', 'exchange', 'refresh'])
   })
 
-  it('a canary refused twice holds the grant: nothing more is sent', async () => {
+  it('a canary refused twice holds the grant: nothing more is sent, and no attempt is lost', async () => {
     stage = await Stage.create()
     stage.a.refuse({ verb: 'HEAD', status: 401, times: 1000 })
     stage.start()
@@ -46,10 +48,12 @@ describe('tokens at storages', () => {
     stage.server.enqueue(first, same)
     for (const { transfer } of [first, same]) {
       const outcome = await stage.server.outcomeOf(transfer)
-      expect(outcome).to.deep.include({ result: 'failed', cleaned: false })
-      expect(outcome.error).to.include({ code: 'TOKEN_REFUSED', scope: 'TOKEN' })
+      expect(outcome).to.include({ result: 'handed-back' })
+      expect(outcome.error).to.include({ code: 'STORAGE_REFUSED_TOKEN', scope: 'TOKEN', retryable: true })
+      expect(outcome.error?.message).to.match(/^HEAD answered 401/)
     }
     expect(stage.a.requests.get('HEAD')).to.equal(2)
+    expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
     expect(stage.b.requests.get('COPY') ?? 0).to.equal(0)
   })
 
@@ -61,6 +65,28 @@ describe('tokens at storages', () => {
     stage.server.enqueue(transfer)
     expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
     expect(stage.b.requests.get('COPY')).to.equal(2)
+  })
+
+  it('a COPY that is never allowed, though the token is believed, fails alone and holds nothing', async () => {
+    stage = await Stage.create()
+    stage.b.refuse({ verb: 'COPY', status: 401, times: 4 })
+    stage.start()
+    const transfers = [await stage.transfer('f1', CONTENT), await stage.transfer('f2', CONTENT)]
+    const [first] = transfers
+    const same = transfers.map(transfer => ({
+      ...transfer,
+      destination: { ...transfer.destination, grant: first?.destination.grant ?? 0 },
+    }))
+    for (const transfer of same) {
+      stage.server.enqueue(transfer)
+      const outcome = await stage.server.outcomeOf(transfer.transfer)
+      expect(outcome).to.include({ result: 'failed' })
+      expect(outcome.error).to.include({ code: 'TOKEN_REFUSED' })
+    }
+    expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
+    const later = await stage.transfer('f3', CONTENT)
+    stage.server.enqueue({ ...later, destination: { ...later.destination, grant: first?.destination.grant ?? 0 } })
+    expect(await stage.server.outcomeOf(later.transfer)).to.include({ result: 'done' })
   })
 
   it('tokens of 2 s: refreshed before an operation, and a copy may last longer than its token', async () => {

@@ -193,7 +193,7 @@ describe('the worker decides', () => {
     })
 
     it('a token is good while more is left than is needed, or than half its life', () => {
-      const token = { token: new Secret('x'), endsAt: 10_000, lifeMs: 10_000 }
+      const token = { token: new Secret('x'), generation: 1, endsAt: 10_000, lifeMs: 10_000 }
       expect(isFresh(token, 300, 4_999)).to.equal(true)
       expect(isFresh(token, 300, 5_000)).to.equal(false)
       expect(isFresh(token, 2, 7_999)).to.equal(true)

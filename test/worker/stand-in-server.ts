@@ -8,6 +8,7 @@ import {
   workerRoutes,
 } from '../../shared/contract/routes/worker.ts'
 import type { Routes } from '../../shared/contract/routes.ts'
+import { STORAGE_REFUSED } from '../../shared/domain/grant-state.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { HttpFailure } from '../../shared/http/failure.ts'
 import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
@@ -29,6 +30,8 @@ export interface StandInGrant {
   access?: { token: Secret; expiresAt: number; lifeMs: number }
   refresh?: Secret
   refused?: { code: string; message: string }
+  /** The token that was renewed since a storage refused it. */
+  renewedFor?: number
 }
 
 /**
@@ -125,8 +128,9 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
       }),
     acquireToken: call =>
       this.#call('acquireToken', async () => {
-        const { session, lifeSeconds } = workerRoutes.acquireToken.body.parse(call.body)
+        const { session, lifeSeconds, refused } = workerRoutes.acquireToken.body.parse(call.body)
         this.#require(session)
+        if (refused !== undefined) this.#heed(Number(call.params.id), refused)
         return this.#acquire(session, Number(call.params.id), lifeSeconds)
       }) as ReturnType<WorkerApi['acquireToken']>,
     reportRenewal: call =>
@@ -244,7 +248,8 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
     const { audience, scopes } = grant
     grant.access ??= await this.#mint(grant)
     const { token, expiresAt, lifeMs } = grant.access
-    const fresh = expiresAt - systemClock.now() > Math.min(lifeSeconds * 1000, lifeMs / 2)
+    const fresh =
+      grant.renewedFor !== grant.generation && expiresAt - systemClock.now() > Math.min(lifeSeconds * 1000, lifeMs / 2)
     if (grant.exchanged || !grant.exchange) {
       if (fresh) return this.#sealed(session, id, grant, token, expiresAt)
       if (grant.refresh === undefined) {
@@ -260,8 +265,17 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
     return { kind, ...order, audience, scopes: [...scopes], context, token: sealed }
   }
 
-  async #mint({ audience, scopes }: StandInGrant): Promise<NonNullable<StandInGrant['access']>> {
-    const { accessToken, expiresAt } = await this.#issuer.mint({ audience, scopes })
+  /** As the real one does: one renewal, then the grant is held. */
+  #heed(id: number, { generation, canary, message }: { generation: number; canary: boolean; message: string }): void {
+    const grant = this.grants.get(id)
+    if (grant === undefined || generation !== grant.generation) return
+    if (grant.renewedFor === undefined) grant.renewedFor = generation
+    else if (canary && generation > grant.renewedFor) grant.refused = { code: STORAGE_REFUSED, message }
+  }
+
+  async #mint(grant: StandInGrant): Promise<NonNullable<StandInGrant['access']>> {
+    const { accessToken, expiresAt } = await this.#issuer.mint({ audience: grant.audience, scopes: grant.scopes })
+    grant.generation += 1
     return { token: accessToken, expiresAt, lifeMs: expiresAt - systemClock.now() }
   }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { adler32, bytes, did, empty, id, idInPath, md5, publicKey, rseName } from '../fields.ts'
+import { adler32, bytes, did, empty, id, idInPath, md5, publicKey, rseName, words } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Worker'
@@ -172,7 +172,20 @@ export const workerRoutes = {
     description:
       '`exchange` and `refresh`: the caller holds the renewal lease and does it at the issuer, after `delayMs`, then reports. Only it gets the refresh token.',
     params: z.object({ id: idInPath }),
-    body: z.strictObject({ session, lifeSeconds: z.number().min(0).max(86_400) }),
+    body: z.strictObject({
+      session,
+      lifeSeconds: z.number().min(0).max(86_400),
+      refused: z
+        .strictObject({
+          generation: z.number().int().positive(),
+          canary: z.boolean().describe('the storage does not believe the token: it was the first request with it'),
+          message: words(1000).describe('the storage’s words'),
+        })
+        .optional()
+        .describe(
+          'a storage answered 401 to that token: another one is wanted. When that is refused too the grant is held.',
+        ),
+    }),
     answer: z.discriminatedUnion('kind', [
       z.object({ kind: z.literal('token'), generation: z.number(), expiresInSeconds: z.number(), ...sealed }),
       z.object({
