@@ -14,6 +14,7 @@ describe('outcomes', () => {
   let over: AbortController
   let reporter: Reporter
   let dropped: number
+  let errors: string[]
   let answer: 'applied' | 'refused'
 
   beforeEach(() => {
@@ -23,6 +24,7 @@ describe('outcomes', () => {
     dropped = 0
     answer = 'applied'
     fail = () => undefined
+    errors = []
     over = new AbortController()
     reporter = new Reporter({
       api: {
@@ -37,7 +39,7 @@ describe('outcomes', () => {
       session: { id: 1, ended: over.signal, end: () => over.abort() },
       clock,
       random,
-      log,
+      log: { ...log, error: (_, message) => void errors.push(message) },
       onAnswer: answer => answers.push(answer),
       onDropped: () => {
         dropped += 1
@@ -90,6 +92,31 @@ describe('outcomes', () => {
     await reporter.drain()
     expect(batches.flat().map(({ transfer }) => transfer)).to.deep.equal([1, 3])
     expect([dropped, reporter.unanswered]).to.deep.equal([1, []])
+  })
+
+  it('one that the server always fails at stops no others, and is given up in the end', async () => {
+    const fault = new ApiError('INTERNAL', 'the server could not do this', { status: 500 })
+    fail = batch => (batch.includes(2) ? fault : undefined)
+    for (const transfer of [1, 2, 3]) reporter.report(ended(transfer))
+    for (let second = 0; second < 20; second++) await clock.advance(1_000)
+    expect(batches.flat().map(({ transfer }) => transfer)).to.deep.equal([1, 3])
+    expect(reporter.unanswered.map(({ transfer }) => transfer)).to.deep.equal([2])
+    reporter.report(ended(4))
+    for (let second = 0; second < 5; second++) await clock.advance(1_000)
+    expect(batches.flat().map(({ transfer }) => transfer)).to.deep.equal([1, 3, 4])
+    for (let second = 0; second < 120; second++) await clock.advance(1_000)
+    expect([dropped, reporter.unanswered, over.signal.aborted]).to.deep.equal([1, [], false])
+    expect(errors).to.deep.equal(['the server cannot take this outcome: it is given up, and will be settled'])
+    await reporter.drain()
+  })
+
+  it('are not given up while something between answers for the server', async () => {
+    fail = () => new ApiError('API_NONSENSE', 'status 502', { status: 502 })
+    for (const transfer of [1, 2]) reporter.report(ended(transfer))
+    for (let second = 0; second < 300; second++) await clock.advance(1_000)
+    fail = () => undefined
+    for (let second = 0; second < 10; second++) await clock.advance(1_000)
+    expect([dropped, batches.flat().map(({ transfer }) => transfer)]).to.deep.equal([0, [1, 2]])
   })
 
   it('that are refused are not held, and the worker hears of it', async () => {
