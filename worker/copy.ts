@@ -1,3 +1,4 @@
+import { oneLine } from '../shared/domain/one-line.ts'
 import type { Secret } from '../shared/domain/secret.ts'
 import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
@@ -250,7 +251,7 @@ async function afterCancel(attempt: Attempt, workshop: Workshop, failure: Attemp
 function alsoFailed(failure: AttemptFailure, what: string, second: AttemptFailure): AttemptFailure {
   return {
     ...failure,
-    message: `${failure.message}; ${what} failed too: ${second.code}, ${second.message}`.slice(0, 1000),
+    message: oneLine(`${failure.message}; ${what} failed too: ${second.code}, ${second.message}`, 1000),
   }
 }
 

@@ -2,6 +2,7 @@ import type { z } from 'zod'
 import { ApiError } from '../shared/contract/client.ts'
 import type { transferError } from '../shared/contract/routes/worker.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
+import { oneLine } from '../shared/domain/one-line.ts'
 import type { TransferFailure, TransferPhase, TransferScope } from '../shared/domain/transfer-error.ts'
 import { HttpFailure } from '../shared/http/failure.ts'
 import { StorageError } from '../shared/storage/types.ts'
@@ -78,7 +79,7 @@ export function reportedError(failure: AttemptFailure): z.input<typeof transferE
     scope,
     phase,
     code: /^[A-Z][A-Z_]{2,60}$/.test(code) ? code : 'WORKER_FAULT',
-    message: message.slice(0, 1000),
+    message: oneLine(message, 1000),
     retryable,
     ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
   }

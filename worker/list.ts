@@ -3,6 +3,7 @@ import { ApiError } from '../shared/contract/client.ts'
 import type { ImportJob } from '../shared/contract/routes/worker.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
+import { oneLine } from '../shared/domain/one-line.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import type { ListedEntry } from '../shared/storage/types.ts'
@@ -134,7 +135,7 @@ function refused(message: string): WaybillError {
 }
 
 function inWords(error: unknown): string {
-  if (error instanceof WaybillError && error.code === 'IMPORT_REFUSED') return error.message.slice(0, 1000)
+  if (error instanceof WaybillError && error.code === 'IMPORT_REFUSED') return oneLine(error.message, 1000)
   const { code, message } = failureOf(error)
-  return `${code}: ${message}`.slice(0, 1000)
+  return oneLine(`${code}: ${message}`, 1000)
 }

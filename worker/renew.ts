@@ -2,6 +2,7 @@ import type { z } from 'zod'
 import { ApiError } from '../shared/contract/client.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
+import { oneLine } from '../shared/domain/one-line.ts'
 import type { Secret } from '../shared/domain/secret.ts'
 import { checkToken } from '../shared/oidc/check-token.ts'
 import type { IssuerClient, TokenSet } from '../shared/oidc/issuer-client.ts'
@@ -129,7 +130,7 @@ async function reportFailure(
 ): Promise<TokenUnavailable> {
   if (!(error instanceof WaybillError)) throw error
   const retryAfterSeconds = error instanceof IssuerError ? error.retryAfterSeconds : undefined
-  const message = error.message.slice(0, 1000)
+  const message = oneLine(error.message, 1000)
   await report(options, grant, order, {
     kind: 'failed',
     code: error.code,

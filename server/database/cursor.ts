@@ -15,7 +15,8 @@ export function decodeCursor(cursor: string | undefined): number {
 export function decodeTextCursor(cursor: string | undefined): string {
   if (cursor === undefined) return ''
   const key = parse(cursor)
-  if (typeof key !== 'string') throw badCursor()
+  // No list is by a key with a control character, and no database takes them all.
+  if (typeof key !== 'string' || /[\p{Cc}\p{Cs}]/u.test(key)) throw badCursor()
   return key
 }
 

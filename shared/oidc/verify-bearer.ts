@@ -136,8 +136,17 @@ async function verifyFrom(
 function bearerOf(issuer: string, claims: JWTPayload): VerifiedBearer {
   const { sub, exp, jti } = claims
   const scopes = scopesOf(claims)
-  if (typeof sub !== 'string' || sub === '' || typeof exp !== 'number' || !scopes || !isKnownProfile(claims)) {
-    throw refusal('TOKEN_MALFORMED', 'lacks `sub`, has a `scope` that is no string, or follows an unknown profile')
+  if (
+    typeof sub !== 'string' ||
+    !/^[^\p{Cc}\p{Cs}]+$/u.test(sub) ||
+    typeof exp !== 'number' ||
+    !scopes ||
+    !isKnownProfile(claims)
+  ) {
+    throw refusal(
+      'TOKEN_MALFORMED',
+      'lacks a usable `sub`, has a `scope` that is no string, or follows an unknown profile',
+    )
   }
   const clientId = claims.client_id ?? claims.azp
   const groups = claims['wlcg.groups']

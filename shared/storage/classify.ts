@@ -1,3 +1,4 @@
+import { oneLine } from '../domain/one-line.ts'
 import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../domain/transfer-error.ts'
 import type { HttpFailureKind } from '../http/failure.ts'
 
@@ -222,7 +223,7 @@ function isMissing(words: string): boolean {
 }
 
 function describe(verb: string, status: number, words: string): string {
-  return words === '' ? `${verb} answered ${status}` : `${verb} answered ${status}: ${words}`.slice(0, 1000)
+  return words === '' ? `${verb} answered ${status}` : oneLine(`${verb} answered ${status}: ${words}`, 1000)
 }
 
 /** `Retry-After` in seconds. The date form is left out: it needs the storage's clock to agree with ours. */

@@ -1,3 +1,4 @@
+import { oneLine } from '../domain/one-line.ts'
 import type { Secret } from '../domain/secret.ts'
 
 const LIMIT = 1000
@@ -41,5 +42,5 @@ export function storageWords(text: string, secrets: readonly (Secret | undefined
   }
   if (/<html|<!doctype|<\?xml/i.test(words)) words = words.replace(/<[^>]{0,2000}>/g, ' ')
   words = words.replace(/[\p{C}\p{Z}\s\uFFFD]+/gu, ' ').trim()
-  return words.length <= LIMIT ? words : `${words.slice(0, LIMIT - 3)}...`
+  return words.length <= LIMIT ? words : `${oneLine(words, LIMIT - 3)}...`
 }

@@ -218,7 +218,7 @@ describe('bad input', () => {
       for (const cursor of [...cursors, wrap('text')]) {
         await raw.refusal([400, 'CURSOR_INVALID', 'cursor'], 'GET', `/v1/rules?cursor=${cursor}`)
       }
-      for (const cursor of [...cursors, wrap(1)]) {
+      for (const cursor of [...cursors, wrap(1), wrap('a\u0000b'), wrap('\ud83d')]) {
         await raw.refusal([400, 'CURSOR_INVALID', 'cursor'], 'GET', `/v1/dids?scope=exp&cursor=${cursor}`)
       }
       for (const limit of ['0', '1001', '1.5', 'x', '']) {

@@ -106,6 +106,7 @@ describe('who calls the API', () => {
     ['no audience', 'TOKEN_AUDIENCE', () => sign(without('aud'))],
     ['another issuer', 'TOKEN_ISSUER', () => sign(claims({ iss: 'https://iam.example.org/' }))],
     ['nobody for a subject', 'TOKEN_MALFORMED', () => sign(without('sub'))],
+    ['a NUL in its subject', 'TOKEN_MALFORMED', () => sign(claims({ sub: 'a\u0000b' }))],
     ['a profile to come', 'TOKEN_MALFORMED', () => sign(claims({ 'wlcg.ver': '2.0' }))],
   ]
   for (const [what, code, make] of bad) {

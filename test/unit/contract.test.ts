@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { z } from 'zod'
+import { z } from 'zod'
 import {
   adler32,
   bytes,
@@ -101,6 +101,20 @@ describe('contract: fields', () => {
   }
 })
 
+/** Every text within a schema, by its place. */
+function textsOf(schema: unknown, where: string): [string, z.ZodType][] {
+  if (schema instanceof z.ZodObject) {
+    return Object.entries(schema.shape).flatMap(([key, field]) => textsOf(field, `${where}.${key}`))
+  }
+  if (schema instanceof z.ZodString || schema instanceof z.ZodURL) return [[where, schema]]
+  if (schema instanceof z.ZodArray) return textsOf(schema.element, where)
+  if (schema instanceof z.ZodUnion) return schema.options.flatMap(option => textsOf(option, where))
+  if (schema instanceof z.ZodRecord) return [...textsOf(schema.keyType, where), ...textsOf(schema.valueType, where)]
+  if (schema instanceof z.ZodPipe) return textsOf(schema.in, where)
+  const wraps = schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault
+  return wraps ? textsOf(schema.unwrap(), where) : []
+}
+
 describe('contract: rows', () => {
   const rows: [string, Route][] = Object.entries(ROUTES)
 
@@ -120,6 +134,22 @@ describe('contract: rows', () => {
           ).to.include('unrecognized_keys')
       }
     }
+  })
+
+  it('take no text that PostgreSQL refuses', () => {
+    const taken: string[] = []
+    for (const [name, { params, body, query }] of rows) {
+      for (const [where, schema] of [params, body, query].flatMap(part => textsOf(part, name))) {
+        const bad = ['a\u0000b', 'a\ud83d', '\udcb0'].filter(text => schema.safeParse(text).success)
+        if (bad.length > 0) taken.push(where)
+      }
+    }
+    expect([...new Set(taken.map(where => where.replace(/^\w+\.cursor$/, 'cursor')))].sort()).to.deep.equal([
+      'cursor', // read, and checked then
+      'reportImport.files.path', // names that no DID can have are told, quoted
+      'reportRenewal.result.accessToken', // sealed before it is stored
+      'reportRenewal.result.refreshToken',
+    ])
   })
 
   it('bound every text and list that a caller can send', () => {

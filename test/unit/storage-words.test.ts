@@ -100,6 +100,7 @@ describe("a storage's words", () => {
   })
 
   it('have 1000 characters at most', () => {
+    expect(storageWords(`${'x'.repeat(996)}\u{1F4BE}${'x'.repeat(10)}`)).to.equal(`${'x'.repeat(996)}...`)
     expect(storageWords('x'.repeat(1000))).to.have.length(1000)
     expect(storageWords('x'.repeat(1001)))
       .to.have.length(1000)

@@ -1,11 +1,13 @@
 import { expect } from 'chai'
 import { ApiError } from '../../shared/contract/client.ts'
+import { transferError } from '../../shared/contract/routes/worker.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import type { TransferCode, TransferPhase, TransferScope } from '../../shared/domain/transfer-error.ts'
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { transferFailure } from '../../shared/storage/classify.ts'
 import type { FileStatus } from '../../shared/storage/types.ts'
 import { mayHaveLeft, mayMeanExisting, remedyFor } from '../../worker/copy.ts'
+import { reportedError } from '../../worker/failure.ts'
 import { childOf } from '../../worker/list.ts'
 import { nextClaim } from '../../worker/loop.ts'
 import { chooseMode, ModeMemory } from '../../worker/mode.ts'
@@ -218,6 +220,11 @@ describe('the worker decides', () => {
       expect(nextClaim(10_000, 19_990, 1)).to.deep.equal({ limit: 10, waitSeconds: 0 })
       expect(nextClaim(10_000, 20_000, 1)).to.deep.equal({ limit: 0, waitSeconds: 1 })
     })
+  })
+
+  it('what it reports of a failure has no text that the server would refuse', () => {
+    const failed = { ...failure('STORAGE_ERROR'), message: `${'x'.repeat(999)}\u{1F4BE}\u0000` }
+    expect(transferError.parse(reportedError(failed)).message).to.equal('x'.repeat(999))
   })
 
   it('what is worth repeating: no answer, a server in trouble, an ended token; not a refusal', () => {

@@ -38,7 +38,7 @@ export const transferError = z.strictObject({
   scope: z.enum(['SOURCE', 'DESTINATION', 'TRANSFER', 'TOKEN', 'GENERAL']),
   phase: z.enum(['PREPARATION', 'TRANSFER', 'FINALIZATION']),
   code: z.string().regex(/^[A-Z][A-Z_]{2,60}$/),
-  message: z.string().max(1000),
+  message: words(1000),
   retryable: z.boolean(),
   retryAfterSeconds: z.number().nonnegative().max(86_400).optional(),
 })
@@ -224,7 +224,7 @@ export const workerRoutes = {
         z.strictObject({
           kind: z.literal('failed'),
           code: z.string().regex(/^[A-Z][A-Z_]{2,60}$/),
-          message: z.string().max(1000),
+          message: words(1000),
           retryAfterSeconds: z.number().nonnegative().max(86_400).optional(),
         }),
       ]),
@@ -256,7 +256,7 @@ export const workerRoutes = {
         )
         .max(1000),
       done: z.boolean(),
-      error: z.string().max(1000).optional(),
+      error: words(1000).optional(),
     }),
     answer: empty,
     status: 200,
