@@ -14,14 +14,13 @@ import { inParallel } from './in-parallel.ts'
 import { findLocalFiles, type LocalFile, type Sums, sumsOf } from './local-files.ts'
 import { bytesText } from './output.ts'
 import { chunks } from './pages.ts'
+import { usableUntil } from './usable-until.ts'
 import { someNumber } from './values.ts'
 import { ProgressLine } from './watch.ts'
 
 /** As many as one plan takes. */
 const MOST = 1000
 const WIDTH = 4
-/** No file is begun when its token ends within so long, milliseconds; of a short-lived token, within a fifth of its life. */
-const MARGIN_MS = 60_000
 
 export interface UploadOptions {
   readonly client: Pick<Client, 'planUpload' | 'confirmUpload'>
@@ -104,7 +103,6 @@ async function planUpload(
   const wanted = files.map(({ did, bytes, adler32, md5 }) => ({ did, bytes, adler32, md5 }))
   const plan = await client.planUpload({ body: { rse, dataset, files: wanted, replace, key: recipient.publicJwk } })
   const answers = new Map(plan.files.map(file => [file.did, file]))
-  const life = plan.expiresAt - clock.now()
   return {
     done: files.filter(({ did }) => answers.get(did)?.done === true),
     waiting: files.flatMap(file => {
@@ -112,7 +110,7 @@ async function planUpload(
       return answer === undefined || answer.done ? [] : [{ ...file, url: answer.url }]
     }),
     token: await recipient.open(plan.token, plan.context),
-    usableUntil: plan.expiresAt - Math.min(MARGIN_MS, life / 5),
+    usableUntil: usableUntil(plan.expiresAt, clock.now()),
     checksum: plan.checksum,
   }
 }

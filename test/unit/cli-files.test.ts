@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -219,7 +219,7 @@ describe('command line: upload and download', () => {
   })
 
   /** Serves two files, the second on a second page and with a token of its own. */
-  function downloadServer(sums: { adler32: string }[]): DownloadOptions['client'] {
+  function downloadServer(sums: { adler32: string }[], expiresAt = EPOCH + 3_600_000): DownloadOptions['client'] {
     const did = (name: string, type: 'DATASET' | 'CONTAINER') => ({
       did: name,
       type,
@@ -239,7 +239,7 @@ describe('command line: upload and download', () => {
         const url = URL_BASE + name.split(':')[1]
         return {
           files: [{ did: name, url, bytes, access: 0, ...sums[page] }],
-          accesses: [{ context, token: await sealFor(body.key, new Secret(`token-${page}`), context), expiresAt: 0 }],
+          accesses: [{ context, token: await sealFor(body.key, new Secret(`token-${page}`), context), expiresAt }],
           unavailable: page === 0 ? [] : ['exp:lost'],
           ...(page === 0 ? { next: 'more' } : {}),
         }
@@ -253,7 +253,8 @@ describe('command line: upload and download', () => {
     for (const { path, name } of files) storage.files.set(URL_BASE + name, await readFile(path))
     const sums = await Promise.all(files.slice(0, 2).map(({ path, bytes }) => sumsOf(path, bytes)))
     const to = join(scratch, 'to')
-    const options = { client: downloadServer(sums), storage: storage.client, did: 'exp:all', to }
+    const clock = steppingClock(1)
+    const options = { client: downloadServer(sums), storage: storage.client, clock, did: 'exp:all', to }
     const counts = { files: 2, bytes: 100_004, skipped: 0, unavailable: ['exp:lost'] }
     expect(await downloadFiles(options)).to.deep.equal(counts)
     expect(await readFile(join(to, 'a'), 'utf8')).to.equal('aaaa')
@@ -261,8 +262,64 @@ describe('command line: upload and download', () => {
     expect([...storage.tokens]).to.deep.equal(['token-0', 'token-1'])
     expect(await downloadFiles(options)).to.deep.equal({ ...counts, skipped: 2 })
     await writeFile(join(to, 'a'), 'AAAA')
-    expect(await downloadFiles(options)).to.deep.equal({ ...counts, skipped: 1 })
+    const conflict = await rejection(downloadFiles(options))
+    expect(conflict).to.have.property('code', 'DOWNLOAD_CONFLICT')
+    expect(conflict.message).to.contain(join(to, 'a')).and.to.contain('--overwrite')
+    expect(await readFile(join(to, 'a'), 'utf8')).to.equal('AAAA')
+    expect(await downloadFiles({ ...options, overwrite: true })).to.deep.equal({ ...counts, skipped: 1 })
     expect(await readFile(join(to, 'a'), 'utf8')).to.equal('aaaa')
+  })
+
+  /** One page of files, each with its own content, and tokens that live so long. */
+  function onePage(clock: Clock, lifeMs: number, contents: Record<string, string>, storage: MemoryStorage) {
+    let plans = 0
+    for (const [name, content] of Object.entries(contents)) storage.files.set(URL_BASE + name, Buffer.from(content))
+    const client: DownloadOptions['client'] = {
+      ...downloadServer([]),
+      planDownload: async ({ body }) => {
+        plans += 1
+        const context = `grant:${plans}`
+        const token = await sealFor(body.key, new Secret(`token-${plans}`), context)
+        const files = Object.entries(contents).map(([name, content]) => ({
+          did: `exp:${name}`,
+          url: URL_BASE + name,
+          bytes: content.length,
+          adler32: adler32Hex(adler32(Buffer.from(content))),
+          access: 0,
+        }))
+        return { files, accesses: [{ context, token, expiresAt: clock.now() + lifeMs }], unavailable: ['exp:lost'] }
+      },
+    }
+    return { client, plans: () => plans }
+  }
+
+  it('fetches files whose names end as drafts might', async () => {
+    const clock = steppingClock(1)
+    const storage = new MemoryStorage()
+    const contents = { x: 'of x', 'x.part': 'of x.part' }
+    const { client } = onePage(clock, 3_600_000, contents, storage)
+    const to = join(scratch, 'parts')
+    const options = { client, storage: storage.client, clock, did: 'exp:ds', to, width: 1 }
+    expect(await downloadFiles(options)).to.include({ files: 2, skipped: 0 })
+    for (const [name, content] of Object.entries(contents)) {
+      expect(await readFile(join(to, name), 'utf8')).to.equal(content)
+    }
+    await rm(join(to, 'x'))
+    // What was fetched before is not taken for a draft of the other.
+    expect(await downloadFiles(options)).to.include({ files: 2, skipped: 1 })
+    expect(await readFile(join(to, 'x.part'), 'utf8')).to.equal('of x.part')
+  })
+
+  it('plans a page anew when its tokens are about to end, and fetches each file once', async () => {
+    const clock = steppingClock(400)
+    const storage = new MemoryStorage()
+    const contents = { a: 'aaaa', b: 'bb', c: 'c' }
+    const { client, plans } = onePage(clock, 1000, contents, storage)
+    const to = join(scratch, 'short-lived')
+    const options = { client, storage: storage.client, clock, did: 'exp:ds', to, width: 1 }
+    expect(await downloadFiles(options)).to.deep.equal({ files: 3, bytes: 7, skipped: 0, unavailable: ['exp:lost'] })
+    expect(plans()).to.be.above(1)
+    expect([...storage.tokens]).to.have.length(plans())
   })
 
   it('leaves nothing of a file that came damaged', async () => {
@@ -270,9 +327,10 @@ describe('command line: upload and download', () => {
     storage.files.set(`${URL_BASE}a`, Buffer.from('bbbb'))
     const to = join(scratch, 'damaged')
     const client = downloadServer([{ adler32: '00000000' }])
-    const error = await rejection(downloadFiles({ client, storage: storage.client, did: 'exp:ds', to }))
+    const clock = steppingClock(1)
+    const error = await rejection(downloadFiles({ client, storage: storage.client, clock, did: 'exp:ds', to }))
     expect(error).to.have.property('code', 'DOWNLOAD_DAMAGED')
     expect(await rejection(readFile(join(to, 'a')))).to.have.property('code', 'ENOENT')
-    expect(await rejection(readFile(join(to, 'a.part')))).to.have.property('code', 'ENOENT')
+    expect(await readdir(to)).to.deep.equal([])
   })
 })
