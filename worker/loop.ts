@@ -219,9 +219,10 @@ export class Work implements HeartbeatLoad {
       storage: storages.client(job.storage, job.url),
     } as const
     const options = { api, session: this.#session.id, access, clock, random, signal: this.#importing.signal }
-    const running = runImport(job, place, options).catch(error =>
-      log.error({ import: job.import, err: error }, 'an import failed; another session will begin it anew'),
-    )
+    const running = runImport(job, place, options).catch(error => {
+      log.error({ import: job.import, err: error }, 'an import could not be ended; it is begun anew')
+      this.#becomeUnsure()
+    })
     this.#imports.set(job.import, running)
     void running.finally(() => this.#imports.delete(job.import))
   }

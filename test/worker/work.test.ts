@@ -113,6 +113,38 @@ describe('a worker', () => {
     expect(stage.server.sessions).to.equal(1)
   })
 
+  it('after the server did not take an import tells that it is not held, and it is begun anew', async () => {
+    stage = await Stage.create()
+    const { claim } = stage.server.api
+    const held: (number[] | undefined)[] = []
+    stage.server.before = name => {
+      if (name === 'reportImport') throw new ApiError('INVALID', 'error', { status: 400 })
+    }
+    const log = { ...stage.options.log, error: () => undefined }
+    stage.start({
+      log,
+      api: {
+        ...stage.server.api,
+        claim: call => {
+          held.push(call.body.held?.imports.map(Number))
+          return claim(call)
+        },
+      },
+    })
+    const { source } = await stage.transfer('tree/f', 'x')
+    const storage = stage.server.storages.get('SITE-A')
+    if (storage === undefined) throw new Error('no storage')
+    const url = `${stage.storage('SITE-A').url}/data/exp/ds/tree`
+    stage.server.enqueueImport({ import: 5, fence: 3, url, grant: source.grant, storage })
+    while (stage.server.called('reportImport') < 2) await stage.server.untilCalled('reportImport')
+    // Ends the claim that was waiting already.
+    const other = await stage.transfer('f2', 'content')
+    stage.server.enqueue(other)
+    await stage.server.outcomeOf(other.transfer)
+    while (held.at(-1) === undefined) await stage.server.untilCalled('claim')
+    expect(held.at(-1)).to.deep.equal([])
+  })
+
   it('stops all attempts of a lease it cannot renew, reports nothing under it, and begins a new session', async () => {
     stage = await Stage.create()
     stage.server.leaseSeconds = 1
