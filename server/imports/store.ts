@@ -48,7 +48,10 @@ export async function isImportWaiting(read: Executor): Promise<boolean> {
   return (await query(read, "SELECT id FROM imports WHERE state = 'QUEUED' LIMIT 1")).length > 0
 }
 
-/** Gives waiting imports to a session; it lists them from the start, which registers nothing twice. Throws 409 SESSION_ENDED. */
+/**
+ * Gives waiting imports to a session, but for those of storages that may not be read; it lists them from the start, which
+ * registers nothing twice. Throws 409 SESSION_ENDED.
+ */
 export async function claimImports(
   executor: Executor,
   claimant: WorkerReach & { sessionId: number },
@@ -58,7 +61,8 @@ export async function claimImports(
   const { sessionId } = claimant
   const free = await query<{ id: number }>(
     executor,
-    `SELECT id FROM imports WHERE state = 'QUEUED' ${withinReach(executor, claimant, { vo: 'vo_id', rses: ['rse_id'] })}
+    `SELECT id FROM imports WHERE state = 'QUEUED'
+        AND EXISTS (SELECT 1 FROM rses WHERE rses.id = imports.rse_id AND rses.availability_read) ${withinReach(executor, claimant, { vo: 'vo_id', rses: ['rse_id'] })}
       ORDER BY id LIMIT :limit ${skippingLocked(executor, 'imports')}`,
     { limit, ...reachBindings(claimant) },
   )

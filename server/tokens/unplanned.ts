@@ -14,7 +14,8 @@ const AHEAD_PER_LINK = 50
 
 /**
  * Bundles with work that have no grants yet, the most urgent first; before them those that have none any more though an
- * attempt of theirs is to be settled, which keeps its slots until it is. Only of these VOs, and not those put aside.
+ * attempt of theirs is to be settled, which keeps its slots until it is. Only of these VOs, and not those put aside: what is to
+ * be settled of a VO that went holds slots at that VO's storages only, and is looked at when it comes back.
  */
 export async function unplannedBundles(
   read: Executor,

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { claimImports, insertImport } from '../../server/imports/store.ts'
 import { closeLink, updateRse } from '../../server/storages/store.ts'
 import { claimOnLink, linksToServe } from '../../server/transfers/claim.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
@@ -69,6 +70,21 @@ for (const { name, open } of databases) {
       )
       await world.grantAll()
       expect(await world.claim(await world.openSession(), 10)).to.have.length(5)
+    })
+
+    it('imports of a storage that may not be read wait', async () => {
+      const claimant = { sessionId: await world.openSession() }
+      const claim = (): Promise<unknown[]> =>
+        test.db.write(executor => claimImports(executor, claimant, 2, world.clock.now()))
+      const directoryId = await world.number('SELECT min(id) AS n FROM directories')
+      const place = { voId: world.voId, rseId: ids.a, directoryId, datasetId: await world.didId('d') }
+      const grantId = await world.number('SELECT min(id) AS n FROM grants')
+      const job = { ...place, accountId: world.accountId, grantId }
+      await test.db.write(executor => insertImport(executor, job, world.clock.now()))
+      await test.db.write(e => updateRse(e, ids.a, { availabilityRead: false }))
+      expect(await claim()).to.deep.equal([])
+      await test.db.write(e => updateRse(e, ids.a, { availabilityRead: true }))
+      expect(await claim()).to.have.length(1)
     })
 
     it('they come back when the way is open again', async () => {
