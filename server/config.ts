@@ -71,7 +71,12 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
         .enum(['always', 'when-needed', 'never'])
         .default('when-needed')
         .describe('whether workers exchange the tokens that this server mints (RFC 8693)'),
-      requestsPerSecond: z.number().positive().max(10_000).default(50).describe('of all servers and workers together'),
+      requestsPerSecond: z
+        .number()
+        .positive()
+        .max(10_000)
+        .default(50)
+        .describe('of all servers and workers together; of VOs that share an issuer the least counts'),
     })
     .transform(resolveSecret(readSecretFile))
 

@@ -10,7 +10,7 @@ export interface Issuer {
   readonly url: string
   readonly clientId: string
   readonly exchange: ExchangeMode
-  /** At most so many requests a second, by all servers and workers together. */
+  /** At most so many requests a second, by all servers, workers and VOs together. */
   readonly requestsPerSecond: number
   readonly client: IssuerClient
 }
@@ -18,8 +18,16 @@ export interface Issuer {
 export class Issuers {
   readonly #issuers: readonly Issuer[]
 
+  /** VOs that share an issuer share its turns: the most careful of their settings is everybody's. */
   constructor(issuers: readonly Issuer[]) {
-    this.#issuers = issuers
+    const slowest = new Map<number, number>()
+    for (const { id, requestsPerSecond } of issuers) {
+      slowest.set(id, Math.min(requestsPerSecond, slowest.get(id) ?? requestsPerSecond))
+    }
+    this.#issuers = issuers.map(issuer => ({
+      ...issuer,
+      requestsPerSecond: slowest.get(issuer.id) ?? issuer.requestsPerSecond,
+    }))
   }
 
   all(): readonly Issuer[] {

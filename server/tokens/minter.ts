@@ -3,7 +3,7 @@ import { IssuerError } from '../../shared/oidc/issuer-error.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { periodic } from '../periodic.ts'
 import { expireGrants } from './expire.ts'
-import { type GrantRow, grantsToMint, grantsToMintAnew, takeLease } from './grant-store.ts'
+import { type GrantRow, grantsToMint, grantsToMintAnew, putOff, takeLease } from './grant-store.ts'
 import { leaseWithTurn } from './lease.ts'
 import { keepFailure, keepTokens, type TokenContext } from './tokens.ts'
 
@@ -50,7 +50,11 @@ async function mintGrant(context: TokenContext, grant: GrantRow, signal: AbortSi
   if (taken?.kind !== 'leased') return
   const leased = taken.grant
   await context.clock.sleep(taken.delayMs, signal)
-  if (signal.aborted) return
+  if (signal.aborted) {
+    // The server stops; another one, or the next, need not wait until the lease is over.
+    await context.db.write(executor => putOff(executor, leased, leased.not_before))
+    return
+  }
   try {
     const scopes = grant.scopes.split(' ')
     const tokens = await issuer.client.mint({ audience: grant.audience, scopes })

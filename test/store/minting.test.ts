@@ -85,6 +85,24 @@ for (const { name, open } of databases) {
       expect(await world.number(put, { until })).to.equal(20)
     })
 
+    it('asks an issuer that VOs share no more often than each of them allows', async () => {
+      const mine = issuer(world.issuerId, never)
+      const other = { ...mine, voId: mine.voId + 1, requestsPerSecond: 2 }
+      const issuers = new Issuers([mine, other, { ...mine, id: mine.id + 1 }])
+      expect(issuers.all().map(({ requestsPerSecond }) => requestsPerSecond)).to.deep.equal([2, 2, 1000])
+    })
+
+    it('gives its leases back when it stops before its turn', async () => {
+      await wantGrants(world.issuerId, 3)
+      const [minter] = minters(contextOf([issuer(world.issuerId, never)]))
+      if (minter === undefined) throw new Error('no minter')
+      await minter.start()
+      await world.clock.untilSleeping(3)
+      await minter.stop()
+      const free = "SELECT count(*) AS n FROM grants WHERE state = 'WANTED' AND lease_until = 0 AND not_before = 0"
+      expect(await world.number(free)).to.equal(3)
+    })
+
     it('mints anew what work waits for before its token ends, and nothing else', async () => {
       await world.dataset('d', 1, 'A')
       await world.addRule('d', 'B', 1)
