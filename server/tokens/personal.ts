@@ -18,7 +18,7 @@ const PATIENCE_MS = 15_000
 
 /**
  * A token for these directories (or files) at one storage, for a person, sealed to the key they gave: as narrow and as accounted for as the
- * workers'. Throws 503 ISSUER_UNREACHABLE when it cannot be had in time, 502 with the issuer's code when it is refused.
+ * workers'. Throws 503 ISSUER_UNREACHABLE when it cannot be had in time, 409 with the issuer's code when it is refused.
  */
 export async function personalAccess(
   context: TokenContext,

@@ -259,7 +259,7 @@ export const peopleRoutes = {
     path: '/readyz',
     role: 'public',
     tag: service,
-    summary: 'The server takes requests: 503 while it starts, stops or has no database',
+    summary: 'The server takes requests: 503 while it starts or stops',
     answer: empty,
     status: 200,
   }),
