@@ -74,17 +74,21 @@ function pathOf(above: readonly string[], file: readonly string[]): ReplicaPath 
   return { top: directory, directory, name: file.at(-1) ?? '' }
 }
 
-/**
- * The URL of a replica: `protocolUrl` is where the RSE's prefix begins (`https://host:1094/exp`), each segment below it is
- * percent-encoded. Throws 400 PATH_INVALID on empty and dot segments (an imported path has not been through the name rules).
- */
+/** The URL of a replica. Throws as `storageUrl` does. */
 export function replicaUrl(protocolUrl: string, directory: string, name: string): string {
-  const below = directory.startsWith('/') ? directory.slice(1) : directory
-  const segments = below === '' ? [name] : [...below.split('/'), name]
+  return storageUrl(protocolUrl, `${directory}/${name}`)
+}
+
+/**
+ * The URL of a file or directory: `protocolUrl` is where paths begin (`https://host:1094`), each segment is percent-encoded.
+ * Throws 400 PATH_INVALID on empty and dot segments (an imported path has not been through the name rules).
+ */
+export function storageUrl(protocolUrl: string, path: string): string {
+  const segments = segmentsOf(path)
   const wrong = segments.find(segment => segment === '' || segment === '.' || segment === '..')
   if (wrong !== undefined) {
-    const path = JSON.stringify(`${directory}/${name}`)
-    throw new WaybillError('PATH_INVALID', `the path ${path} has an empty or dot segment`, { status: 400 })
+    const words = `the path ${JSON.stringify(path)} has an empty or dot segment`
+    throw new WaybillError('PATH_INVALID', words, { status: 400 })
   }
   return `${protocolUrl.replace(/\/+$/, '')}/${segments.map(encodeURIComponent).join('/')}`
 }

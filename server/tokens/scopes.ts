@@ -58,19 +58,6 @@ export function scopesFor({ purpose, directories, basePath, prefix }: ScopeReque
   return VERBS[purpose].flatMap(verb => scopePaths.map(path => `${verb}:${path}`)).sort()
 }
 
-/**
- * Whether a scope's path (as it stands in the scope: encoded, relative to the base path) lets one work at `path` (not
- * encoded, relative to the base path). Matches by path component: `/foo/bar` covers `/foo/bar` and `/foo/bar/qux`, not
- * `/foo/bargain` (statement 15). Paths with dot segments are covered by nothing and cover nothing.
- */
-export function covers(scopePath: string, path: string): boolean {
-  try {
-    return isWithin(segmentsOf(scopePath).map(decodeURIComponent), segmentsOf(path))
-  } catch {
-    return false
-  }
-}
-
 /** Segment by segment: `/path` is no part of `/pathology`, which Rucio takes it for (facts/tokens.md section 3). */
 function isWithin(outer: readonly string[], inner: readonly string[]): boolean {
   return outer.length <= inner.length && outer.every((segment, index) => segment === inner[index])

@@ -9,7 +9,7 @@ import type { Random } from '../../shared/runtime/random.ts'
 export interface SealContext {
   grantId: number
   generation: number
-  kind: 'access' | 'refresh' | 'subject'
+  kind: 'access' | 'refresh'
 }
 
 /**

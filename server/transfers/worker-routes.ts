@@ -9,7 +9,7 @@ import { takeFoundFiles } from '../imports/imports.ts'
 import { claimImports, type ImportRow, isImportWaiting, releaseImports } from '../imports/store.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
-import { replicaUrl } from '../storages/paths.ts'
+import { replicaUrl, storageUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { heedRefusal } from '../tokens/refusal.ts'
@@ -210,7 +210,7 @@ async function describe(
     imports: imports.flatMap(job => {
       const rse = rses.get(job.rse_id)
       if (rse === undefined || job.grant_id === null) return []
-      const url = new URL(job.path, protocolOf(rse).url).href
+      const url = storageUrl(protocolOf(rse).url, job.path)
       return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
     }),
   }

@@ -9,7 +9,6 @@ const IRREGULAR: Readonly<Record<string, string>> = {
   dpop: 'DPoP',
   'content-md5': 'Content-MD5',
   'www-authenticate': 'WWW-Authenticate',
-  scitag: 'SciTag',
   clientinfo: 'ClientInfo',
   transferheaderauthorization: 'TransferHeaderAuthorization',
   requirechecksumverification: 'RequireChecksumVerification',

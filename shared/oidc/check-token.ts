@@ -19,9 +19,7 @@ export interface TokenExpectation {
 /** What may be kept, logged and shown of a token. Times are epoch milliseconds. */
 export interface CheckedToken {
   jti: string
-  sub: string
   expiresAt: number
-  issuedAt: number | undefined
   /** Of the whole token, in hex: with it a leaked token finds its grant. */
   sha256: string
 }
@@ -46,7 +44,7 @@ export type TokenFault =
  */
 export function checkToken(token: Secret, expected: TokenExpectation): CheckedToken {
   const claims = decode(token)
-  const { jti, sub, exp, iat } = claims
+  const { jti, sub, exp } = claims
   if (claims.iss !== expected.issuer) {
     throw fault('TOKEN_ISSUER', `says it is from ${show(claims.iss)}, not from ${expected.issuer}`)
   }
@@ -62,9 +60,7 @@ export function checkToken(token: Secret, expected: TokenExpectation): CheckedTo
     throw fault('TOKEN_EXPIRED', `ends at ${show(exp)}: too early`)
   return {
     jti,
-    sub,
     expiresAt: exp * 1000,
-    issuedAt: typeof iat === 'number' ? iat * 1000 : undefined,
     sha256: createHash('sha256').update(token.reveal()).digest('hex'),
   }
 }

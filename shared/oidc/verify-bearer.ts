@@ -14,9 +14,6 @@ export interface VerifiedBearer {
   subject: string
   /** `client_id` (RFC 9068), else `azp`. */
   clientId: string | undefined
-  scopes: readonly string[]
-  groups: readonly string[]
-  jti: string | undefined
   /** Epoch milliseconds. */
   expiresAt: number
 }
@@ -134,13 +131,12 @@ async function verifyFrom(
 }
 
 function bearerOf(issuer: string, claims: JWTPayload): VerifiedBearer {
-  const { sub, exp, jti } = claims
-  const scopes = scopesOf(claims)
+  const { sub, exp } = claims
   if (
     typeof sub !== 'string' ||
     !/^[^\p{Cc}\p{Cs}]+$/u.test(sub) ||
     typeof exp !== 'number' ||
-    !scopes ||
+    scopesOf(claims) === undefined ||
     !isKnownProfile(claims)
   ) {
     throw refusal(
@@ -149,14 +145,10 @@ function bearerOf(issuer: string, claims: JWTPayload): VerifiedBearer {
     )
   }
   const clientId = claims.client_id ?? claims.azp
-  const groups = claims['wlcg.groups']
   return {
     issuer,
     subject: sub,
     clientId: typeof clientId === 'string' ? clientId : undefined,
-    scopes,
-    groups: Array.isArray(groups) ? groups.filter(group => typeof group === 'string') : [],
-    jti: typeof jti === 'string' ? jti : undefined,
     expiresAt: exp * 1000,
   }
 }

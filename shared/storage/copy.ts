@@ -43,7 +43,7 @@ export async function copy(deps: StorageDeps, request: CopyRequest): Promise<Cop
 
 /** facts/http-tpc.md section 1. */
 function copyHeaders(request: CopyRequest): Record<string, string> {
-  const { mode, source, destination, passiveToken, overwrite, clientInfo, scitag } = request
+  const { mode, source, destination, passiveToken, overwrite, clientInfo } = request
   return {
     ...(mode === 'pull' ? { Source: source } : { Destination: destination }),
     Overwrite: overwrite ? 'T' : 'F',
@@ -53,7 +53,6 @@ function copyHeaders(request: CopyRequest): Record<string, string> {
     RequireChecksumVerification: 'false',
     ...(passiveToken === undefined ? {} : { TransferHeaderAuthorization: bearer(passiveToken) }),
     ...(clientInfo === undefined ? {} : { ClientInfo: clientInfo }),
-    ...(scitag === undefined ? {} : { SciTag: String(scitag) }),
   }
 }
 

@@ -48,8 +48,6 @@ export interface CopyRequest {
   readonly watchdogs?: Partial<Watchdogs>
   /** Goes into the storage's log: `job-id=..;file-id=..;retry=n`. */
   readonly clientInfo?: string
-  /** SciTags experiment and activity id, 65 to 65535. */
-  readonly scitag?: number
 }
 
 /**

@@ -24,7 +24,7 @@ describe('header names on the wire', () => {
     ['want-digest', 'Want-Digest'],
     ['content-length', 'Content-Length'],
     ['transferheaderauthorization', 'TransferHeaderAuthorization'],
-    ['scitag', 'SciTag'],
+    ['clientinfo', 'ClientInfo'],
     ['etag', 'ETag'],
     ['TransferHeaderAuthorization', 'TransferHeaderAuthorization'],
     ['x-Odd', 'x-Odd'],

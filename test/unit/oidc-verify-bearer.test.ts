@@ -43,9 +43,6 @@ describe('bearer verification', () => {
       issuer: ORIGIN,
       subject: 'jdoe',
       clientId: 'laptop',
-      scopes: ['openid', 'profile'],
-      groups: ['/cms', '/cms/prod'],
-      jti: 'j1',
       expiresAt: clock.now() + 600_000,
     })
   })
@@ -55,10 +52,7 @@ describe('bearer verification', () => {
       clientId: 'web',
     })
     const bare: Claims = { ...good, scope: undefined, jti: undefined }
-    expect(await verifier.verify(`BEARER  ${await issuer.sign(bare)}`)).to.deep.include({
-      clientId: undefined,
-      scopes: [],
-    })
+    expect(await verifier.verify(`BEARER  ${await issuer.sign(bare)}`)).to.include({ clientId: undefined })
   })
 
   it('takes RS256 as well as ES256', async () => {

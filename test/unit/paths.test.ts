@@ -94,7 +94,6 @@ describe('replica URLs', () => {
   const urls: [protocolUrl: string, directory: string, name: string, url: string][] = [
     ['https://h:1094/exp', '/foo/~A~B', 'bar', 'https://h:1094/exp/foo/~A~B/bar'],
     ['https://h:1094/exp/', 'foo', 'bar', 'https://h:1094/exp/foo/bar'],
-    ['https://h:1094/', '/', 'bar', 'https://h:1094/bar'],
     ['https://h/exp', '', 'bar', 'https://h/exp/bar'],
     ['https://h/exp', '/a b/c#d', '50%?\u00e9', 'https://h/exp/a%20b/c%23d/50%25%3F%C3%A9'],
   ]

@@ -41,7 +41,7 @@ describe('third-party copy', () => {
       response.writeHead(201).end(`${marker(5)}success: Created`),
     )
     const progress: number[] = []
-    const outcome = await pull(base, { clientInfo: 'job-id=1', scitag: 66, onProgress: bytes => progress.push(bytes) })
+    const outcome = await pull(base, { clientInfo: 'job-id=1', onProgress: bytes => progress.push(bytes) })
     expect(outcome).to.deep.equal({ kind: 'done', bytes: 5, checksums: {} })
     expect(progress).to.deep.equal([5])
     expect(stage.asked[0]).to.include({ method: 'COPY', path: '/f' })
@@ -53,7 +53,6 @@ describe('third-party copy', () => {
       Credential: 'none',
       RequireChecksumVerification: 'false',
       ClientInfo: 'job-id=1',
-      SciTag: '66',
     })
   })
 
