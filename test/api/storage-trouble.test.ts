@@ -142,10 +142,10 @@ describe('storages in trouble', () => {
       /^a redirect from https to http at localhost would show the token$/,
     ],
     [
-      'the destination refuses the token, and the next one too',
-      () => storage('SITE-B').refuse({ verb: 'HEAD', status: 401, times: 2 }),
+      'the destination refuses the COPY with a token that it believes otherwise',
+      () => storage('SITE-B').refuse({ verb: 'COPY', status: 401, times: 4 }),
       Array(2).fill('failed TOKEN PREPARATION TOKEN_REFUSED'),
-      /^HEAD answered 401/,
+      /^COPY answered 401/,
     ],
   ]
   for (const [i, [what, cause, attempts, words]] of failing.entries()) {

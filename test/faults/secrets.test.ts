@@ -69,7 +69,7 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
     expect(leaks.guarded).to.be.above(30)
     for (const [place, sight] of [
       ['the logs', /"msg":"attempt ended"/],
-      ['the answers of the API', /"kind":"token","generation":/],
+      ['the answers of the API', /"kind":"(token|refresh)","generation":/],
       ['the metrics', /waybill_token_requests_total\{[^}]*refresh/],
       [house.database.place, /quoted-by-storage/],
     ] as const) {

@@ -17,6 +17,7 @@ export class ManualClock implements Clock {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise(resolve => {
+      if (signal?.aborted) return resolve()
       const wake = (): void => {
         this.#sleepers.delete(sleeper)
         signal?.removeEventListener('abort', wake)
