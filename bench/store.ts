@@ -60,6 +60,7 @@ async function benchOutcomes(database: (typeof databases)[number], size: number)
       endedMsAgo: 5,
       bytes: 4096,
       cleaned: false,
+      left: 'nothing' as const,
     }))
     const began = systemClock.monotonic()
     const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
@@ -108,6 +109,7 @@ async function timeOfClaim(world: World): Promise<number> {
     endedMsAgo: 0,
     bytes: 0,
     cleaned: false,
+    left: 'unknown' as const,
   }))
   await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, back)
   return took

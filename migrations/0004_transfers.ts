@@ -62,6 +62,9 @@ export async function up(knex: Knex): Promise<void> {
     t.bigInteger('session_id').references('sessions.id')
     t.bigInteger('fence').notNullable().comment('epoch * 2^32 + number of claims: who holds it now')
     t.bigInteger('claimed_at')
+    t.bigInteger('written_fence').comment(
+      'the claim whose attempt may have left what lies at the destination; null: it is nobody’s of ours',
+    )
     t.bigInteger('bytes_done').notNullable()
     t.boolean('cancel_requested').notNullable()
     t.bigInteger('created_at').notNullable()
@@ -78,6 +81,7 @@ export async function up(knex: Knex): Promise<void> {
     `CREATE INDEX transfers_active_destination ON transfers (destination_rse_id) WHERE ${active}`,
     `CREATE INDEX transfers_active_link ON transfers (link_id) WHERE ${active}`,
     `CREATE INDEX transfers_held ON transfers (session_id) WHERE session_id IS NOT NULL`,
+    `CREATE INDEX transfers_written ON transfers (replica_id) WHERE written_fence IS NOT NULL`,
   ]) {
     await knex.raw(sql)
   }
@@ -90,7 +94,7 @@ export async function up(knex: Knex): Promise<void> {
     t.bigInteger('source_rse_id')
     t.bigInteger('source_grant_id')
     t.bigInteger('destination_grant_id')
-    t.text('mode').comment('pull | push | stream; null: nothing was sent')
+    t.text('mode').comment('pull | push | stream: of the last COPY that was sent; null: none was')
     t.text('outcome').notNullable()
     t.bigInteger('started_at').notNullable()
     t.bigInteger('ended_at').notNullable()

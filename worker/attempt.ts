@@ -1,4 +1,4 @@
-import type { ClaimedTransfer, WorkerStorage } from '../shared/contract/routes/worker.ts'
+import type { ClaimedTransfer, Outcome, WorkerStorage } from '../shared/contract/routes/worker.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import type { Checksums, Watchdogs } from '../shared/storage/types.ts'
@@ -18,13 +18,21 @@ export interface Attempt {
   /** Copying ends, for that or because the transfer is cancelled; clean-up goes on. */
   readonly copying: AbortSignal
   readonly progress: Progress
+  /** The server is to hear soon that something of this attempt may lie at the destination. */
+  readonly onTaken: () => void
 }
 
 /** What an attempt has done so far; it writes, heartbeats and the shutdown read. */
 export interface Progress {
-  /** A COPY or a PUT went out: from here on something may lie at the destination, or come to lie there. */
+  /** A COPY or a PUT went out. */
   sent: boolean
+  /**
+   * What is known of the destination. own: what lies there, or comes to, may be this attempt's. nothing: it was looked at, or
+   * cleaned up. unknown: what lies there is none of this attempt's (docs/decisions/0008).
+   */
+  left: Outcome['left'] & string
   bytes: number
+  /** Of the last COPY or PUT that went out. */
   mode: Mode | undefined
 }
 

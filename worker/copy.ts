@@ -3,8 +3,9 @@ import type { Secret } from '../shared/domain/secret.ts'
 import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
-import { type Attempt, type Ending, lookAtDestination, type Progress, type Workshop } from './attempt.ts'
-import { type AttemptFailure, failureOf, inPhase, interrupted, sideOf, TokenUnavailable } from './failure.ts'
+import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
+import { mayBeOwn, mayHaveLeft } from './debris.ts'
+import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp } from './remove.ts'
 import { lookAgain, settleDestination } from './settle.ts'
@@ -36,34 +37,6 @@ export function mayMeanExisting({ code, side }: TransferFailure, mode: Mode): bo
   return mode === 'pull' && side === 'DESTINATION' && (code === 'TOKEN_REFUSED' || code === 'PERMISSION_DENIED')
 }
 
-/** Failures of the storage that got the request, before it did anything. */
-const NOTHING_DONE = new Set([
-  'TOKEN_REFUSED',
-  'PERMISSION_DENIED',
-  'NOT_SUPPORTED',
-  'TOO_MANY_REQUESTS',
-  'STORAGE_BUSY',
-  'PARENT_MISSING',
-  'REDIRECT_REFUSED',
-  'RESOLVE_FAILED',
-  'CONNECT_FAILED',
-  'TLS_FAILED',
-  'TIMEOUT_CONNECT',
-])
-
-/**
- * Whether a failed attempt may have left something, so that the destination must be looked at. A refusal that a storage
- * relays from the other one comes after it may have opened the file (facts/http-tpc.md section 5, Debris).
- */
-export function mayHaveLeft(failure: AttemptFailure, { sent, mode }: Pick<Progress, 'sent' | 'mode'>): boolean {
-  if (failure.code === 'DESTINATION_EXISTS') return true
-  if (!sent) return false
-  if (failure.phase !== 'PREPARATION' || !NOTHING_DONE.has(failure.code)) return true
-  const asked = mode === 'push' ? 'SOURCE' : 'DESTINATION'
-  const side = sideOf(failure)
-  return mode !== 'stream' && side !== undefined && side !== asked
-}
-
 /** One attempt at a copy: sent, watched, verified, and cleaned up after if it failed. Rejects for faults of ours only. */
 export async function runCopy(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   const { progress, stop } = attempt
@@ -81,7 +54,8 @@ async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   const failure = copying.aborted ? cancelled() : outcome.error
   if (outcome.kind === 'unknown' && !copying.aborted) return { result: 'unknown', failure }
   // A stop needs no clean-up of its own: the next lease settles it.
-  if (stop.aborted || !mayHaveLeft(failure, progress)) return { result: 'failed', failure, cleaned: false }
+  if (stop.aborted || (progress.left !== 'own' && !mayHaveLeft(failure, progress)))
+    return { result: 'failed', failure, cleaned: false }
   return copying.aborted ? afterCancel(attempt, workshop, failure) : afterFailure(attempt, workshop, failure)
 }
 
@@ -99,14 +73,13 @@ async function drive(attempt: Attempt, workshop: Workshop): Promise<Driven> {
 
 /** Sends the COPY, in another mode or after a remedy again, until one outcome stands. */
 async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<CopyOutcome> {
-  const { source, destination, copying, progress } = attempt
+  const { source, destination, copying } = attempt
   const { modes, access } = workshop
   const pair = [source.traits.rse, destination.traits.rse] as const
   const unsupported = modes.unsupported(...pair)
   let done: Remedied = { parent: false, token: false }
   for (;;) {
     const mode = chooseMode(source.traits, destination.traits, unsupported)
-    progress.mode = mode
     const tokens = { source: await access.token(source), destination: await access.token(destination) }
     const outcome = await copyOnce(attempt, workshop, mode, tokens)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
@@ -136,26 +109,46 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Cop
   }
 }
 
-async function copyOnce(
-  attempt: Attempt,
-  workshop: Workshop,
-  mode: Mode,
-  tokens: { readonly source: Secret; readonly destination: Secret },
-): Promise<CopyOutcome> {
-  const { transfer, source, destination, copying, progress } = attempt
+type Tokens = { readonly source: Secret; readonly destination: Secret }
+
+/** One COPY or PUT, and what it may have left behind. */
+async function copyOnce(attempt: Attempt, workshop: Workshop, mode: Mode, tokens: Tokens): Promise<CopyOutcome> {
+  const { copying, progress } = attempt
   if (copying.aborted) return { kind: 'failed', error: cancelled() }
   if (mode === 'push') {
     // XRootD 5.5.3 ignores `Overwrite: F` on push and would truncate a good file (facts/http-tpc.md section 1).
     if (await isThere(attempt, workshop)) return existing()
   }
   progress.sent = true
+  progress.mode = mode
+  // What an earlier COPY of this attempt may have left is still its own.
+  const before = progress.left
+  let taken = false
+  const onTaken = () => {
+    taken = true
+    progress.left = 'own'
+    attempt.onTaken()
+  }
+  const outcome = await sendCopy(attempt, workshop, mode, tokens, onTaken)
+  progress.left = mayBeOwn(outcome, mode, taken) ? 'own' : before
+  return outcome
+}
+
+function sendCopy(
+  { transfer, source, destination, copying, progress }: Attempt,
+  { watchdogs }: Workshop,
+  mode: Mode,
+  tokens: Tokens,
+  onTaken: () => void,
+): Promise<CopyOutcome> {
   const request = {
     source: source.url,
     destination: destination.url,
     overwrite: false,
     size: transfer.bytes,
     signal: copying,
-    watchdogs: workshop.watchdogs,
+    watchdogs,
+    onTaken,
     onProgress: (bytes: number) => {
       progress.bytes = bytes
     },

@@ -197,7 +197,9 @@ export class Work implements HeartbeatLoad {
 
   #start(transfer: ClaimedTransfer, traits: ReadonlyMap<string, WorkerStorage>): void {
     const { storages, slots, log, metrics, clock } = this.#options
-    const attempt = new RunningAttempt(transfer, traits, { storages, workshop: this.#workshop, clock, log, metrics })
+    const onTaken = () => this.#session.tellSoon()
+    const options = { storages, workshop: this.#workshop, clock, log, metrics, onTaken }
+    const attempt = new RunningAttempt(transfer, traits, options)
     this.#running.set(transfer.transfer, attempt)
     slots.take()
     metrics.active(1)

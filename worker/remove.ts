@@ -24,7 +24,10 @@ export type CleanUp = { readonly cleaned: true } | { readonly cleaned: false; re
 export async function cleanUp(attempt: Attempt, workshop: Workshop, written = true): Promise<CleanUp> {
   try {
     for (let permit = 0; permit < PERMITS; permit++) {
-      if (await removeUnderPermit(attempt, workshop, written)) return { cleaned: true }
+      if (await removeUnderPermit(attempt, workshop, written)) {
+        attempt.progress.left = 'nothing'
+        return { cleaned: true }
+      }
     }
     const message = 'every permit for the clean-up was over before the token for it came'
     return { cleaned: false, failure: late(message) }

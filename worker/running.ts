@@ -16,6 +16,8 @@ export interface RunningOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly metrics: WorkerMetrics
+  /** What `changed` tells is urgent now. */
+  readonly onTaken: () => void
 }
 
 /** A claimed transfer from its start to the outcome that is reported: how it is stopped, cancelled, told of and recorded. */
@@ -25,7 +27,7 @@ export class RunningAttempt {
   readonly #options: RunningOptions
   readonly #stop = new AbortController()
   readonly #copying = new AbortController()
-  readonly #progress: Progress = { sent: false, bytes: 0, mode: undefined }
+  readonly #progress: Progress = { sent: false, left: 'unknown', bytes: 0, mode: undefined }
   #told: number | undefined
   #resolveEnded: () => void = () => undefined
   /** Resolves with the attempt. */
@@ -70,8 +72,8 @@ export class RunningAttempt {
   /** What the server does not know yet of a copy under way. */
   changed(): ProgressEntry | undefined {
     const { transfer, fence, kind } = this.#transfer
-    const { sent, bytes } = this.#progress
-    if (kind !== 'copy' || !sent || bytes === this.#told) return undefined
+    const { left, bytes } = this.#progress
+    if (kind !== 'copy' || left !== 'own' || bytes === this.#told) return undefined
     return { transfer, fence, state: 'COPYING', bytes }
   }
 
@@ -102,6 +104,7 @@ export class RunningAttempt {
       stop: this.#stop.signal,
       copying: this.#copying.signal,
       progress: this.#progress,
+      onTaken: this.#options.onTaken,
     }
   }
 
@@ -114,11 +117,12 @@ export class RunningAttempt {
   #outcome(ending: Ending, startedAt: number, endedAt: number): EndedAttempt {
     const { transfer, fence, source, destination } = this.#transfer
     const failure = failureIn(ending)
-    const { mode } = this.#progress
+    const { mode, left } = this.#progress
     return {
       transfer,
       fence,
       result: ending.result,
+      left,
       ...(mode === undefined ? {} : { mode }),
       durationMs: endedAt - startedAt,
       endedAt,

@@ -47,6 +47,9 @@ export function stopBy(askedAt: number, leaseSeconds: number): number {
   return askedAt + leaseSeconds * 1000 * (1 - RESERVE)
 }
 
+/** What must be told soon waits so long for more of it: one request for all, and none for what is over by then. */
+const TELL_MS = 200
+
 /** Opens a session with a new key, however long the server is away. Rejects with its refusal, or when `signal` aborts. */
 export async function openSession(options: SessionOptions, signal: AbortSignal): Promise<Session> {
   const { api, worker, clock, random, log } = options
@@ -72,6 +75,9 @@ export class Session {
   readonly #heartbeatMs: number
   readonly #over = new AbortController()
   #stopBy: number
+  /** Ends the wait for the next heartbeat. */
+  #early = new AbortController()
+  #telling = false
 
   constructor(
     options: SessionOptions,
@@ -95,6 +101,16 @@ export class Session {
   /** The server knows it no more, or all is done. */
   end(): void {
     this.#over.abort()
+  }
+
+  /**
+   * Has the next heartbeat go out in a moment, with all that changed until then. Copies that end sooner tell of themselves with
+   * their outcome: at a high rate of small files there is nothing to tell.
+   */
+  tellSoon(): void {
+    if (this.#telling) return
+    this.#telling = true
+    void this.#options.clock.sleep(TELL_MS, this.ended).then(() => this.#early.abort())
   }
 
   /** Sends heartbeats until the session ends, and ends it when none was answered in time. */
@@ -129,11 +145,20 @@ export class Session {
     const { clock, random } = this.#options
     let failures = 0
     while (!this.ended.aborted) {
-      const wait =
-        failures === 0 ? this.#heartbeatMs : Math.min(this.#heartbeatMs, backoff(failures, random.fraction()))
-      await clock.sleep(wait, this.ended)
+      if (failures === 0) await this.#untilHeartbeat()
+      else await clock.sleep(Math.min(this.#heartbeatMs, backoff(failures, random.fraction())), this.ended)
+      this.#telling = false
+      this.#early = new AbortController()
       if (!this.ended.aborted) failures = (await this.#heartbeat(load)) ? 0 : failures + 1
     }
+  }
+
+  async #untilHeartbeat(): Promise<void> {
+    const early = this.#early
+    const onEnd = () => early.abort()
+    this.ended.addEventListener('abort', onEnd, { once: true })
+    await this.#options.clock.sleep(this.#heartbeatMs, early.signal)
+    this.ended.removeEventListener('abort', onEnd)
   }
 
   async #heartbeat(load: HeartbeatLoad): Promise<boolean> {

@@ -55,6 +55,18 @@ export interface Application {
   readonly to: TransferState
   readonly attempts: number
   readonly notBefore: number
+  readonly left: 'nothing' | 'own' | 'unknown'
+}
+
+/** Nothing lies at these replicas' paths that an attempt may have left. Their rows are locked. */
+export async function forgetWritten(executor: Executor, replicaIds: readonly number[]): Promise<void> {
+  if (replicaIds.length === 0) return
+  await query(
+    executor,
+    `UPDATE transfers SET written_fence = NULL
+      WHERE written_fence IS NOT NULL AND replica_id IN ${keyset(executor, 'replicas')}`,
+    { replicas: encodeRows(replicaIds) },
+  )
 }
 
 /**
@@ -75,6 +87,7 @@ export async function applyTransitions(
     to_state: 'text',
     attempts: 'bigint',
     not_before: 'bigint',
+    remains: 'text',
   })
   await lockRows(
     executor,
@@ -84,7 +97,9 @@ export async function applyTransitions(
   const won = await query<{ id: number }>(
     executor,
     `UPDATE transfers SET state = given.to_state, attempts = given.attempts, not_before = given.not_before, session_id = NULL,
-            reason = CASE WHEN given.to_state = 'WAITING' THEN 'BACKOFF' ELSE NULL END, updated_at = :now
+            reason = CASE WHEN given.to_state = 'WAITING' THEN 'BACKOFF' ELSE NULL END, updated_at = :now,
+            written_fence = CASE given.remains WHEN 'own' THEN transfers.fence WHEN 'nothing' THEN NULL
+              ELSE nullif(written_fence, transfers.fence) END
        FROM ${set} AS given
       WHERE transfers.id = given.id AND transfers.fence = given.fence AND transfers.state = given.from_state
         AND transfers.cancel_requested = given.cancelled AND ${OF_SESSION}
@@ -101,6 +116,7 @@ export async function applyTransitions(
           to_state: row.to,
           attempts: row.attempts,
           not_before: row.notBefore,
+          remains: row.left,
         })),
       ),
     },
@@ -186,7 +202,10 @@ export async function hintWork(
   }
 }
 
-/** Progress of what a session holds; a transfer that it does not hold any more is left alone. */
+/**
+ * Progress of what a session holds; a transfer that it does not hold any more is left alone. A COPY that was taken found nothing
+ * in its way: what lies there from then on may be its own, also when nobody hears of it again.
+ */
 export async function recordProgress(
   executor: Executor,
   sessionId: number,
@@ -204,7 +223,8 @@ export async function recordProgress(
   const toStaging = stateList([...statesAccepting(TRANSFER_MACHINE, 'stage'), 'STAGING'])
   await query(
     executor,
-    `UPDATE transfers SET state = given.state, bytes_done = given.bytes, updated_at = :now FROM ${set} AS given
+    `UPDATE transfers SET state = given.state, bytes_done = given.bytes, updated_at = :now,
+            written_fence = CASE given.state WHEN 'COPYING' THEN transfers.fence ELSE written_fence END FROM ${set} AS given
       WHERE transfers.id = given.transfer AND transfers.fence = given.fence AND ${OF_SESSION}
         AND ((given.state = 'COPYING' AND transfers.state IN (${toCopying}))
           OR (given.state = 'STAGING' AND transfers.state IN (${toStaging})))`,

@@ -15,6 +15,7 @@ import {
   applyTransitions,
   findAttempts,
   findTransfers,
+  forgetWritten,
   type HeldTransfer,
   hintWork,
   insertAttempts,
@@ -116,7 +117,16 @@ async function decide(
         held,
         reported,
         judged,
-        application: { id, fence, from, to, attempts: next.attempts, cancelRequested, notBefore },
+        application: {
+          id,
+          fence,
+          from,
+          to,
+          attempts: next.attempts,
+          cancelRequested,
+          notBefore,
+          left: leftBy(reported),
+        },
       },
     ]
   })
@@ -133,6 +143,11 @@ function judge(reported: ReportedOutcome, looks: EarlierLooks = NO_LOOKS): Repor
     retryable: true,
   } as const
   return { ...reported, result: 'failed', error: reported.error ?? stillGrows }
+}
+
+/** What is right is no debris, and where nothing lies there is none either. */
+function leftBy({ result, left }: ReportedOutcome): Application['left'] {
+  return result === 'done' || result === 'absent' ? 'nothing' : left
 }
 
 /** Nothing helps at this source; another may have the file. */
@@ -190,6 +205,11 @@ async function applyDecisions(
   )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
+  const clear = winners.filter(({ application }) => application.left === 'nothing')
+  await forgetWritten(
+    executor,
+    clear.map(({ held }) => held.replica_id),
+  )
   await insertAttempts(
     executor,
     sessionId,

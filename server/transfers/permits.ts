@@ -14,8 +14,8 @@ const NOBODYS_FENCE = -1
 
 /**
  * Permission to remove what a failed attempt left: only for the current holder of the transfer, never where a replica is
- * AVAILABLE, and where the holder wrote nothing only if an earlier attempt on this replica may have: a file of somebody
- * else's stays. Throws 409 PERMIT_REFUSED. Answers the directory that the clean-up token must cover.
+ * AVAILABLE, and only if this attempt or an earlier one on this replica may have left it: a file of somebody else's stays
+ * (docs/decisions/0008). Throws 409 PERMIT_REFUSED. Answers the directory that the clean-up token must cover.
  */
 export async function grantPermit(
   executor: Executor,
@@ -31,10 +31,8 @@ export async function grantPermit(
        FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
         AND transfers.state IN (${stateList(ACTIVE_STATES)}) AND replicas.state <> 'AVAILABLE'
-        AND (:written = 1 OR EXISTS (SELECT 1 FROM attempts JOIN transfers AS earlier ON earlier.id = attempts.transfer_id
-              WHERE earlier.replica_id = replicas.id AND (attempts.outcome IN ('absent', 'growing')
-                OR (attempts.mode IS NOT NULL AND attempts.outcome IN ('failed', 'unknown')
-                    AND coalesce(attempts.code, '') NOT IN ('DESTINATION_EXISTS', 'DESTINATION_CONFLICT')))))
+        AND (:written = 1 OR EXISTS (SELECT 1 FROM transfers AS earlier
+              WHERE earlier.replica_id = replicas.id AND earlier.written_fence IS NOT NULL))
      ON CONFLICT (directory_id, name) DO UPDATE
        SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
            fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END
@@ -44,6 +42,10 @@ export async function grantPermit(
   if (permit === undefined) {
     const message = `transfer ${held.transfer} is not held under this session and fence, its file is verified, or what lies there is none of its own: nothing may be removed`
     throw new WaybillError('PERMIT_REFUSED', message, { status: 409 })
+  }
+  if (held.written) {
+    const { transfer, fence } = held
+    await query(executor, 'UPDATE transfers SET written_fence = :fence WHERE id = :transfer', { transfer, fence })
   }
   const place = await queryOne<{ rse_id: number; vo_id: number; top: string }>(
     executor,

@@ -7,7 +7,7 @@ export type TransferState =
   | 'QUEUED' // may be claimed
   | 'CLAIMED' // a worker's session has it
   | 'STAGING' // recalled from tape
-  | 'COPYING' // the COPY was sent
+  | 'COPYING' // the storage took the COPY: something may lie at the destination
   | 'SETTLING' // nobody saw how it ended: the destination will be looked at
   | 'ARCHIVING' // on disk, not yet on tape
   | 'DONE'

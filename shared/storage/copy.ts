@@ -12,6 +12,8 @@ import { storageWords } from './words.ts'
 
 /** What a gateway says whose own server may still be copying. */
 const GATEWAY = new Set([502, 504])
+/** What storages say that have opened the destination (facts/http-tpc.md section 2). A portal's page is a 200. */
+const TAKEN = new Set([201, 202])
 
 /** One third-party copy, watched to its end. Never throws for what a storage does: see `CopyOutcome`. */
 export async function copy(deps: StorageDeps, request: CopyRequest): Promise<CopyOutcome> {
@@ -33,6 +35,7 @@ export async function copy(deps: StorageDeps, request: CopyRequest): Promise<Cop
       const error = await answeredFailure(attempted, response, tokens)
       return { kind: GATEWAY.has(response.status) ? 'unknown' : 'failed', error }
     }
+    if (TAKEN.has(response.status)) request.onTaken?.()
     return await new CopyWatch(deps.timer, request, watchdogs, total).follow(response.body)
   } catch (error) {
     const failure = failureOf(attempted, error)

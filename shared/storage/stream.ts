@@ -86,6 +86,7 @@ async function pass(
   pipeline(body, meter, () => undefined)
   const { destination: url, destinationToken: token } = request
   const timeouts = { connect: watchdogs.connect, headers: Math.max(watchdogs.headers, digestTimeout(size)) }
+  request.onTaken?.()
   try {
     await sendFile(deps, meter, { url, token, size, signal, scope: 'DESTINATION', timeouts })
     return { kind: 'done', bytes: meter.bytes, checksums: meter.checksums() }

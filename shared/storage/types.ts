@@ -42,6 +42,8 @@ export interface CopyRequest {
   readonly overwrite: boolean
   /** Expected bytes, for the total deadline. */
   readonly size?: number
+  /** The storage takes the COPY: with `Overwrite: F` nothing was in the way, and it may write from now on. */
+  readonly onTaken?: () => void
   /** Bytes of all stripes so far. */
   readonly onProgress?: (bytes: number) => void
   readonly signal?: AbortSignal
@@ -68,6 +70,8 @@ export interface StreamRequest {
   readonly destinationToken: Secret | undefined
   readonly overwrite: boolean
   readonly size?: number
+  /** Nothing was found in the way, and the PUT goes out. */
+  readonly onTaken?: () => void
   readonly onProgress?: (bytes: number) => void
   readonly signal?: AbortSignal
   readonly watchdogs?: Partial<Watchdogs>

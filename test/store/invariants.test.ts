@@ -141,7 +141,7 @@ class Story {
       { session },
     )
     const some = held.filter((_, i) => i % share === 0)
-    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: true }
+    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: true, left: 'nothing' as const }
     const outcomes = some.map(({ id: transfer, fence }) => ({
       transfer,
       fence,

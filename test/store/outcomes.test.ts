@@ -1,15 +1,13 @@
 import { expect } from 'chai'
 import { cancelTransfers } from '../../server/transfers/cancel.ts'
-import { claimToSettle } from '../../server/transfers/claim.ts'
 import { loseTransfers, recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type OutcomeAnswer, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
-import { grantPermit, prunePermits } from '../../server/transfers/permits.ts'
 import { openTransfers } from '../../server/transfers/plan.ts'
 import { extendSession, requireSession } from '../../server/transfers/session-store.ts'
 import { endSession, sessionReaper } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
-import { FENCE_BASE, World } from './world.ts'
+import { World } from './world.ts'
 
 const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
 const FAILURE = {
@@ -20,6 +18,7 @@ const FAILURE = {
   retryable: true,
 } as const
 type Result = ReportedOutcome['result']
+type Left = ReportedOutcome['left']
 
 for (const { name, open } of databases) {
   describe(`outcomes on ${name}`, () => {
@@ -42,9 +41,9 @@ for (const { name, open } of databases) {
 
     async function report(
       by: number,
-      results: readonly [{ id: number; fence: number }, Result][],
+      results: readonly [{ id: number; fence: number }, Result, Left?][],
     ): Promise<OutcomeAnswer[]> {
-      const outcomes = results.map(([{ id, fence }, result]) => ({
+      const outcomes = results.map(([{ id, fence }, result, left = 'unknown']) => ({
         transfer: id,
         fence,
         result,
@@ -52,6 +51,7 @@ for (const { name, open } of databases) {
         endedMsAgo: 0,
         bytes: 5,
         cleaned: false,
+        left,
         ...(result === 'failed' ? { error: FAILURE } : {}),
       }))
       return (await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, by, outcomes)).map(({ answer }) => answer)
@@ -91,8 +91,8 @@ for (const { name, open } of databases) {
         return test.db.write(work)
       }
       const context = { ...world.context, db: { ...test.db, write } }
-      const outcome = { transfer: nth(0).id, fence: nth(0).fence, result: 'done' as const, cleaned: false }
-      const numbers = { durationMs: 10, endedMsAgo: 0, bytes: 5 }
+      const outcome = { transfer: nth(0).id, fence: nth(0).fence, result: 'done' as const }
+      const numbers = { durationMs: 10, endedMsAgo: 0, bytes: 5, cleaned: false, left: 'nothing' as const }
       const [answer] = await applyOutcomes(context, DEFAULT_RETRY_POLICY, session, [{ ...outcome, ...numbers }])
       expect([answer?.answer, (await states())[0]]).to.deep.equal(['applied', 'DONE'])
     })
@@ -146,82 +146,6 @@ for (const { name, open } of databases) {
       await report(session, [[nth(0), 'failed']])
       const waiting = "SELECT not_before - :now AS n FROM transfers WHERE state = 'WAITING'"
       expect(await world.number(waiting, { now: world.clock.now() })).to.equal(DEFAULT_RETRY_POLICY.baseDelay / 2)
-    })
-
-    describe('permits', () => {
-      const permit = (fence = nth(0).fence, sessionId = session): Promise<unknown> =>
-        test.db.write(e => grantPermit(e, { sessionId, transfer: nth(0).id, fence, written: true }, world.clock.now()))
-
-      it('are for whoever holds the transfer, and never for a file that is verified', async () => {
-        expect(await permit()).to.deep.include({ top: '/data/s/d', voId: world.voId })
-        expect(await codeOf(permit(nth(0).fence + 1))).to.equal('PERMIT_REFUSED')
-        expect(await codeOf(permit(nth(0).fence, await world.openSession()))).to.equal('PERMIT_REFUSED')
-        await world.change("UPDATE replicas SET state = 'AVAILABLE'")
-        expect(await codeOf(permit())).to.equal('PERMIT_REFUSED')
-      })
-
-      it('are not for what lies there when nothing of this transfer was ever written', async () => {
-        const unwritten = (by: number, fence: number): Promise<unknown> =>
-          test.db.write(e =>
-            grantPermit(e, { sessionId: by, transfer: nth(0).id, fence, written: false }, world.clock.now()),
-          )
-        expect(await codeOf(unwritten(session, nth(0).fence))).to.equal('PERMIT_REFUSED')
-        const attempt = (code: string): Promise<void> =>
-          world.change(
-            `INSERT INTO attempts (transfer_id, fence, session_id, mode, outcome, started_at, ended_at, bytes, code)
-             SELECT ${nth(0).id}, count(*), 1, 'pull', 'failed', 0, 0, 0, '${code}' FROM attempts`,
-          )
-        await attempt('DESTINATION_EXISTS')
-        expect(await codeOf(unwritten(session, nth(0).fence))).to.equal('PERMIT_REFUSED')
-        await attempt('TRANSFER_FAILED')
-        expect(await codeOf(unwritten(session, nth(0).fence))).to.equal('done')
-      })
-
-      it('keep the path free of new attempts until they are surely over', async () => {
-        await permit()
-        expect(await report(session, [[nth(0), 'handed-back']])).to.deep.equal(['applied'])
-        expect(await world.claim(session, 1)).to.deep.equal([])
-        await world.clock.advance(60_000)
-        await test.db.write(e => prunePermits(e, world.clock.now()))
-        expect((await world.claim(session, 1)).map(row => row.id)).to.deep.equal([nth(0).id])
-      })
-    })
-
-    // A late clean-up of a dead worker destroyed a later attempt's good file: facts/transfers.md, DIRAC #8465.
-    describe('permits of a worker that died', () => {
-      const permit = (by: number, fence: number): Promise<unknown> =>
-        test.db.write(e =>
-          grantPermit(e, { sessionId: by, transfer: nth(0).id, fence, written: true }, world.clock.now()),
-        )
-      const settle = async (by: number): Promise<{ id: number; fence: number }[]> =>
-        test.db.write(e => claimToSettle(e, { sessionId: by, fenceBase: FENCE_BASE }, 1, world.clock.now()))
-
-      it('keep others from settling the transfer while its DELETE may still arrive', async () => {
-        await permit(session, nth(0).fence)
-        await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
-        await world.change(`DELETE FROM transfers WHERE id <> ${nth(0).id}`)
-        const next = await world.openSession()
-        expect(await settle(next)).to.deep.equal([])
-        await world.clock.advance(60_000)
-        expect((await settle(next)).map(row => row.id)).to.deep.equal([nth(0).id])
-      })
-
-      it('are not ended by the answer to somebody else’s DELETE', async () => {
-        await permit(session, nth(0).fence)
-        const next = await world.openSession()
-        await world.change(`UPDATE transfers SET session_id = ${next}, fence = fence + 1 WHERE id = ${nth(0).id}`)
-        const fence = nth(0).fence + 1
-        await permit(next, fence)
-        const outcome = { transfer: nth(0).id, fence, durationMs: 1, endedMsAgo: 0, bytes: 0 }
-        await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, next, [
-          { ...outcome, result: 'handed-back', cleaned: true },
-        ])
-        await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
-        await world.change("DELETE FROM transfers WHERE state = 'SETTLING'")
-        expect(await world.claim(next, 1)).to.deep.equal([])
-        await world.clock.advance(60_000)
-        expect((await world.claim(next, 1)).map(row => row.id)).to.deep.equal([nth(0).id])
-      })
     })
 
     describe('sessions', () => {

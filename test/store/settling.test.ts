@@ -91,7 +91,7 @@ for (const { name, open } of databases) {
       const claimant = { sessionId: session, fenceBase: FENCE_BASE }
       const [row] = await test.db.write(e => claimToSettle(e, claimant, 1, world.clock.now()))
       if (row === undefined) throw new Error('nothing is to be settled')
-      const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 0, cleaned: false }
+      const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 0, cleaned: false, left: 'unknown' as const }
       const outcome = { transfer: row.id, fence: row.fence, result: 'growing' as const, ...numbers }
       await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, [
         { ...outcome, ...(error === undefined ? {} : { error }) },

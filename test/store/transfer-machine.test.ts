@@ -246,5 +246,14 @@ function idsOf(rows: readonly Row[]): number[] {
 
 function reported(row: Row, report: Partial<ReportedOutcome>): ReportedOutcome {
   const times = { durationMs: 10, endedMsAgo: 0 }
-  return { transfer: row.id, fence: row.fence, result: 'done', bytes: 0, cleaned: false, ...times, ...report }
+  return {
+    transfer: row.id,
+    fence: row.fence,
+    result: 'done',
+    bytes: 0,
+    cleaned: false,
+    left: 'unknown',
+    ...times,
+    ...report,
+  }
 }

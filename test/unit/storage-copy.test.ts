@@ -56,6 +56,21 @@ describe('third-party copy', () => {
     })
   })
 
+  for (const [status, taken] of [
+    [200, 0],
+    [201, 1],
+    [202, 1],
+    [412, 0],
+    [500, 0],
+  ]) {
+    it(`answered ${status} was ${taken === 1 ? 'taken' : 'not taken'}`, async () => {
+      const base = await stage.storage((_request, response) => response.writeHead(status ?? 0).end('success: Created'))
+      let calls = 0
+      await pull(base, { onTaken: () => void calls++ })
+      expect(calls).to.equal(taken)
+    })
+  }
+
   it('pushes from the source, with or without tokens', async () => {
     const base = await stage.storage((_request, response) => response.writeHead(202).end('success: Created\n'))
     const outcome = await pull('https://destination.example.org', {

@@ -204,6 +204,41 @@ describe('an attempt, between embedded storages', () => {
     expect(await run(await stage.transfer('f1', CONTENT))).to.include({ result: 'done', bytes: 0 })
   })
 
+  describe('tells what it may have left', () => {
+    it('nothing of its own, and no mode, where nothing was sent', async () => {
+      await begin()
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      const away = { ...transfer.destination, url: 'https://localhost:1/data/exp/ds/f1' }
+      const outcome = await run({ ...transfer, destination: away })
+      expect(outcome).to.deep.include({ result: 'failed', left: 'unknown' })
+      expect(outcome).not.to.have.property('mode')
+    })
+
+    it('nothing at all once it was cleaned up', async () => {
+      await begin()
+      stage.start()
+      expect(await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))).to.include({ left: 'nothing' })
+    })
+
+    it('what lies there, when the COPY was taken and nobody saw its end', async () => {
+      await begin()
+      stage.b.behaviour.withholdOutcome = true
+      stage.start()
+      expect(await run(await stage.transfer('f1', CONTENT))).to.include({ result: 'unknown', left: 'own' })
+    })
+
+    it('at once when the COPY was taken, not only with the next heartbeat', async () => {
+      await begin()
+      stage.a.behaviour.bytesPerSecond = 100_000
+      stage.start()
+      const transfer = await stage.transfer('big', Buffer.alloc(200_000, 7))
+      stage.server.enqueue(transfer)
+      await stage.server.untilProgress(transfer.transfer)
+      expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
+    })
+  })
+
   describe('whose end was not seen', () => {
     it('is unknown at once, and settled by the next claim', async () => {
       await begin()

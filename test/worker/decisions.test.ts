@@ -6,7 +6,8 @@ import type { TransferCode, TransferPhase, TransferScope } from '../../shared/do
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { transferFailure } from '../../shared/storage/classify.ts'
 import type { FileStatus } from '../../shared/storage/types.ts'
-import { mayHaveLeft, mayMeanExisting, remedyFor } from '../../worker/copy.ts'
+import { mayMeanExisting, remedyFor } from '../../worker/copy.ts'
+import { mayBeOwn, mayHaveLeft } from '../../worker/debris.ts'
 import { reportedError } from '../../worker/failure.ts'
 import { childOf } from '../../worker/list.ts'
 import { nextClaim } from '../../worker/loop.ts'
@@ -121,6 +122,47 @@ describe('the worker decides', () => {
       ['the source of a stream refused', failure('PERMISSION_DENIED', 'SOURCE'), { sent: true, mode: 'stream' }, false],
     ] as const) {
       it(`${what}: ${left ? 'look' : 'no'}`, () => expect(mayHaveLeft(given, progress)).to.equal(left))
+    }
+  })
+
+  describe('whether what lies there may be a copy’s own', () => {
+    const failed = (...given: Parameters<typeof failure>) => ({ kind: 'failed', error: failure(...given) }) as const
+    const unknown = { kind: 'unknown', error: failure('CONNECTION_LOST', 'GENERAL') } as const
+    for (const [what, outcome, mode, taken, own] of [
+      ['it succeeded', { kind: 'done', bytes: 1, checksums: {} }, 'pull', true, true],
+      ['it was taken and broke off', failed('SOURCE_CUT_OFF', 'SOURCE', 'TRANSFER'), 'pull', true, true],
+      ['it was taken and got no end', unknown, 'pull', true, true],
+      ['it got no answer', unknown, 'pull', false, false],
+      ['it got no answer, after a look', unknown, 'push', false, true],
+      ['it was refused for a file', failed('DESTINATION_EXISTS'), 'pull', false, false],
+      [
+        'it was taken, then refused for a file',
+        failed('DESTINATION_EXISTS', 'DESTINATION', 'TRANSFER'),
+        'pull',
+        true,
+        false,
+      ],
+      [
+        'dCache says 500 for a file',
+        failed('STORAGE_ERROR', 'DESTINATION', 'PREPARATION', { httpStatus: 500 }),
+        'pull',
+        false,
+        false,
+      ],
+      ['the destination is full at once', failed('DESTINATION_FULL'), 'pull', false, false],
+      [
+        'the refusal of the source is relayed',
+        failed('TOKEN_REFUSED', 'TOKEN', 'PREPARATION', { side: 'SOURCE' }),
+        'pull',
+        false,
+        true,
+      ],
+      ['nobody was reached', failed('CONNECT_FAILED'), 'pull', false, false],
+      ['the source refused to push', failed('PERMISSION_DENIED', 'SOURCE'), 'push', false, false],
+      ['the PUT of a stream was refused', failed('PERMISSION_DENIED'), 'stream', true, false],
+      ['the PUT of a stream broke off', failed('CONNECTION_LOST', 'DESTINATION', 'TRANSFER'), 'stream', true, true],
+    ] as const) {
+      it(`${mode}: ${what}: ${own ? 'yes' : 'no'}`, () => expect(mayBeOwn(outcome, mode, taken)).to.equal(own))
     }
   })
 

@@ -56,6 +56,15 @@ describe('a session', () => {
     expect(session.ended.aborted).to.equal(false)
   })
 
+  it('tells what is urgent in a moment, all of it in one heartbeat', async () => {
+    await clock.advance(1_000)
+    session.tellSoon()
+    await clock.advance(100)
+    session.tellSoon()
+    await clock.advance(10_000)
+    expect(beats).to.deep.equal([1_200, 6_200])
+  })
+
   it('ends before its lease does when nobody answers', async () => {
     answer = away
     await clock.advance(16_999)

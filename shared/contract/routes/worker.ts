@@ -56,6 +56,12 @@ export const outcome = z.strictObject({
   endedMsAgo: z.number().nonnegative().max(1e12),
   bytes,
   cleaned: z.boolean().default(false).describe('the DELETE under the permit was answered'),
+  left: z
+    .enum(['nothing', 'own', 'unknown'])
+    .default('unknown')
+    .describe(
+      'nothing: the destination was looked at or cleaned up, and is empty. own: what lies there, or comes to, may be of this attempt. unknown: none of it is.',
+    ),
   sourceGrant: id.optional(),
   destinationGrant: id.optional(),
   error: transferError.optional(),
@@ -92,7 +98,8 @@ export const workerRoutes = {
       progress: z
         .array(z.strictObject({ ...held, state: z.enum(['STAGING', 'COPYING']), bytes }))
         .max(20_000)
-        .default([]),
+        .default([])
+        .describe('COPYING: the storage took the COPY, so what lies at the destination may be of this attempt'),
     }),
     answer: z.object({ leaseSeconds: z.number(), cancel: z.array(id) }),
     status: 200,
@@ -155,7 +162,7 @@ export const workerRoutes = {
       ...held,
       written: z
         .boolean()
-        .describe('false: this attempt wrote nothing; then only what an earlier one may have left is removed'),
+        .describe('what lies there may be of this attempt; false: only what an earlier one may have left is removed'),
     }),
     answer: z.object({
       seconds: z.number().describe('the DELETE may be sent only while this has surely not passed'),
