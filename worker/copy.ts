@@ -7,7 +7,7 @@ import { type Attempt, type Ending, lookAtDestination, type Workshop } from './a
 import { mayBeOwn, mayHaveLeft } from './debris.ts'
 import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
-import { cleanUp } from './remove.ts'
+import { cleanUp, inTheWay } from './remove.ts'
 import { lookAgain, settleDestination } from './settle.ts'
 import type { Sight } from './verify.ts'
 
@@ -187,38 +187,48 @@ async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
 }
 
 /**
- * Nothing of ours copies any more; whether something lies there, one look tells. It may even be the right file. Where somebody
- * else may be writing it, what changes until a second look is left alone.
+ * Nothing of ours copies any more; whether something lies there, one look tells. It may even be the right file. What is none of
+ * this attempt's somebody else may be writing: while it changes it is left alone, and so it is for good where no attempt can
+ * have left it.
  */
 async function afterFailure(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
+  const { progress } = attempt
   let found: 'right' | 'absent' | 'growing' | 'stable'
   try {
     const sight = await lookAtDestination(attempt, workshop)
     if (sight.kind === 'right' || sight.kind === 'absent') found = sight.kind
-    else found = mayExistAlready(failure) ? await lookAgain(attempt, workshop, sight) : 'stable'
+    else found = progress.left === 'own' ? 'stable' : await lookAgain(attempt, workshop, sight)
   } catch (error) {
     return { result: 'unknown', failure: alsoFailed(failure, 'the look at the destination', failureOf(error)) }
   }
-  if (found === 'right') return { result: 'done', bytes: attempt.progress.bytes }
-  if (found === 'growing') return { result: 'unknown', failure }
-  if (failure.code !== 'DESTINATION_EXISTS' && failure.code !== 'DESTINATION_CONFLICT') {
-    return found === 'absent' ? { result: 'failed', failure, cleaned: false } : cleaned(attempt, workshop, failure)
+  switch (found) {
+    case 'right':
+      return { result: 'done', bytes: progress.bytes }
+    case 'growing':
+      return { result: 'unknown', failure }
+    case 'absent':
+      progress.left = 'nothing'
+      return { result: 'failed', failure: withoutFile(failure), cleaned: false }
+    case 'stable':
+      return cleaned(attempt, workshop, failure)
   }
-  const passing = { ...failure, retryable: true }
-  if (found === 'absent') return { result: 'failed', failure: passing, cleaned: false }
-  // Nothing of this attempt was written: it goes if an earlier one may have left it, and stays if it is somebody else's.
-  const result = await cleanUp(attempt, workshop, false)
-  if (result.cleaned) return { result: 'failed', failure: passing, cleaned: true }
-  if (result.failure.code === 'PERMIT_REFUSED') {
-    return { result: 'failed', failure: { ...failure, retryable: false }, cleaned: false }
-  }
-  return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', result.failure) }
 }
 
 async function cleaned(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
   const result = await cleanUp(attempt, workshop)
-  if (result.cleaned) return { result: 'failed', failure, cleaned: true }
-  return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', result.failure) }
+  switch (result.kind) {
+    case 'cleaned':
+      return { result: 'failed', failure: withoutFile(failure), cleaned: true }
+    case 'foreign':
+      return { result: 'failed', failure: inTheWay(result.failure, failure), cleaned: false }
+    case 'failed':
+      return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', result.failure) }
+  }
+}
+
+/** A file that was in the way is not any more. */
+function withoutFile(failure: AttemptFailure): AttemptFailure {
+  return mayExistAlready(failure) ? { ...failure, retryable: true } : failure
 }
 
 /**
@@ -236,6 +246,8 @@ async function afterCancel(attempt: Attempt, workshop: Workshop, failure: Attemp
       return { result: 'failed', failure, cleaned: settled.kind === 'cleaned' }
     case 'growing':
       return { result: 'unknown', failure }
+    case 'foreign':
+      return { result: 'failed', failure, cleaned: false }
     case 'unclear':
       return { result: 'unknown', failure: alsoFailed(failure, 'the clean-up', settled.failure) }
   }

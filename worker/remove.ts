@@ -1,3 +1,4 @@
+import { transferFailure } from '../shared/storage/classify.ts'
 import type { Attempt, Workshop } from './attempt.ts'
 import { type AttemptFailure, failureOf, inPhase } from './failure.ts'
 import { untilAnswered } from './server.ts'
@@ -15,25 +16,35 @@ export function permitLeft(askedAt: number, seconds: number, now: number): numbe
   return askedAt + seconds * 1000 - MARGIN_MS - now
 }
 
-export type CleanUp = { readonly cleaned: true } | { readonly cleaned: false; readonly failure: AttemptFailure }
+export type CleanUp =
+  | { readonly kind: 'cleaned' }
+  /** It stays: it is none of ours. */
+  | { readonly kind: 'foreign' | 'failed'; readonly failure: AttemptFailure }
 
 /**
- * Removes what lies at the destination, under a permit of the server's. `cleaned`: the DELETE was answered. `written`: this
- * attempt may have written it; else the server decides whether an earlier one may.
+ * Removes what lies at the destination, under a permit of the server's. `cleaned`: the DELETE was answered. What this attempt
+ * cannot have left goes only if the server knows of an earlier one that may have.
  */
-export async function cleanUp(attempt: Attempt, workshop: Workshop, written = true): Promise<CleanUp> {
+export async function cleanUp(attempt: Attempt, workshop: Workshop): Promise<CleanUp> {
   try {
     for (let permit = 0; permit < PERMITS; permit++) {
-      if (await removeUnderPermit(attempt, workshop, written)) {
+      if (await removeUnderPermit(attempt, workshop)) {
         attempt.progress.left = 'nothing'
-        return { cleaned: true }
+        return { kind: 'cleaned' }
       }
     }
     const message = 'every permit for the clean-up was over before the token for it came'
-    return { cleaned: false, failure: late(message) }
+    return { kind: 'failed', failure: late(message) }
   } catch (error) {
-    return { cleaned: false, failure: inPhase(failureOf(error), 'FINALIZATION') }
+    const failure = inPhase(failureOf(error), 'FINALIZATION')
+    return failure.code === 'PERMIT_REFUSED' ? { kind: 'foreign', failure } : { kind: 'failed', failure }
   }
+}
+
+/** Why a transfer ends at a file that is left alone; `before`: what had gone wrong until then. */
+export function inTheWay({ message }: AttemptFailure, before?: AttemptFailure): AttemptFailure {
+  const words = before === undefined ? message : `${message}; before: ${before.code}, ${before.message}`
+  return transferFailure('DESTINATION_EXISTS', 'DESTINATION', 'PREPARATION', words.slice(0, 1000))
 }
 
 function late(message: string): AttemptFailure {
@@ -42,15 +53,15 @@ function late(message: string): AttemptFailure {
 
 /** False when the permit did not last until the DELETE could be sent; then nothing was sent. */
 async function removeUnderPermit(
-  { transfer, destination, stop }: Attempt,
+  { transfer, destination, stop, progress }: Attempt,
   workshop: Workshop,
-  written: boolean,
 ): Promise<boolean> {
   const { api, session, access, clock, random } = workshop
   let askedAt = 0
   const { seconds, grant } = await untilAnswered({ clock, random, signal: stop }, () => {
     askedAt = clock.monotonic()
     const { transfer: id, fence } = transfer
+    const written = progress.left === 'own'
     return api.askPermit({ body: { session, transfer: id, fence, written }, signal: stop })
   })
   const place = { ...destination, grant }

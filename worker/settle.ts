@@ -1,7 +1,7 @@
 import { transferFailure } from '../shared/storage/classify.ts'
 import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
 import { type AttemptFailure, failureOf, inPhase } from './failure.ts'
-import { cleanUp } from './remove.ts'
+import { cleanUp, inTheWay } from './remove.ts'
 import type { Sight } from './verify.ts'
 
 /**
@@ -22,7 +22,7 @@ export function concludeSettling(first: Sight, second: Sight): 'absent' | 'right
 /** What was found, and done, at a destination where the end of an attempt was not seen. */
 export type Settled =
   | { readonly kind: 'absent' | 'right' | 'growing' | 'cleaned' }
-  | { readonly kind: 'unclear'; readonly failure: AttemptFailure }
+  | { readonly kind: 'foreign' | 'unclear'; readonly failure: AttemptFailure }
 
 /** The second look at a destination, some seconds after the first. Rejects as the look does. */
 export async function lookAgain(attempt: Attempt, workshop: Workshop, first: Sight) {
@@ -40,7 +40,8 @@ export async function settleDestination(attempt: Attempt, workshop: Workshop): P
     return { kind: 'unclear', failure: inPhase(failureOf(error), 'FINALIZATION') }
   }
   const result = await cleanUp(attempt, workshop)
-  return result.cleaned ? { kind: 'cleaned' } : { kind: 'unclear', failure: result.failure }
+  if (result.kind === 'cleaned') return result
+  return { kind: result.kind === 'foreign' ? 'foreign' : 'unclear', failure: result.failure }
 }
 
 /** A transfer that an earlier attempt left behind: the destination tells how it ended. */
@@ -55,6 +56,8 @@ export async function runSettle(attempt: Attempt, workshop: Workshop): Promise<E
       return { result: 'done', bytes: 0 }
     case 'unclear':
       return { result: 'growing', failure: settled.failure }
+    case 'foreign':
+      return { result: 'failed', failure: inTheWay(settled.failure), cleaned: false }
     case 'cleaned': {
       const words = 'an earlier attempt ended unseen and left an incomplete or wrong file, which was removed'
       const failure = transferFailure('OUTCOME_UNKNOWN', 'TRANSFER', 'TRANSFER', words)

@@ -12,6 +12,17 @@ const PERMIT_MARGIN_SECONDS = 30
  */
 const NOBODYS_FENCE = -1
 
+interface Place {
+  directory_id: number
+  name: string
+  state: string
+  rse_id: number
+  vo_id: number
+  top: string
+  /** An attempt on this replica may have left what lies there. */
+  written: number | boolean
+}
+
 /**
  * Permission to remove what a failed attempt left: only for the current holder of the transfer, never where a replica is
  * AVAILABLE, and only if this attempt or an earlier one on this replica may have left it: a file of somebody else's stays
@@ -24,38 +35,43 @@ export async function grantPermit(
 ): Promise<{ rseId: number; voId: number; top: string }> {
   // Held by nobody else until the permit can be seen: a claim after this session's end must find it.
   await lockRows(executor, 'transfers', [held.transfer])
-  const permit = await queryOne<{ directory_id: number }>(
+  const { sessionId, transfer, fence } = held
+  const place = await queryOne<Place>(
     executor,
-    `INSERT INTO permits (directory_id, name, transfer_id, fence, until)
-     SELECT replicas.directory_id, replicas.name, transfers.id, transfers.fence, :until
+    `SELECT replicas.directory_id, replicas.name, replicas.state, replicas.rse_id, transfers.vo_id, tops.path AS top,
+            EXISTS (SELECT 1 FROM transfers AS earlier WHERE earlier.replica_id = replicas.id
+                     AND earlier.written_fence IS NOT NULL) AS written
        FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+       JOIN directories ON directories.id = replicas.directory_id
+       JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
-        AND transfers.state IN (${stateList(ACTIVE_STATES)}) AND replicas.state <> 'AVAILABLE'
-        AND (:written = 1 OR EXISTS (SELECT 1 FROM transfers AS earlier
-              WHERE earlier.replica_id = replicas.id AND earlier.written_fence IS NOT NULL))
-     ON CONFLICT (directory_id, name) DO UPDATE
-       SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
-           fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END
-     RETURNING directory_id`,
-    { ...held, written: held.written ? 1 : 0, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
+        AND transfers.state IN (${stateList(ACTIVE_STATES)})`,
+    { sessionId, transfer, fence },
   )
-  if (permit === undefined) {
-    const message = `transfer ${held.transfer} is not held under this session and fence, its file is verified, or what lies there is none of its own: nothing may be removed`
-    throw new WaybillError('PERMIT_REFUSED', message, { status: 409 })
+  if (place === undefined) throw refused(`transfer ${transfer} is not held under this session and fence`)
+  if (place.state === 'AVAILABLE') throw refused('the file is verified')
+  if (!held.written && !place.written) {
+    throw refused(
+      'another file lies there, which no attempt of Waybill’s can have left: it stays, and whoever put it there may remove it',
+    )
   }
   if (held.written) {
-    const { transfer, fence } = held
     await query(executor, 'UPDATE transfers SET written_fence = :fence WHERE id = :transfer', { transfer, fence })
   }
-  const place = await queryOne<{ rse_id: number; vo_id: number; top: string }>(
+  const { directory_id: directoryId, name } = place
+  await query(
     executor,
-    `SELECT directories.rse_id, transfers.vo_id, tops.path AS top
-       FROM directories JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
-       JOIN transfers ON transfers.id = :transfer WHERE directories.id = :directoryId`,
-    { directoryId: permit.directory_id, transfer: held.transfer },
+    `INSERT INTO permits (directory_id, name, transfer_id, fence, until) VALUES (:directoryId, :name, :transfer, :fence, :until)
+     ON CONFLICT (directory_id, name) DO UPDATE
+       SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
+           fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END`,
+    { directoryId, name, transfer, fence, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
   )
-  if (place === undefined) throw new Error(`directory ${permit.directory_id} is gone`)
   return { rseId: place.rse_id, voId: place.vo_id, top: place.top }
+}
+
+function refused(why: string): WaybillError {
+  return new WaybillError('PERMIT_REFUSED', `nothing may be removed: ${why}`, { status: 409 })
 }
 
 /**

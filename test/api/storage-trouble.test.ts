@@ -206,6 +206,17 @@ describe('storages in trouble', () => {
     expect(await readFile(onDisk(house, 'SITE-B', 'other', 'f0'), 'utf8')).to.equal('not what was asked for')
   })
 
+  it('another file is there, and the storage says 500: it stays too', async () => {
+    await placeDataset(house, 'SITE-A', 'other-500', files)
+    await lay('SITE-B', 'other-500', 'not what was asked for')
+    const before = got('SITE-B', 'DELETE')
+    storage('SITE-B').refuse({ verb: 'COPY', status: 500, times: 1 })
+    const { attempts } = await bring('other-500', 'STUCK')
+    expect(attempts).to.deep.equal(['failed DESTINATION PREPARATION DESTINATION_EXISTS'])
+    expect(got('SITE-B', 'DELETE')).to.equal(before)
+    expect(await readFile(onDisk(house, 'SITE-B', 'other-500', 'f0'), 'utf8')).to.equal('not what was asked for')
+  })
+
   it('a storage that is busy is left alone for as long as it asks', async () => {
     await placeDataset(house, 'SITE-A', 'busy', files)
     storage('SITE-B').refuse({ verb: 'COPY', status: 503, times: 1, retryAfterSeconds: 2 })

@@ -5,6 +5,10 @@ import { Stage, type StageOptions } from './stage.ts'
 
 const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
 
+const refusePermits = (name: string): void => {
+  if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is none of yours', { status: 409 })
+}
+
 describe('an attempt, between embedded storages', () => {
   let stage: Stage
   afterEach(() => stage.end())
@@ -141,9 +145,7 @@ describe('an attempt, between embedded storages', () => {
     it('nothing where somebody else’s file lies, pushed or pulled: it stays', async () => {
       for (const destination of [{}, { canPull: false }]) {
         await begin({ destination })
-        stage.server.before = name => {
-          if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is none of yours', { status: 409 })
-        }
+        stage.server.before = refusePermits
         await stage.write('SITE-B', 'f1', 'another')
         stage.start()
         const outcome = await run(await stage.transfer('f1', CONTENT))
@@ -172,6 +174,20 @@ describe('an attempt, between embedded storages', () => {
       stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', CONTENT)))
       expect(await run(await stage.transfer('f1', CONTENT))).to.include({ result: 'done' })
       expect(stage.server.called('askPermit')).to.equal(0)
+    })
+
+    it('nothing where a storage says 500 for somebody else’s file', async () => {
+      await begin()
+      stage.server.before = refusePermits
+      await stage.write('SITE-B', 'f1', 'another')
+      stage.b.refuse({ verb: 'COPY', status: 500, times: 1 })
+      stage.start()
+      const outcome = await run(await stage.transfer('f1', CONTENT))
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: false, left: 'unknown' })
+      expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', retryable: false })
+      expect(outcome.error?.message).to.match(/it is none of yours; before: STORAGE_ERROR, COPY answered 500/)
+      expect(stage.server.permits).to.deep.equal([{ transfer: 1, written: false }])
+      expect(String(await stage.read('SITE-B', 'f1'))).to.equal('another')
     })
 
     it('what does not change between two looks, under a permit, so that the next attempt succeeds', async () => {
@@ -276,6 +292,18 @@ describe('an attempt, between embedded storages', () => {
       expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
       expect(outcome.error).to.include({ code: 'OUTCOME_UNKNOWN', retryable: true })
       expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
+    })
+
+    it('fails at a file that no attempt can have left, which stays', async () => {
+      await begin()
+      stage.server.before = refusePermits
+      await stage.write('SITE-B', 'f1', 'another')
+      stage.start()
+      const outcome = await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: false })
+      expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', scope: 'DESTINATION', retryable: false })
+      expect(stage.server.permits).to.deep.equal([{ transfer: 1, written: false }])
+      expect(String(await stage.read('SITE-B', 'f1'))).to.equal('another')
     })
 
     it('is left alone while it grows', async () => {

@@ -49,6 +49,8 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
   readonly imports: ReportedFiles[] = []
   readonly renewals: Renewal[] = []
   readonly progress: { transfer: number; bytes: number }[] = []
+  /** That were asked for. */
+  readonly permits: { transfer: number; written: boolean }[] = []
   readonly calls = new Map<string, number>()
   readonly grants = new Map<number, StandInGrant>()
   readonly storages = new Map<string, WorkerStorage>()
@@ -120,12 +122,14 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
         })
         return { results }
       }),
-    askPermit: call =>
-      this.#call('askPermit', async () => {
-        const { session, transfer } = workerRoutes.askPermit.body.parse(call.body)
-        this.#require(session)
+    askPermit: call => {
+      const { transfer, written } = workerRoutes.askPermit.body.parse(call.body)
+      this.permits.push({ transfer, written })
+      return this.#call('askPermit', async () => {
+        this.#require(call.body.session)
         return { seconds: this.permitSeconds, grant: transfer + CLEAN_UP }
-      }),
+      })
+    },
     acquireToken: call =>
       this.#call('acquireToken', async () => {
         const { session, lifeSeconds, refused } = workerRoutes.acquireToken.body.parse(call.body)
