@@ -8,7 +8,7 @@ import { mayBeOwn, mayHaveLeft } from './debris.ts'
 import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp, inTheWay } from './remove.ts'
-import { lookAgain, settleDestination } from './settle.ts'
+import { type Conclusion, lookAgain, settleDestination, unproven } from './settle.ts'
 import type { Sight } from './verify.ts'
 
 /** What was already done about a failure in this attempt: each remedy is tried once. */
@@ -179,10 +179,10 @@ async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
       const failure = transferFailure('TRANSFER_FAILED', 'DESTINATION', 'FINALIZATION', words)
       return { result: 'failed', failure, cleaned: false }
     }
-    default: {
-      const scope = sight.code === 'CHECKSUM_UNAVAILABLE' ? 'DESTINATION' : 'TRANSFER'
-      return cleaned(attempt, workshop, transferFailure(sight.code, scope, 'FINALIZATION', sight.message))
-    }
+    case 'unproven':
+      return { result: 'unknown', failure: unproven() }
+    case 'wrong':
+      return cleaned(attempt, workshop, transferFailure(sight.code, 'TRANSFER', 'FINALIZATION', sight.message))
   }
 }
 
@@ -193,10 +193,10 @@ async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
  */
 async function afterFailure(attempt: Attempt, workshop: Workshop, failure: AttemptFailure): Promise<Ending> {
   const { progress } = attempt
-  let found: 'right' | 'absent' | 'growing' | 'stable'
+  let found: Conclusion
   try {
     const sight = await lookAtDestination(attempt, workshop)
-    if (sight.kind === 'right' || sight.kind === 'absent') found = sight.kind
+    if (sight.kind !== 'wrong') found = sight.kind
     else found = progress.left === 'own' ? 'stable' : await lookAgain(attempt, workshop, sight)
   } catch (error) {
     return { result: 'unknown', failure: alsoFailed(failure, 'the look at the destination', failureOf(error)) }
@@ -206,6 +206,8 @@ async function afterFailure(attempt: Attempt, workshop: Workshop, failure: Attem
       return { result: 'done', bytes: progress.bytes }
     case 'growing':
       return { result: 'unknown', failure }
+    case 'unproven':
+      return { result: 'unknown', failure: alsoFailed(unproven(), 'the copy', failure) }
     case 'absent':
       progress.left = 'nothing'
       return { result: 'failed', failure: withoutFile(failure), cleaned: false }

@@ -14,9 +14,10 @@ export interface ExpectedFile {
 export type Sight =
   | { readonly kind: 'absent' }
   | { readonly kind: 'right' }
+  | { readonly kind: 'unproven'; readonly size: number | undefined; readonly checksums: Checksums }
   | {
-      readonly kind: 'wrong' | 'unproven'
-      readonly code: 'SIZE_MISMATCH' | 'CHECKSUM_MISMATCH' | 'CHECKSUM_UNAVAILABLE'
+      readonly kind: 'wrong'
+      readonly code: 'SIZE_MISMATCH' | 'CHECKSUM_MISMATCH'
       readonly message: string
       readonly size: number | undefined
       readonly checksums: Checksums
@@ -46,9 +47,7 @@ export function judge(expected: ExpectedFile, found: FileStatus): Sight {
     }
     compared = true
   }
-  if (compared) return { kind: 'right' }
-  const message = `the destination tells no checksum that can be compared: ${ALGORITHMS.filter(name => expected.checksums[name] !== undefined).join(' and ') || 'none'} is known`
-  return { kind: 'unproven', code: 'CHECKSUM_UNAVAILABLE', message, size, checksums }
+  return compared ? { kind: 'right' } : { kind: 'unproven', size, checksums }
 }
 
 /**

@@ -1,13 +1,7 @@
 import { expect } from 'chai'
-import { ApiError } from '../../shared/contract/client.ts'
-import { type Clock, systemClock } from '../../shared/runtime/clock.ts'
-import { Stage, type StageOptions } from './stage.ts'
+import { betweenLooks, refusePermits, Stage, type StageOptions } from './stage.ts'
 
 const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
-
-const refusePermits = (name: string): void => {
-  if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is none of yours', { status: 409 })
-}
 
 describe('an attempt, between embedded storages', () => {
   let stage: Stage
@@ -15,15 +9,6 @@ describe('an attempt, between embedded storages', () => {
   const begin = async (options?: StageOptions) => {
     stage = await Stage.create(options)
     return stage
-  }
-  /** What happens at a storage between two looks at it. */
-  const betweenLooks = (happens: () => Promise<void>) => {
-    const settleMs = 123
-    const clock: Clock = {
-      ...systemClock,
-      sleep: (ms, signal) => (ms === settleMs ? happens() : systemClock.sleep(ms, signal)),
-    }
-    return { clock, settleMs }
   }
   const run = async (transfer: Awaited<ReturnType<Stage['transfer']>>) => {
     stage.server.enqueue(transfer)
@@ -109,15 +94,6 @@ describe('an attempt, between embedded storages', () => {
       const outcome = await run(await stage.transfer('f1', CONTENT, { bytes: 5 }))
       expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
       expect(outcome.error).to.include({ code: 'SIZE_MISMATCH', retryable: true })
-    })
-
-    it('when the destination tells no checksum to compare', async () => {
-      await begin()
-      stage.b.behaviour.checksums = []
-      stage.start()
-      const outcome = await run(await stage.transfer('f1', CONTENT))
-      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
-      expect(outcome.error).to.include({ code: 'CHECKSUM_UNAVAILABLE', scope: 'DESTINATION' })
     })
 
     it('debris of a failed pull, as XRootD leaves it', async () => {
@@ -252,76 +228,6 @@ describe('an attempt, between embedded storages', () => {
       stage.server.enqueue(transfer)
       await stage.server.untilProgress(transfer.transfer)
       expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
-    })
-  })
-
-  describe('whose end was not seen', () => {
-    it('is unknown at once, and settled by the next claim', async () => {
-      await begin()
-      stage.b.behaviour.withholdOutcome = true
-      stage.start()
-      const transfer = await stage.transfer('f1', CONTENT)
-      const outcome = await run(transfer)
-      expect(outcome).to.deep.include({ result: 'unknown', cleaned: false })
-      expect(outcome.error).to.include({ code: 'OUTCOME_UNKNOWN', phase: 'TRANSFER' })
-      expect(stage.server.called('askPermit')).to.equal(0)
-      const settled = { ...transfer, fence: 2, kind: 'settle' } as const
-      stage.server.enqueue(settled)
-      expect(await stage.server.outcomeOfFence(settled.transfer, 2)).to.include({ result: 'done' })
-      expect(stage.b.requests.get('COPY')).to.equal(1)
-    })
-
-    it('is absent when nothing lies there', async () => {
-      await begin()
-      stage.start()
-      const transfer = await stage.transfer('f1', CONTENT)
-      expect(await run({ ...transfer, kind: 'settle' })).to.include({ result: 'absent' })
-    })
-
-    it('is not absent when its file shows at the second look only', async () => {
-      await begin()
-      stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', 'a part')))
-      expect(await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })).to.include({ result: 'growing' })
-    })
-
-    it('is removed under a permit when it is wrong and no longer changes', async () => {
-      await begin()
-      await stage.write('SITE-B', 'f1', 'a part')
-      stage.start()
-      const outcome = await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })
-      expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
-      expect(outcome.error).to.include({ code: 'OUTCOME_UNKNOWN', retryable: true })
-      expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
-    })
-
-    it('fails at a file that no attempt can have left, which stays', async () => {
-      await begin()
-      stage.server.before = refusePermits
-      await stage.write('SITE-B', 'f1', 'another')
-      stage.start()
-      const outcome = await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })
-      expect(outcome).to.deep.include({ result: 'failed', cleaned: false })
-      expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', scope: 'DESTINATION', retryable: false })
-      expect(stage.server.permits).to.deep.equal([{ transfer: 1, written: false }])
-      expect(String(await stage.read('SITE-B', 'f1'))).to.equal('another')
-    })
-
-    it('is left alone while it grows', async () => {
-      await begin()
-      await stage.write('SITE-B', 'f1', 'a part')
-      stage.start(betweenLooks(() => stage.write('SITE-B', 'f1', 'a part, and more')))
-      expect(await run({ ...(await stage.transfer('f1', CONTENT)), kind: 'settle' })).to.include({ result: 'growing' })
-      expect(stage.server.called('askPermit')).to.equal(0)
-    })
-
-    it('is looked at again when the storage is away', async () => {
-      await begin()
-      stage.start()
-      const transfer = await stage.transfer('f1', CONTENT)
-      const away = { ...transfer.destination, url: 'https://localhost:1/data/exp/ds/f1' }
-      const outcome = await run({ ...transfer, kind: 'settle', destination: away })
-      expect(outcome).to.include({ result: 'growing' })
-      expect(outcome.error).to.include({ code: 'CONNECT_FAILED', scope: 'DESTINATION' })
     })
   })
 

@@ -205,6 +205,7 @@ describe('the worker decides', () => {
   })
 
   describe('how an unseen attempt ended', () => {
+    const unproven = (size: number): Sight => ({ kind: 'unproven', size, checksums: {} })
     const part = (size: number, adler32 = '0'): Sight => ({
       kind: 'wrong',
       code: 'SIZE_MISMATCH',
@@ -219,6 +220,8 @@ describe('the worker decides', () => {
       ['as many bytes with another sum: written in place', part(9, '1'), part(9, '2'), 'growing'],
       ['the same', part(1), part(1), 'stable'],
       ['nothing, twice', { kind: 'absent' }, { kind: 'absent' }, 'absent'],
+      ['complete, without a checksum', unproven(9), unproven(9), 'unproven'],
+      ['complete at the second look, without a checksum', part(1), unproven(9), 'growing'],
       ['appeared', { kind: 'absent' }, part(1), 'growing'],
     ] as const) {
       it(`${what}: ${conclusion}`, () => expect(concludeSettling(first, second)).to.equal(conclusion))

@@ -11,6 +11,7 @@ import {
   startIssuer,
   startStorage,
 } from '../../sandbox/main.ts'
+import { ApiError } from '../../shared/contract/client.ts'
 import type { ClaimedTransfer, WorkerStorage } from '../../shared/contract/routes/worker.ts'
 import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
 import { createAgentClient } from '../../shared/http/agent-client.ts'
@@ -19,7 +20,7 @@ import { asFetch } from '../../shared/http/fetch.ts'
 import { createGotClient } from '../../shared/http/got-client.ts'
 import { createTrust } from '../../shared/http/trust.ts'
 import { createIssuerClient, type IssuerClient } from '../../shared/oidc/issuer-client.ts'
-import { systemClock as clock } from '../../shared/runtime/clock.ts'
+import { type Clock, systemClock as clock } from '../../shared/runtime/clock.ts'
 import { silentLogger as log } from '../../shared/runtime/logger.ts'
 import { systemRandom as random } from '../../shared/runtime/random.ts'
 import type { WorkOptions } from '../../worker/loop.ts'
@@ -38,6 +39,18 @@ export interface StageOptions {
 }
 
 const DIRECTORY = '/data/exp/ds'
+
+/** What happens at a storage between two looks at it: options of the worker's. */
+export function betweenLooks(happens: () => Promise<void>): Pick<WorkOptions, 'clock' | 'settleMs'> {
+  const settleMs = 123
+  const sleep: Clock['sleep'] = (ms, signal) => (ms === settleMs ? happens() : clock.sleep(ms, signal))
+  return { clock: { ...clock, sleep }, settleMs }
+}
+
+/** For `before` of the server: it gives no permits. */
+export function refusePermits(name: string): void {
+  if (name === 'askPermit') throw new ApiError('PERMIT_REFUSED', 'it is none of yours', { status: 409 })
+}
 
 /** A whole small world for a worker: the embedded issuer, two embedded storages, and a rules server in memory. */
 export class Stage {
