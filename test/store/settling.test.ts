@@ -38,7 +38,10 @@ describe('looks at a destination', () => {
     [{ looks: 7, inVain: 7 }, undefined, false],
     [{ looks: 298, inVain: 0 }, undefined, false],
     [{ looks: 299, inVain: 0 }, undefined, true],
-    [{ looks: 400, inVain: 7 }, NO_TOKEN, false],
+    [{ looks: 298, inVain: 7 }, NO_TOKEN, false],
+    [{ looks: 299, inVain: 0 }, NO_TOKEN, true],
+    [{ looks: 299, inVain: 0 }, { scope: 'GENERAL', code: 'PERMIT_LATE' }, true],
+    [{ looks: 7, inVain: 7 }, { ...NO_TOKEN, code: 'TOKEN_NARROWER' }, true],
     [{ looks: 7, inVain: 7 }, { ...NO_TOKEN, code: 'TOKEN_REFUSED' }, true],
     [{ looks: 7, inVain: 7 }, { scope: 'GENERAL', code: 'PERMIT_LATE' }, false],
   ] as const) {
@@ -117,6 +120,16 @@ for (const { name, open } of databases) {
       ])
     })
 
+    it('ends when the issuer gives no token to remove what lies there, and gives back the slots', async () => {
+      await lost(1)
+      const narrower = { ...NO_TOKEN, code: 'TOKEN_NARROWER', retryable: false }
+      for (let i = 0; i < 7; i++) expect((await look(narrower)).state).to.equal('SETTLING')
+      expect(await look(narrower)).to.include({ state: 'FAILED', attempts: 1 })
+      expect(await world.rows('SELECT state, locks_stuck FROM rules')).to.deep.equal([
+        { state: 'STUCK', locks_stuck: 1 },
+      ])
+    })
+
     it('of the next attempt begins to count anew', async () => {
       await lost(1)
       for (let i = 0; i < 7; i++) await look(GONE)
@@ -125,7 +138,7 @@ for (const { name, open } of databases) {
       expect(await look(GONE)).to.deep.equal({ state: 'SETTLING', attempts: 1, delay: 5_000 })
     })
 
-    it('waits for tokens as long as it takes', async () => {
+    it('waits for an issuer that is away', async () => {
       await lost(1)
       for (let i = 0; i < 12; i++) expect((await look(NO_TOKEN)).state).to.equal('SETTLING')
     })
