@@ -64,7 +64,8 @@ export async function grantPermit(
     `INSERT INTO permits (directory_id, name, transfer_id, fence, until) VALUES (:directoryId, :name, :transfer, :fence, :until)
      ON CONFLICT (directory_id, name) DO UPDATE
        SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
-           fence = CASE WHEN permits.until > :now AND permits.fence <> excluded.fence THEN ${NOBODYS_FENCE} ELSE excluded.fence END`,
+           fence = CASE WHEN permits.until > :now AND (permits.transfer_id <> excluded.transfer_id OR permits.fence <> excluded.fence)
+             THEN ${NOBODYS_FENCE} ELSE excluded.fence END`,
     { directoryId, name, transfer, fence, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
   )
   return { rseId: place.rse_id, voId: place.vo_id, top: place.top }

@@ -39,16 +39,16 @@ for (const { name, open } of databases) {
 
     async function report(
       by: number,
-      results: readonly [{ id: number; fence: number }, Result, Left?][],
+      results: readonly [{ id: number; fence: number }, Result, Left?, boolean?][],
     ): Promise<OutcomeAnswer[]> {
-      const outcomes = results.map(([{ id, fence }, result, left = 'unknown']) => ({
+      const outcomes = results.map(([{ id, fence }, result, left = 'unknown', cleaned = false]) => ({
         transfer: id,
         fence,
         result,
         durationMs: 10,
         endedMsAgo: 0,
         bytes: 5,
-        cleaned: false,
+        cleaned,
         left,
         ...(result === 'failed' ? { error: FAILURE } : {}),
       }))
@@ -178,6 +178,16 @@ for (const { name, open } of databases) {
         expect(await settle(next)).to.deep.equal([])
         await world.clock.advance(60_000)
         expect((await settle(next)).map(row => row.id)).to.deep.equal([nth(0).id])
+      })
+
+      it('are not ended by the answer to a DELETE of another transfer that was claimed as often', async () => {
+        await permit(session, nth(0).fence)
+        // The replica's next transfer: its first claim has the same fence.
+        await world.change(`UPDATE permits SET transfer_id = ${nth(0).id + 1000}`)
+        await permit(session, nth(0).fence)
+        await report(session, [[nth(0), 'handed-back', 'nothing', true]])
+        expect(await world.number('SELECT count(*) AS n FROM permits')).to.equal(1)
+        expect(await world.claim(session, 1)).to.deep.equal([])
       })
 
       it('are not ended by the answer to somebody else’s DELETE', async () => {
