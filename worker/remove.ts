@@ -1,3 +1,4 @@
+import type { Clock } from '../shared/runtime/clock.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { Attempt, Workshop } from './attempt.ts'
 import { type AttemptFailure, failureOf, inPhase } from './failure.ts'
@@ -5,15 +6,34 @@ import { untilAnswered } from './server.ts'
 
 /** Left between the last moment a DELETE may go out and the end of its permit: for the request's way to the storage. */
 const MARGIN_MS = 500
+/** A timer runs on the monotonic clock: the other one is looked at so often. */
+const LOOK_MS = 200
 /** The first permit may pass while the token of the clean-up grant is fetched. */
 const PERMITS = 3
 
+/** One moment on both clocks: the monotonic one stands still while a machine is suspended, the other can jump. */
+export interface Moment {
+  readonly monotonic: number
+  readonly wall: number
+}
+
+function momentOf(clock: Clock): Moment {
+  return { monotonic: clock.monotonic(), wall: clock.now() }
+}
+
 /**
- * How long a DELETE may still be sent, milliseconds; negative: not any more. `askedAt`: monotonic, before the permit was asked
- * for, so that it surely holds (a late DELETE has destroyed the good file of a later attempt: facts/transfers.md, DIRAC #8465).
+ * How long a DELETE may still be sent, milliseconds, by the clock that leaves less; negative: not any more. `askedAt`: before the
+ * permit was asked for, so that it surely holds (a late DELETE has destroyed the good file of a later attempt:
+ * facts/transfers.md, DIRAC #8465).
  */
-export function permitLeft(askedAt: number, seconds: number, now: number): number {
-  return askedAt + seconds * 1000 - MARGIN_MS - now
+export function permitLeft(askedAt: Moment, seconds: number, now: Moment): number {
+  const passed = Math.max(now.monotonic - askedAt.monotonic, now.wall - askedAt.wall)
+  return seconds * 1000 - MARGIN_MS - passed
+}
+
+/** Resolves when the permit is over, soon after a machine that was suspended goes on, or when `answered` aborts. */
+async function untilOver(clock: Clock, left: () => number, answered: AbortSignal): Promise<void> {
+  while (!answered.aborted && left() > 0) await clock.sleep(Math.min(left(), LOOK_MS), answered)
 }
 
 export type CleanUp =
@@ -57,9 +77,9 @@ async function removeUnderPermit(
   workshop: Workshop,
 ): Promise<boolean> {
   const { api, session, access, clock, random } = workshop
-  let askedAt = 0
+  let askedAt = momentOf(clock)
   const { seconds, grant } = await untilAnswered({ clock, random, signal: stop }, () => {
-    askedAt = clock.monotonic()
+    askedAt = momentOf(clock)
     const { transfer: id, fence } = transfer
     const written = progress.left === 'own'
     return api.askPermit({ body: { session, transfer: id, fence, written }, signal: stop })
@@ -67,14 +87,14 @@ async function removeUnderPermit(
   const place = { ...destination, grant }
   await access.token(place)
   return access.use(place, async token => {
-    const left = permitLeft(askedAt, seconds, clock.monotonic())
-    if (left <= 0) return false
+    const left = () => permitLeft(askedAt, seconds, momentOf(clock))
+    if (left() <= 0) return false
     const ended = new AbortController()
     const onStop = () => ended.abort()
     stop.addEventListener('abort', onStop, { once: true })
     const answered = new AbortController()
     // Whatever still waits for a connection when the permit ends must not go out.
-    void clock.sleep(left, answered.signal).then(() => ended.abort())
+    void untilOver(clock, left, answered.signal).then(() => ended.abort())
     try {
       await place.storage.remove(place.url, token, { scope: 'DESTINATION', signal: ended.signal })
       return true

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { LeapingClock } from '../house/leaping-clock.ts'
 import { betweenLooks, refusePermits, Stage, type StageOptions } from './stage.ts'
 
 const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
@@ -176,6 +177,18 @@ describe('an attempt, between embedded storages', () => {
       expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', retryable: true })
       expect([looks, stage.server.called('askPermit')]).to.deep.equal([1, 1])
       expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
+    })
+
+    it('not once the machine was suspended: the DELETE is never sent', async () => {
+      await begin()
+      const clock = new LeapingClock()
+      stage.server.after = name => {
+        if (name === 'askPermit') clock.leap(60_000)
+      }
+      stage.start({ clock })
+      const outcome = await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))
+      expect(outcome).to.deep.include({ result: 'unknown', cleaned: false })
+      expect(stage.b.requests.get('DELETE') ?? 0).to.equal(0)
     })
 
     it('not once the permit may be over: the DELETE is never sent', async () => {

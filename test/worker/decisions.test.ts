@@ -230,9 +230,14 @@ describe('the worker decides', () => {
 
   describe('times', () => {
     it('a permit ends half a second early, counted from before it was asked for', () => {
-      expect(permitLeft(1_000, 10, 1_000)).to.equal(9_500)
-      expect(permitLeft(1_000, 10, 10_499)).to.equal(1)
-      expect(permitLeft(1_000, 10, 11_000)).to.be.below(0)
+      const asked = { monotonic: 1_000, wall: 5_000 }
+      const later = (monotonic: number, wall = monotonic) => ({ monotonic: 1_000 + monotonic, wall: 5_000 + wall })
+      expect(permitLeft(asked, 10, later(0))).to.equal(9_500)
+      expect(permitLeft(asked, 10, later(9_499))).to.equal(1)
+      expect(permitLeft(asked, 10, later(10_000))).to.be.below(0)
+      // A machine that slept; a time of day that was put back.
+      expect(permitLeft(asked, 10, later(1, 300_000))).to.be.below(0)
+      expect(permitLeft(asked, 10, later(10_000, -3_600_000))).to.be.below(0)
     })
 
     it('work stops before the lease ends, counted from before it was asked for', () => {
