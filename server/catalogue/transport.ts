@@ -42,6 +42,10 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       requireVo(rse, account.voId)
       if (!rse.availabilityWrite)
         throw new WaybillError('RSE_NOT_WRITABLE', `${rse.name} takes no writes now`, { status: 409, field: 'rse' })
+      if (body.replace && !rse.availabilityDelete) {
+        const message = `nothing may be deleted at ${rse.name} now`
+        throw new WaybillError('RSE_NOT_DELETABLE', message, { status: 409, field: 'replace' })
+      }
       const { dataset, files } = body
       const now = context.clock.now()
       const fileIds = await db.write(async executor => {

@@ -17,6 +17,7 @@ interface Place {
   name: string
   state: string
   rse_id: number
+  availability_delete: number | boolean
   vo_id: number
   top: string
   /** An attempt on this replica may have left what lies there. */
@@ -26,7 +27,7 @@ interface Place {
 /**
  * Permission to remove what a failed attempt left: only for the current holder of the transfer, never where a replica is
  * AVAILABLE, and only if this attempt or an earlier one on this replica may have left it: a file of somebody else's stays
- * (docs/decisions/0008). Throws 409 PERMIT_REFUSED. Answers the directory that the clean-up token must cover.
+ * (docs/decisions/0008). Throws 409 PERMIT_REFUSED, and RSE_NOT_DELETABLE while the storage is closed for deletions. Answers the directory that the clean-up token must cover.
  */
 export async function grantPermit(
   executor: Executor,
@@ -38,10 +39,10 @@ export async function grantPermit(
   const { sessionId, transfer, fence } = held
   const place = await queryOne<Place>(
     executor,
-    `SELECT replicas.directory_id, replicas.name, replicas.state, replicas.rse_id, transfers.vo_id, tops.path AS top,
+    `SELECT replicas.directory_id, replicas.name, replicas.state, replicas.rse_id, rses.availability_delete, transfers.vo_id, tops.path AS top,
             EXISTS (SELECT 1 FROM transfers AS earlier WHERE earlier.replica_id = replicas.id
                      AND earlier.written_fence IS NOT NULL) AS written
-       FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
+       FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN rses ON rses.id = replicas.rse_id
        JOIN directories ON directories.id = replicas.directory_id
        JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
@@ -54,6 +55,9 @@ export async function grantPermit(
     throw refused(
       'another file lies there, which no attempt of Waybill’s can have left: it stays, and whoever put it there may remove it',
     )
+  }
+  if (!place.availability_delete) {
+    throw new WaybillError('RSE_NOT_DELETABLE', 'nothing may be deleted at this storage now', { status: 409 })
   }
   if (held.written) {
     await query(executor, 'UPDATE transfers SET written_fence = :fence WHERE id = :transfer', { transfer, fence })

@@ -48,6 +48,16 @@ describe('an upload that broke off', () => {
     ])
   })
 
+  it('can not be removed where nothing may be deleted', async () => {
+    const rse = (availabilityDelete: boolean) =>
+      house.client.updateRse({ params: { rse: 'SITE-A' }, body: { availabilityDelete } })
+    await rse(false)
+    const error = await planReplacement(['exp:closed']).catch((refused: unknown) => refused)
+    expect(error).to.include({ code: 'RSE_NOT_DELETABLE', status: 409, field: 'replace' })
+    await rse(true)
+    expect((await planReplacement(['exp:closed'])).plan.files).to.have.length(1)
+  })
+
   it('takes few files at a time: the token names each', async () => {
     const dids = Array.from({ length: 9 }, (_, i) => `exp:f${i}`)
     const error = await planReplacement(dids).catch((refused: unknown) => refused)

@@ -151,6 +151,14 @@ for (const { name, open } of databases) {
         }
       })
 
+      it('are not for a storage that is closed for deletions, until it is opened', async () => {
+        await world.change("UPDATE rses SET availability_delete = false WHERE name = 'B'")
+        expect(await codeOf(permit())).to.equal('RSE_NOT_DELETABLE')
+        expect(await world.number('SELECT count(*) AS n FROM permits')).to.equal(0)
+        await world.change('UPDATE rses SET availability_delete = true')
+        expect(await codeOf(permit())).to.equal('done')
+      })
+
       it('keep the path free of new attempts until they are surely over', async () => {
         await permit()
         expect(await report(session, [[nth(0), 'handed-back']])).to.deep.equal(['applied'])
