@@ -1,3 +1,4 @@
+import { ApiError } from '../shared/contract/client.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { Attempt, Workshop } from './attempt.ts'
@@ -48,7 +49,7 @@ export type CleanUp =
 export async function cleanUp(attempt: Attempt, workshop: Workshop): Promise<CleanUp> {
   try {
     for (let permit = 0; permit < PERMITS; permit++) {
-      if (await removeUnderPermit(attempt, workshop)) {
+      if (await removeUnderPermit(attempt, workshop).catch(falseIfOver)) {
         attempt.progress.left = 'nothing'
         return { kind: 'cleaned' }
       }
@@ -69,6 +70,12 @@ export function inTheWay({ message }: AttemptFailure, before?: AttemptFailure): 
 
 function late(message: string): AttemptFailure {
   return { scope: 'GENERAL', phase: 'FINALIZATION', code: 'PERMIT_LATE', message, retryable: true }
+}
+
+/** The server gives the token to clean up only while there is a permit. */
+function falseIfOver(error: unknown): false {
+  if (error instanceof ApiError && error.code === 'PERMIT_MISSING') return false
+  throw error
 }
 
 /** False when the permit did not last until the DELETE could be sent; then nothing was sent. */

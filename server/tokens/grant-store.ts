@@ -158,11 +158,14 @@ export async function grantsToMintAnew(
   )
 }
 
-/** Grants within reach that wait for a worker to exchange them, or to refresh them after that has failed. */
+/**
+ * Grants within reach that wait for a worker to exchange them, or to refresh them after that has failed. Those to clean up are
+ * for whoever holds a permit.
+ */
 export async function grantsToRenew(read: Executor, reach: WorkerReach, now: number, limit: number): Promise<number[]> {
   const rows = await query<{ id: number }>(
     read,
-    `SELECT id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0)
+    `SELECT id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0) AND purpose <> 'clean-up'
         AND not_before <= :now AND lease_until <= :now ${withinReach(read, reach, { vo: 'vo_id', rses: ['rse_id'] })}
       ORDER BY not_before, id LIMIT :limit`,
     { now, limit, ...reachBindings(reach) },

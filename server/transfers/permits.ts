@@ -120,6 +120,18 @@ export async function dropPermits(
   )
 }
 
+/** Whether a transfer of this session has leave to remove something at this storage now: only then is the token for it given out. */
+export async function holdsPermit(read: Executor, sessionId: number, rseId: number, now: number): Promise<boolean> {
+  const row = await queryOne(
+    read,
+    `SELECT 1 FROM transfers JOIN permits ON permits.transfer_id = transfers.id AND permits.until > :now
+       JOIN directories ON directories.id = permits.directory_id AND directories.rse_id = :rseId
+      WHERE transfers.session_id = :sessionId LIMIT 1`,
+    { sessionId, rseId, now },
+  )
+  return row !== undefined
+}
+
 /** Whether a DELETE of the path of this replica (an alias of `replicas`) may still arrive. Binds `:now`. */
 export function underPermit(alias: string): string {
   return `EXISTS (SELECT 1 FROM permits WHERE permits.directory_id = ${alias}.directory_id AND permits.name = ${alias}.name

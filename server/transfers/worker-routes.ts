@@ -18,7 +18,7 @@ import type { ClaimedRow } from './claim.ts'
 import { claimWork } from './claim-work.ts'
 import { cancelledOf, type HeldTransfer, loseTransfers, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
-import { grantPermit, PERMIT_SECONDS } from './permits.ts'
+import { grantPermit, holdsPermit, PERMIT_SECONDS } from './permits.ts'
 import { describeClaimed, type WorkerTransfer } from './read-store.ts'
 import { extendSession, insertSession, requireSession, type WorkerIdentity } from './session-store.ts'
 import { endSession } from './sessions.ts'
@@ -157,6 +157,13 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
           status: 404,
           field: 'id',
         })
+      }
+      if (
+        grant.purpose === 'clean-up' &&
+        !(await holdsPermit(db.read, session.id, grant.rse_id, context.clock.now()))
+      ) {
+        const message = 'the token to clean up is for who holds a permit at this storage: ask for one first'
+        throw new WaybillError('PERMIT_MISSING', message, { status: 409 })
       }
       const holder = { sessionId: session.id, publicJwk: JSON.parse(session.public_jwk) as unknown }
       const heeded = body.refused === undefined ? grant : await heedRefusal(context, grant, body.refused)

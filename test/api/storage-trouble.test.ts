@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import { expect } from 'chai'
 import type { Behaviour, RunningStorage } from '../../sandbox/main.ts'
 import { WELL_BEHAVED } from '../../sandbox/storage/behaviour.ts'
+import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import {
   askCopy,
   didOf,
@@ -13,7 +14,7 @@ import {
   untilRule,
   wrongFiles,
 } from '../house/dataset.ts'
-import { type House, startHouse } from '../house/house.ts'
+import { AUDIENCE, type House, startHouse } from '../house/house.ts'
 import { until } from '../house/until.ts'
 
 const files = someFiles(1)
@@ -182,6 +183,16 @@ describe('storages in trouble', () => {
       ['write', 'storage.create:/exp/exp/wrong-copy', 'storage.read:/exp/exp/wrong-copy'],
       ['clean-up', 'storage.modify:/exp/exp/wrong-copy', 'storage.read:/exp/exp/wrong-copy'],
     ])
+    const pool = house.clientFor(() => house.token('worker', AUDIENCE, ['wlcg']))
+    const { publicJwk } = await newRecipient()
+    const { session } = await pool.openSession({ body: { worker: 'w', key: publicJwk } })
+    const codes = grants.map(({ id }) =>
+      pool.acquireToken({ params: { id }, body: { session, lifeSeconds: 60 } }).then(
+        ({ kind }) => kind,
+        error => error.code,
+      ),
+    )
+    expect(await Promise.all(codes), 'without a permit').to.deep.equal(['token', 'token', 'PERMIT_MISSING'])
   })
 
   it('the right file is there already: it is taken, and nothing is copied', async () => {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { ApiError } from '../../shared/contract/client.ts'
 import { LeapingClock } from '../house/leaping-clock.ts'
 import { betweenLooks, refusePermits, Stage, type StageOptions } from './stage.ts'
 
@@ -189,6 +190,18 @@ describe('an attempt, between embedded storages', () => {
       const outcome = await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))
       expect(outcome).to.deep.include({ result: 'unknown', cleaned: false })
       expect(stage.b.requests.get('DELETE') ?? 0).to.equal(0)
+    })
+
+    it('under another permit, when one was over before there was a token for it', async () => {
+      await begin()
+      let cleanUps = 0
+      stage.server.before = name => {
+        if (name !== 'acquireToken' || stage.server.called('askPermit') === 0 || cleanUps++ > 0) return
+        throw new ApiError('PERMIT_MISSING', 'ask for one first', { status: 409 })
+      }
+      stage.start()
+      expect(await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))).to.include({ cleaned: true })
+      expect(stage.server.called('askPermit')).to.equal(2)
     })
 
     it('not once the permit may be over: the DELETE is never sent', async () => {
