@@ -121,7 +121,7 @@ async function sendPlanned(
   plan: Plan,
   onSent: (file: SummedFile) => void,
 ): Promise<SummedFile[]> {
-  const { client, clock, rse, dataset, width = WIDTH } = options
+  const { client, clock, rse, width = WIDTH } = options
   const sent: SummedFile[] = []
   let begun = 0
   try {
@@ -133,9 +133,18 @@ async function sendPlanned(
       onSent(file)
     })
   } finally {
-    if (sent.length > 0) await client.confirmUpload({ body: { rse, dataset, files: sent.map(({ did }) => did) } })
+    if (sent.length > 0) await confirm(client, rse, sent)
   }
   return sent
+}
+
+/** Throws the first refusal: the others are confirmed, and all may be repeated. */
+async function confirm(client: UploadOptions['client'], rse: string, sent: readonly SummedFile[]): Promise<void> {
+  const { refused } = await client.confirmUpload({ body: { rse, files: sent.map(({ did }) => did) } })
+  const [first] = refused
+  if (first === undefined) return
+  const more = refused.length === 1 ? '' : ` (and ${refused.length - 1} more)`
+  throw new WaybillError(first.code, `${first.did}${more}: ${first.message}; repeat the upload`)
 }
 
 async function sendFile({ storage, replace = false }: UploadOptions, plan: Plan, file: PlannedFile): Promise<void> {

@@ -115,6 +115,14 @@ export async function up(knex: Knex): Promise<void> {
     t.primary(['directory_id', 'name'])
   })
 
+  await knex.schema.createTable('uploads', t => {
+    t.bigInteger('replica_id').notNullable().references('replicas.id')
+    t.bigInteger('account_id').notNullable().references('accounts.id')
+    t.bigInteger('until').notNullable().comment('what lies there may be a person’s until then: no worker removes it')
+    t.primary(['replica_id', 'account_id'])
+    t.index(['until'])
+  })
+
   await knex.schema.createTable('imports', t => {
     t.bigIncrements('id')
     t.bigInteger('vo_id').notNullable().references('vos.id')

@@ -8,6 +8,7 @@ import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
+import { refuseWhileCleaned } from '../transfers/permits.ts'
 import { ensureScopes, type FoundDid, findDids, holdForAttaching, insertContents, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
@@ -42,7 +43,7 @@ export interface Registered {
 /**
  * Files, their replicas at one storage, and the dataset they belong to, in one transaction. Repeating it changes nothing. With
  * the state AVAILABLE they lie there: replicas that were only announced are available now too, and so are their locks.
- * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED; `field` names the file.
+ * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED, PATH_BEING_CLEANED; `field` names the file.
  */
 export async function registerFiles(executor: Executor, registration: Registration): Promise<Registered> {
   const { rse, files, accountId, now, first = 0 } = registration
@@ -194,7 +195,7 @@ function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
     throw differs('md5', known.md5, given.md5)
 }
 
-/** How many replicas became available that were not. */
+/** How many replicas became available that were not. Throws 409 PATH_BEING_CLEANED. */
 export async function replicasArrived(
   executor: Executor,
   rseId: number,
@@ -206,6 +207,11 @@ export async function replicasArrived(
     executor,
     'replicas',
     replicas.map(row => row.id),
+  )
+  await refuseWhileCleaned(
+    executor,
+    replicas.map(row => row.id),
+    now,
   )
   await cancelNeedless(executor, rseId, fileIds, now)
   const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)

@@ -2,7 +2,7 @@ import { MOST_REPLACED } from '../../shared/contract/routes/people.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
-import { sightOf } from '../accounts/sight.ts'
+import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
@@ -10,24 +10,30 @@ import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { personalAccess } from '../tokens/personal.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
-import { reservePaths } from '../transfers/permits.ts'
-import { filesOf, namesOf } from './did-store.ts'
+import { filesOf, findDidsNamed, namesOf } from './did-store.ts'
 import { groupDirectories } from './directory-groups.ts'
-import { registerFiles, replicasArrived } from './register.ts'
-import { type ListedReplica, listReplicasOf, transferring } from './replica-store.ts'
+import { registerFiles } from './register.ts'
+import { type ListedReplica, listReplicasOf } from './replica-store.ts'
 import { requireDid, requireVo } from './routes.ts'
+import { confirmFiles, planFiles } from './upload-store.ts'
 
 type TransportHandlers = Pick<Handlers, 'planUpload' | 'confirmUpload' | 'planDownload'>
 
-/** For a DELETE that was sent with the token's last breath. */
-const DELETE_MARGIN_MS = 30_000
-
-/** A worker may be writing there: what it does is not removed under its hands. Throws 409 UPLOAD_TRANSFERRING. */
-async function refuseTransferring(read: Executor, rseId: number, fileIds: readonly number[]): Promise<void> {
-  const [first] = await transferring(read, rseId, fileIds)
-  if (first === undefined) return
-  const message = `${first} is being brought there by a worker now: try again when that is over`
-  throw new WaybillError('UPLOAD_TRANSFERRING', message, { status: 409, field: 'files' })
+/** The keys of these DIDs, which must be of this VO. Throws as `requireDid` does; `field` names the first that is at fault. */
+async function ownFiles(read: Executor, sight: Sight, voId: number, texts: readonly string[]): Promise<number[]> {
+  const dids = texts.map((text, i) => parseDid(text, `files.${i}`))
+  const found = new Map((await findDidsNamed(read, dids)).map(row => [row.position, row]))
+  const ids: number[] = []
+  for (const [i, did] of dids.entries()) {
+    const field = `files.${i}`
+    const row = found.get(i)
+    if (row === undefined || row.vo_id !== voId) {
+      await requireDid(read, sight, did, field)
+      throw new WaybillError('SCOPE_OF_OTHER_VO', `${texts[i]} belongs to another VO`, { status: 403, field })
+    }
+    ids.push(row.id)
+  }
+  return ids
 }
 
 /** People's own upload and download: the server decides paths and gives narrow tokens, the bytes never pass through it. */
@@ -69,17 +75,15 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       }
       const paths = replaces ? waiting.map(row => `${row.directory}/${row.name}`) : [top]
       const access = await personalAccess(context, rse, replaces ? 'replace' : 'upload', paths, body.key, signal)
-      if (replaces) {
-        // Before the token is given out: from here on no worker begins at these paths while it lives.
-        await db.write(async executor => {
-          await reservePaths(
-            executor,
-            waiting.map(row => row.id),
-            access.expiresAt + DELETE_MARGIN_MS,
-          )
-          await refuseTransferring(executor, rse.id, fileIds)
-        })
+      const planned = {
+        rseId: rse.id,
+        accountId: account.id,
+        fileIds: waiting.map(row => row.file_id),
+        expiresAt: access.expiresAt,
+        replace: replaces,
       }
+      // Before the token is given out.
+      await db.write(executor => planFiles(executor, planned, context.clock.now()))
       const { url } = protocolOf(rse)
       return {
         files: fileIds.map((id, i) => {
@@ -94,21 +98,17 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
     },
     async confirmUpload({ body, caller }) {
       const sight = sightOf(caller)
+      const { account } = caller
       const rse = await storages.byName(sight, body.rse)
-      requireVo(rse, caller.account.voId)
-      const ids: number[] = []
-      for (const [i, text] of body.files.entries()) {
-        const field = `files.${i}`
-        const did = await requireDid(db.read, sight, parseDid(text, field), field)
-        if (did.vo_id !== caller.account.voId) {
-          throw new WaybillError('SCOPE_OF_OTHER_VO', `${text} belongs to another VO`, { status: 403, field })
-        }
-        ids.push(did.id)
+      requireVo(rse, account.voId)
+      const fileIds = await ownFiles(db.read, sight, account.voId, body.files)
+      const upload = { rseId: rse.id, accountId: account.id, fileIds }
+      const { available, refused } = await db.write(executor => confirmFiles(executor, upload, context.clock.now()))
+      const names = new Map(fileIds.map((id, i) => [id, body.files[i] ?? '']))
+      return {
+        available,
+        refused: refused.map(({ fileId, code, message }) => ({ did: names.get(fileId) ?? '', code, message })),
       }
-      const available = await db.write(executor => replicasArrived(executor, rse.id, ids, context.clock.now()))
-      // A worker that copies to the same place finds the file there, and ends its transfer with it.
-      await refuseTransferring(db.read, rse.id, ids)
-      return { available }
     },
     async planDownload({ body, caller, signal }) {
       await checkRecipientKey(body.key)

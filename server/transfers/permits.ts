@@ -22,6 +22,8 @@ interface Place {
   top: string
   /** An attempt on this replica may have left what lies there. */
   written: number | boolean
+  /** A person is about to put, or has put, a file there. */
+  planned: number | boolean
 }
 
 /**
@@ -41,16 +43,18 @@ export async function grantPermit(
     executor,
     `SELECT replicas.directory_id, replicas.name, replicas.state, replicas.rse_id, rses.availability_delete, transfers.vo_id, tops.path AS top,
             EXISTS (SELECT 1 FROM transfers AS earlier WHERE earlier.replica_id = replicas.id
-                     AND earlier.written_fence IS NOT NULL) AS written
+                     AND earlier.written_fence IS NOT NULL) AS written,
+            EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now) AS planned
        FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN rses ON rses.id = replicas.rse_id
        JOIN directories ON directories.id = replicas.directory_id
        JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
       WHERE transfers.id = :transfer AND transfers.fence = :fence AND transfers.session_id = :sessionId
         AND transfers.state IN (${stateList(ACTIVE_STATES)})`,
-    { sessionId, transfer, fence },
+    { sessionId, transfer, fence, now },
   )
   if (place === undefined) throw refused(`transfer ${transfer} is not held under this session and fence`)
   if (place.state === 'AVAILABLE') throw refused('the file is verified')
+  if (place.planned) throw refused('somebody has planned an upload to this place: what lies there may be theirs')
   if (!held.written && !place.written) {
     throw refused(
       'another file lies there, which no attempt of Waybill’s can have left: it stays, and whoever put it there may remove it',
@@ -81,29 +85,43 @@ function refused(why: string): WaybillError {
 
 /**
  * Keeps the paths of these replicas free of workers: a person has a token with which they may be removed, and nothing says
- * when it is used. AVAILABLE ones are left alone.
+ * when it is used. AVAILABLE ones are left alone. How many were reserved. No worker has them, nor a permit there.
  */
-export async function reservePaths(executor: Executor, replicaIds: readonly number[], until: number): Promise<void> {
-  // A claim that has just taken one of them is waited for; one that comes later finds the permits.
-  const open = await query<{ id: number }>(
-    executor,
-    `SELECT id FROM transfers WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED') AND replica_id IN ${keyset(executor, 'replicas')}`,
-    { replicas: encodeRows(replicaIds) },
-  )
-  await lockRows(
-    executor,
-    'transfers',
-    open.map(row => row.id),
-  )
-  await query(
+export async function reservePaths(executor: Executor, replicaIds: readonly number[], until: number): Promise<number> {
+  const reserved = await query(
     executor,
     `INSERT INTO permits (directory_id, name, transfer_id, fence, until)
      SELECT directory_id, name, 0, ${NOBODYS_FENCE}, :until FROM replicas
       WHERE state <> 'AVAILABLE' AND id IN ${keyset(executor, 'replicas')}
      ON CONFLICT (directory_id, name) DO UPDATE SET transfer_id = 0, fence = ${NOBODYS_FENCE},
-       until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END`,
+       until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END
+     RETURNING directory_id`,
     { replicas: encodeRows(replicaIds), until },
   )
+  return reserved.length
+}
+
+/**
+ * A worker's DELETE may still arrive at these paths: what a person puts there now could be gone a moment later. Throws 409
+ * PATH_BEING_CLEANED. What is AVAILABLE is no worker's to remove.
+ */
+export async function refuseWhileCleaned(
+  executor: Executor,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<void> {
+  const late = await queryOne<{ name: string; until: number }>(
+    executor,
+    `SELECT permits.name, permits.until FROM replicas
+       JOIN permits ON permits.directory_id = replicas.directory_id AND permits.name = replicas.name
+      WHERE replicas.id IN ${keyset(executor, 'replicas')} AND replicas.state <> 'AVAILABLE'
+        AND permits.transfer_id <> 0 AND permits.until > :now ORDER BY permits.until DESC LIMIT 1`,
+    { replicas: encodeRows(replicaIds), now },
+  )
+  if (late === undefined) return
+  const seconds = Math.ceil((late.until - now) / 1000)
+  const message = `a worker may still remove what a failed attempt left at ${late.name}: try again in ${seconds} s`
+  throw new WaybillError('PATH_BEING_CLEANED', message, { status: 409, field: 'files' })
 }
 
 /** The DELETEs under these permits were answered: the paths are free at once, unless an older permit is still out. */
@@ -138,6 +156,8 @@ export function underPermit(alias: string): string {
     AND permits.until > :now)`
 }
 
+/** Permits, and plans of uploads, that are over. */
 export async function prunePermits(executor: Executor, now: number): Promise<void> {
   await query(executor, 'DELETE FROM permits WHERE until < :now', { now })
+  await query(executor, 'DELETE FROM uploads WHERE until < :now', { now })
 }

@@ -48,6 +48,29 @@ describe('an upload that broke off', () => {
     ])
   })
 
+  it('is not confirmed by who did not plan it, and the others are none the less', async () => {
+    await uploadFiles(house, 'SITE-A', 'exp:run2', [{ did: 'exp:run2/good', content }])
+    const files = [{ did: 'exp:run2/lost', bytes: content.length, adler32: adler32Hex(adler32(content)) }]
+    await house.client.registerReplicas({ body: { rse: 'SITE-A', dataset: 'exp:run2', files } })
+    const body = { rse: 'SITE-B', files: ['exp:run2/lost', 'exp:run2/good'] }
+    const { available, refused } = await house.client.confirmUpload({ body })
+    expect([available, refused.map(({ did, code }) => [did, code])]).to.deep.equal([
+      0,
+      [
+        ['exp:run2/lost', 'UPLOAD_NOT_PLANNED'],
+        ['exp:run2/good', 'UPLOAD_NOT_PLANNED'],
+      ],
+    ])
+    const { items } = await house.client.listReplicas({ query: { did: 'exp:run2', rse: 'SITE-B' } })
+    expect(items).to.deep.equal([])
+    expect(await house.client.confirmUpload({ body: { ...body, rse: 'SITE-A' } })).to.deep.equal({
+      available: 0,
+      refused: [],
+    })
+    const unknown = house.client.confirmUpload({ body: { ...body, files: ['exp:run2/nobody'] } })
+    expect(await unknown.catch(error => [error.code, error.field])).to.deep.equal(['DID_UNKNOWN', 'files.0'])
+  })
+
   it('can not be removed where nothing may be deleted', async () => {
     const rse = (availabilityDelete: boolean) =>
       house.client.updateRse({ params: { rse: 'SITE-A' }, body: { availabilityDelete } })

@@ -97,8 +97,8 @@ const writesOf = (
     ['/v1/uploads', { rse, dataset: `${vo}:run1`, files: [{ did: `${vo}:f`, bytes: 1, adler32: '1' }], key }],
   ],
   confirmUpload: ({ vo, rse }, own) => [
-    ['/v1/uploads/confirmations', { rse, dataset: `${own.vo}:run1`, files: [`${own.vo}:run1/f0`] }],
-    ['/v1/uploads/confirmations', { rse: own.rse, dataset: `${own.vo}:run1`, files: [`${vo}:run1/f0`] }],
+    ['/v1/uploads/confirmations', { rse, files: [`${own.vo}:run1/f0`] }],
+    ['/v1/uploads/confirmations', { rse: own.rse, files: [`${vo}:run1/f0`] }],
   ],
   planDownload: ({ vo, rse }, own) => [
     ['/v1/downloads', { did: `${vo}:run1`, key }],

@@ -38,5 +38,6 @@ export async function uploadFiles(
     const text = await response.text(1000)
     if (response.status >= 300) throw new Error(`PUT ${file.url}: ${response.status} ${text}`)
   }
-  await house.client.confirmUpload({ body: { rse, dataset, files: files.map(({ did }) => did) } })
+  const { refused } = await house.client.confirmUpload({ body: { rse, files: files.map(({ did }) => did) } })
+  if (refused.length > 0) throw new Error(JSON.stringify(refused))
 }

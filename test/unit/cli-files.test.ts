@@ -65,7 +65,7 @@ class MemoryStorage {
 let scratch = ''
 
 /** As the server answers, as far as uploads go. */
-function uploadServer(clock: Clock, lifeMs: number) {
+function uploadServer(clock: Clock, lifeMs: number, refused: readonly string[] = []) {
   const confirmed: string[] = []
   let plans = 0
   const client: UploadOptions['client'] = {
@@ -85,8 +85,10 @@ function uploadServer(clock: Clock, lifeMs: number) {
       }
     },
     confirmUpload: async ({ body }) => {
-      confirmed.push(...body.files)
-      return { available: body.files.length }
+      const taken = body.files.filter(did => !refused.includes(did))
+      confirmed.push(...taken)
+      const others = refused.map(did => ({ did, code: 'UPLOAD_DISTURBED', message: 'a worker has written there' }))
+      return { available: taken.length, refused: others }
     },
   }
   return { client, confirmed, plans: () => plans }
@@ -172,6 +174,15 @@ describe('command line: upload and download', () => {
     expect(storage.files.get(`${URL_BASE}a`)?.toString()).to.equal('aaaa')
     expect(await upload(storage, server, clock)).to.deep.equal({ files: 3, bytes: 100_004, skipped: 3 })
     expect(storage.puts).to.equal(3)
+  })
+
+  it('says which file was not taken, and confirms the others', async () => {
+    const clock = steppingClock(1)
+    const server = uploadServer(clock, 3_600_000, ['exp:ds/a'])
+    const error = await rejection(upload(new MemoryStorage(), server, clock))
+    expect(error).to.have.property('code', 'UPLOAD_DISTURBED')
+    expect(error.message).to.equal('exp:ds/a: a worker has written there; repeat the upload')
+    expect(server.confirmed).to.have.members(['exp:ds/deep/b', 'exp:ds/empty'])
   })
 
   it('plans anew when the token is about to end', async () => {

@@ -129,7 +129,7 @@ export const catalogueRoutes = {
     tag,
     summary: 'Register files that lie at a storage, and attach them to a dataset',
     description:
-      'Files that are not known yet are made; known ones must agree in size and checksums. Without `path` the layout of the storage says where a file lies.',
+      'Files that are not known yet are made; known ones must agree in size and checksums. That they lie there is taken on the word of the account: whoever may manage data of the VO vouches for it to all its rules. Without `path` the layout of the storage says where a file lies.',
     body: z.strictObject({
       rse: rseName,
       dataset: did.optional().describe('made if it is not there'),

@@ -171,8 +171,13 @@ export const peopleRoutes = {
     role: 'manager',
     tag: data,
     summary: 'Confirm uploaded and verified files: their replicas become available',
-    body: z.strictObject({ rse: rseName, dataset: did, files: z.array(did).min(1).max(1000) }),
-    answer: z.object({ available: z.number() }),
+    description:
+      'Only what this account has planned, and what no worker has touched since. Each file is judged by itself; those in `refused` are to be planned again.',
+    body: z.strictObject({ rse: rseName, files: z.array(did).min(1).max(1000) }),
+    answer: z.object({
+      available: z.number(),
+      refused: z.array(z.object({ did, code: z.string(), message: z.string() })),
+    }),
     status: 200,
   }),
   planDownload: route({
