@@ -138,12 +138,15 @@ export async function dropPermits(
   )
 }
 
-/** Whether a transfer of this session has leave to remove something at this storage now: only then is the token for it given out. */
+/**
+ * Whether a transfer of this session has leave to remove something at this storage now: only then is the token for it given
+ * out. The plus keeps the storage's directories, of which there may be millions, from being gone through.
+ */
 export async function holdsPermit(read: Executor, sessionId: number, rseId: number, now: number): Promise<boolean> {
   const row = await queryOne(
     read,
     `SELECT 1 FROM transfers JOIN permits ON permits.transfer_id = transfers.id AND permits.until > :now
-       JOIN directories ON directories.id = permits.directory_id AND directories.rse_id = :rseId
+       JOIN directories ON directories.id = permits.directory_id AND +directories.rse_id = :rseId
       WHERE transfers.session_id = :sessionId LIMIT 1`,
     { sessionId, rseId, now },
   )
