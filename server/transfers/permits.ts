@@ -29,16 +29,23 @@ interface Place {
 /**
  * Permission to remove what a failed attempt left: only for the current holder of the transfer, never where a replica is
  * AVAILABLE, and only if this attempt or an earlier one on this replica may have left it: a file of somebody else's stays
- * (docs/decisions/0008). Throws 409 PERMIT_REFUSED, and RSE_NOT_DELETABLE while the storage is closed for deletions. Answers the directory that the clean-up token must cover.
+ * (docs/decisions/0008). Throws 409 PERMIT_REFUSED, and RSE_NOT_DELETABLE while the storage is closed for deletions. Answers
+ * the directory that the clean-up token must cover.
  */
 export async function grantPermit(
   executor: Executor,
   held: { sessionId: number; transfer: number; fence: number; written: boolean },
   now: number,
 ): Promise<{ rseId: number; voId: number; top: string }> {
-  // Held by nobody else until the permit can be seen: a claim after this session's end must find it.
-  await lockRows(executor, 'transfers', [held.transfer])
   const { sessionId, transfer, fence } = held
+  // Both are nobody else's until the permit can be seen: a claim after this session's end must find it, and a registration.
+  const replica = await queryOne<{ id: number }>(
+    executor,
+    'SELECT replica_id AS id FROM transfers WHERE id = :transfer',
+    { transfer },
+  )
+  await lockRows(executor, 'replicas', replica === undefined ? [] : [replica.id])
+  await lockRows(executor, 'transfers', [transfer])
   const place = await queryOne<Place>(
     executor,
     `SELECT replicas.directory_id, replicas.name, replicas.state, replicas.rse_id, rses.availability_delete, transfers.vo_id, tops.path AS top,

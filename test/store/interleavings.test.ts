@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import { registerFiles } from '../../server/catalogue/register.ts'
+import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { openPostgres } from '../../server/database/postgres.ts'
 import { type Executor, queryOne } from '../../server/database/sql.ts'
@@ -7,7 +9,7 @@ import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { refreshReady } from '../../server/tokens/grant-store.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
-import { grantPermit, reservePaths } from '../../server/transfers/permits.ts'
+import { grantPermit } from '../../server/transfers/permits.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
@@ -43,7 +45,7 @@ const report =
       'SELECT id, fence FROM transfers WHERE session_id = :sessionId ORDER BY id',
       { sessionId },
     )
-    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, result }
+    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing' as const, result }
     const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, ...numbers }))
     return applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, outcomes)
   }
@@ -176,11 +178,7 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
   },
   'a clean-up is permitted to a session that ends, and the transfer settled by another': {
     begin: claimed,
-    async stopped(world) {
-      const [row] = await world.rows<{ id: number; fence: number }>('SELECT id, fence FROM transfers ORDER BY id')
-      const held = { sessionId: 1, transfer: row?.id ?? 0, fence: row?.fence ?? 0, written: true }
-      return world.db.write(e => grantPermit(e, held, world.clock.now())).catch(codeOf)
-    },
+    stopped: permit,
     async other(world) {
       await world.db.write(e => endSession(e, 1, world.clock.now(), world.clock.now()))
       await settleAs(world, 2)
@@ -191,6 +189,24 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
           WHERE transfers.session_id = 2 AND permits.fence < transfers.fence`,
       )
       return both.length === 0 ? undefined : 'a DELETE may come while another settles'
+    },
+  },
+  'a file is registered whose debris a worker is just permitted to remove': {
+    begin: claimed,
+    stopped: permit,
+    async other(world) {
+      await world.change("UPDATE transfers SET state = 'FAILED', session_id = NULL WHERE id > 1")
+      const rse = await world.rse('B')
+      const files = [{ did: 's:d.f0', bytes: 100 }]
+      const registration = { rse, accountId: world.accountId, dataset: 's:d', files, state: 'AVAILABLE' as const }
+      await world.db.write(e => registerFiles(e, { ...registration, now: world.clock.now() })).catch(codeOf)
+    },
+    async broken(world) {
+      const both = await world.rows(
+        `SELECT permits.transfer_id FROM permits JOIN replicas ON replicas.directory_id = permits.directory_id
+            AND replicas.name = permits.name WHERE replicas.state = 'AVAILABLE'`,
+      )
+      return both.length === 0 ? undefined : 'a DELETE may come to a file that is AVAILABLE'
     },
   },
   'a person reserves paths that are just claimed': {
@@ -239,17 +255,26 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
   },
 }
 
-/** As `upload --replace` does: the paths are reserved only if no worker has them. */
+/** As the plan of `upload --replace` does. */
 async function reserve(world: World): Promise<unknown> {
-  const rows = await world.rows<{ replica_id: number }>('SELECT replica_id FROM transfers')
-  const replicas = rows.map(row => row.replica_id)
-  const taken = "SELECT count(*) AS n FROM transfers WHERE state = 'CLAIMED'"
-  return world.db
-    .write(async e => {
-      await reservePaths(e, replicas, world.clock.now() + 60_000)
-      if (((await queryOne<{ n: number }>(e, taken))?.n ?? 0) > 0) throw new Error('a worker has them')
-    })
-    .catch(codeOf)
+  const files = await world.rows<{ file_id: number }>(
+    'SELECT file_id FROM transfers JOIN replicas ON replicas.id = replica_id',
+  )
+  const plan = {
+    rseId: (await world.rse('B')).id,
+    accountId: world.accountId,
+    fileIds: files.map(row => row.file_id),
+    expiresAt: world.clock.now() + 60_000,
+    replace: true,
+  }
+  return world.db.write(e => planFiles(e, plan, world.clock.now())).catch(codeOf)
+}
+
+/** By session 1, which may have written what lies there. */
+async function permit(world: World): Promise<unknown> {
+  const [row] = await world.rows<{ id: number; fence: number }>('SELECT id, fence FROM transfers ORDER BY id')
+  const held = { sessionId: 1, transfer: row?.id ?? 0, fence: row?.fence ?? 0, written: true }
+  return world.db.write(e => grantPermit(e, held, world.clock.now())).catch(codeOf)
 }
 
 async function reservedAndClaimed(world: World): Promise<string | undefined> {

@@ -118,7 +118,7 @@ for (const { name, open } of databases) {
         { session, count },
       )
       expect(held).to.have.length(count)
-      const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false }
+      const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing' as const }
       const error = result === 'failed' ? { error: FAILURE } : {}
       const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, result, ...numbers, ...error }))
       const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
@@ -191,37 +191,19 @@ async function scansOnPostgres(executor: Executor, sql: string, bindings: Readon
 
 /** A hundred datasets that rule 1 wants at B: of each half is there, and half is queued. */
 async function fill(world: World): Promise<void> {
-  const perDataset = ROWS / DATASETS
   for (let i = 0; i < DATASETS; i += 1) await world.dataset(`large${i}`, 1, 'A')
-  const datasets = Array.from({ length: DATASETS }, (_, i) => `s:large${i}`)
-  await world.container('all', datasets)
+  await world.container(
+    'all',
+    Array.from({ length: DATASETS }, (_, i) => `s:large${i}`),
+  )
   await world.addRule('all', 'B', 1)
   await world.evaluate()
   await world.grantAll()
   const numbers = 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)'
-  const each = { rows: perDataset }
-  const all = { rows: ROWS }
+  const each = { rows: ROWS / DATASETS }
+  for (let i = 0; i < DATASETS; i += 1) await fillDataset(world, `large${i}`, numbers, each.rows)
+  if (!isSqlite(world.db.read)) await world.change('ANALYZE')
   for (const [sql, bindings] of [
-    [
-      `INSERT INTO dids (scope_id, name, type, bytes, files, adler32, is_open, account_id, created_at)
-       ${numbers} SELECT 1, dids.name || '/' || i, 'FILE', 1, 1, '00000001', false, 1, 0 FROM n, dids WHERE type = 'DATASET'`,
-      each,
-    ],
-    [
-      `INSERT INTO contents (parent_id, child_id) SELECT parents.id, dids.id FROM dids JOIN dids AS parents
-         ON parents.type = 'DATASET' AND parents.name = substr(dids.name, 1, length(parents.name)) AND
-            substr(dids.name, length(parents.name) + 1, 1) = '/'`,
-      {},
-    ],
-    [
-      `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
-       SELECT contents.child_id, directories.rse_id, directories.id, 'x' || contents.child_id,
-              CASE WHEN directories.rse_id = 1 OR contents.child_id % 2 = 0 THEN 'AVAILABLE' ELSE 'COPYING' END, 1, 0
-         FROM contents JOIN dids AS parents ON parents.id = contents.parent_id AND parents.type = 'DATASET'
-         JOIN dids AS files ON files.id = contents.child_id AND files.name LIKE '%/%'
-         JOIN directories ON directories.path = '/data/s/' || parents.name`,
-      {},
-    ],
     [
       `INSERT INTO locks (rule_id, replica_id, state)
        SELECT 1, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
@@ -246,20 +228,43 @@ async function fill(world: World): Promise<void> {
     ],
     [
       `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
-                            has_work, ready, served_at, source_grant_id, destination_grant_id)
-       ${numbers} SELECT 1, 1, bundles.source_directory_id, bundles.destination_directory_id, 3, 'other' || i, 1, false, true, 0,
-              bundles.source_grant_id, bundles.destination_grant_id FROM n, bundles`,
+                            has_work, ready, served_at)
+       ${numbers} SELECT 1, 1, bundles.source_directory_id, bundles.destination_directory_id, 3, 'other' || i, 1, false, false, 0 FROM n, bundles`,
       each,
     ],
     [
       `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged,
                            expires_at, lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at)
        ${numbers} SELECT 1, 'server', 1, 1, 'a', 'read', 'storage.read:/' || i, 'EXPIRED', 1, false, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0 FROM n`,
-      all,
+      { rows: ROWS },
     ],
     [`INSERT INTO ledger (grant_id, at, step, outcome) SELECT id, 0, 'mint', 'ok' FROM grants`, {}],
   ] as const) {
     await world.change(sql, bindings)
   }
   if (!isSqlite(world.db.read)) await world.change('ANALYZE')
+}
+
+async function fillDataset(world: World, dataset: string, numbers: string, rows: number): Promise<void> {
+  await world.change(
+    `INSERT INTO dids (scope_id, name, type, bytes, files, adler32, is_open, account_id, created_at)
+     ${numbers} SELECT 1, '${dataset}/' || i, 'FILE', 1, 1, '00000001', false, 1, 0 FROM n`,
+    { rows },
+  )
+  const files = `scope_id = 1 AND name >= '${dataset}/' AND name < '${dataset}0'`
+  await world.change(
+    `INSERT INTO contents (parent_id, child_id)
+     SELECT (SELECT id FROM dids WHERE scope_id = 1 AND name = '${dataset}'), id FROM dids WHERE ${files}`,
+  )
+  for (const [rse, state] of [
+    [1, "'AVAILABLE'"],
+    [2, "CASE WHEN id % 2 = 0 THEN 'AVAILABLE' ELSE 'COPYING' END"],
+  ] as const) {
+    await world.change(
+      `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
+       SELECT id, :rse, (SELECT id FROM directories WHERE rse_id = :rse AND path = '/data/s/${dataset}'), 'x' || id, ${state}, 1, 0
+         FROM dids WHERE ${files}`,
+      { rse },
+    )
+  }
 }
