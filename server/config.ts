@@ -32,6 +32,11 @@ const rseName = z.string().superRefine((value, context) => {
   if (reason !== undefined) context.addIssue({ code: 'custom', message: reason })
 })
 
+const activityName = z.string().superRefine((value, context) => {
+  const reason = checkName('activity', value)
+  if (reason !== undefined) context.addIssue({ code: 'custom', message: reason })
+})
+
 /** One of `file` and `url`. A password stands in a file of its own, or in the environment. */
 function databaseFields(readSecretFile: ReadSecretFile) {
   return z
@@ -134,6 +139,8 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
               .describe('`sub` of the tokens that this client gets by client credentials; default: the client id'),
             vos: z.array(voName).optional(),
             rses: z.array(rseName).optional(),
+            activities: z.array(activityName).optional(),
+            links: z.array(z.strictObject({ source: rseName, destination: rseName })).optional(),
           }),
         )
         .default([]),

@@ -14,7 +14,7 @@ import { type Service, startAll } from '../shared/runtime/services.ts'
 import { version } from '../shared/runtime/version.ts'
 import { authenticator } from './accounts/authenticate.ts'
 import { idempotencyPruner } from './accounts/idempotency.ts'
-import { workerPools } from './accounts/pools.ts'
+import { idleConfinements, type WorkerPool, workerPools } from './accounts/pools.ts'
 import { ensureVo } from './accounts/store.ts'
 import { Vos } from './accounts/vos.ts'
 import { createHandlers } from './api.ts'
@@ -28,6 +28,7 @@ import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
+import { listLinks } from './storages/store.ts'
 import { expireForeignGrants } from './tokens/expire.ts'
 import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
 import { grantExpirer, minters } from './tokens/minter.ts'
@@ -99,6 +100,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     timeoutMs: ISSUER_TIMEOUT_MS,
   })
   const pools = workerPools(config, vos)
+  for (const sentence of await confinementsInVain(context, pools)) log.warn({}, sentence)
   let ready = false
   const app = createApp({
     handlers: createHandlers(context, { vos, apiIssuers: config.apiIssuers, pools, worker, version }),
@@ -190,6 +192,15 @@ async function declareIssuers(
     }
   }
   return new Issuers(issuers)
+}
+
+async function confinementsInVain({ db, storages }: TokenContext, pools: readonly WorkerPool[]): Promise<string[]> {
+  const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+  const links = (await listLinks(db.read)).map(link => ({
+    source: names.get(link.source_rse_id) ?? '',
+    destination: names.get(link.destination_rse_id) ?? '',
+  }))
+  return idleConfinements(pools, [...names.values()], links)
 }
 
 async function listen(server: Server, { host, port }: { host: string; port: number }): Promise<number> {

@@ -3,7 +3,8 @@
  * again after its own interval. Other servers are told where the database can do that.
  */
 export class Wake {
-  readonly #waiting = new Map<Topic, Set<() => void>>()
+  /** Each with its kind. */
+  readonly #waiting = new Map<Topic, Map<() => void, string>>()
   readonly #tellOthers: (topic: Topic) => void
   #closed = false
 
@@ -22,16 +23,21 @@ export class Wake {
     const waiting = this.#waiting.get(topic)
     if (waiting === undefined) return
     this.#waiting.delete(topic)
-    for (const wake of waiting) wake()
+    for (const wake of waiting.keys()) wake()
   }
 
-  /** Wakes who has waited longest: for what only one can take, such as a slot that came free. */
+  /**
+   * Wakes who has waited longest, of each kind: for what only one can take, such as a slot that came free. Another kind may
+   * have no use for it.
+   */
   notifyOne(topic: Topic): void {
     const waiting = this.#waiting.get(topic)
-    for (const wake of waiting ?? []) {
+    const woken = new Set<string>()
+    for (const [wake, kind] of waiting ?? []) {
+      if (woken.has(kind)) continue
+      woken.add(kind)
       waiting?.delete(wake)
       wake()
-      return
     }
   }
 
@@ -47,11 +53,11 @@ export class Wake {
   }
 
   /** A signal that aborts at the next `notify(topic)`, or with `also`. Call `release` when done waiting. */
-  listen(topic: Topic, also?: AbortSignal): { signal: AbortSignal; release(): void } {
+  listen(topic: Topic, also?: AbortSignal, kind = ''): { signal: AbortSignal; release(): void } {
     const controller = new AbortController()
     const wake = (): void => controller.abort()
-    const waiting = this.#waiting.get(topic) ?? new Set()
-    this.#waiting.set(topic, waiting.add(wake))
+    const waiting = this.#waiting.get(topic) ?? new Map()
+    this.#waiting.set(topic, waiting.set(wake, kind))
     also?.addEventListener('abort', wake, { once: true })
     if (this.#closed || also?.aborted === true) wake()
     return {

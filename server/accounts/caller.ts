@@ -16,6 +16,14 @@ export interface WorkerRights {
   readonly voIds?: readonly number[]
   /** Names: storages come and go. */
   readonly rses?: readonly string[]
+  readonly activities?: readonly string[]
+  readonly links?: readonly LinkName[]
+}
+
+/** Names of storages. */
+export interface LinkName {
+  readonly source: string
+  readonly destination: string
 }
 
 export interface CallerAccount {

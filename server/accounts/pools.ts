@@ -1,5 +1,5 @@
 import type { ServerConfig } from '../config.ts'
-import type { WorkerRights } from './caller.ts'
+import type { LinkName, WorkerRights } from './caller.ts'
 import { type Sight, sees } from './sight.ts'
 import type { Vos } from './vos.ts'
 
@@ -13,7 +13,7 @@ export interface WorkerPool {
 }
 
 export function workerPools({ workers }: Pick<ServerConfig, 'workers'>, vos: Vos): WorkerPool[] {
-  return workers.map(({ issuer, client, subject = client, vos: names, rses }) => ({
+  return workers.map(({ issuer, client, subject = client, vos: names, rses, activities, links }) => ({
     issuer,
     client,
     subject,
@@ -21,6 +21,8 @@ export function workerPools({ workers }: Pick<ServerConfig, 'workers'>, vos: Vos
       client,
       ...(names === undefined ? {} : { voIds: names.map(name => vos.named(name).id) }),
       ...(rses === undefined ? {} : { rses }),
+      ...(activities === undefined ? {} : { activities }),
+      ...(links === undefined ? {} : { links }),
     },
   }))
 }
@@ -45,6 +47,42 @@ export function servesWithin(
   sight: Sight,
   rses: readonly { readonly name: string }[],
 ): boolean {
-  const vo = rights.voIds?.some(voId => sees(sight, voId)) ?? true
-  return vo && (rights.rses?.some(name => rses.some(rse => rse.name === name)) ?? true)
+  const isSeen = (name: string): boolean => rses.some(rse => rse.name === name)
+  return (
+    (rights.voIds?.some(voId => sees(sight, voId)) ?? true) &&
+    (rights.rses?.some(isSeen) ?? true) &&
+    (rights.links?.some(({ source, destination }) => isSeen(source) && isSeen(destination)) ?? true)
+  )
+}
+
+/**
+ * What the pools' configuration does not come to, a sentence each: storages and links that are not there match nothing, which
+ * may be meant, since they come and go.
+ */
+export function idleConfinements(
+  pools: readonly WorkerPool[],
+  rses: readonly string[],
+  links: readonly LinkName[],
+): string[] {
+  const isLink = ({ source, destination }: LinkName): boolean =>
+    links.some(link => link.source === source && link.destination === destination)
+  const sentences = pools.flatMap(({ client, rights }) => {
+    const names = (rights.rses ?? []).filter(name => !rses.includes(name))
+    const pairs = (rights.links ?? [])
+      .filter(link => !isLink(link))
+      .map(link => `${link.source} -> ${link.destination}`)
+    return [
+      ...(names.length === 0
+        ? []
+        : [`the pool ${client} is confined to storages that are not there: ${names.join(', ')}`]),
+      ...(pairs.length === 0
+        ? []
+        : [`the pool ${client} is confined to links that are not there: ${pairs.join(', ')}`]),
+    ]
+  })
+  const copiesOnly = ({ rights }: WorkerPool): boolean => rights.activities !== undefined || rights.links !== undefined
+  if (pools.length > 0 && pools.every(copiesOnly)) {
+    sentences.push('all pools are confined to activities or links: none takes imports')
+  }
+  return sentences
 }

@@ -1,4 +1,4 @@
-import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
+import { importsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, query, queryOne, skippingLocked } from '../database/sql.ts'
 import { holdSession } from '../transfers/session-store.ts'
 
@@ -44,8 +44,11 @@ export async function findImport(executor: Executor, id: number): Promise<Import
   return queryOne<ImportRow>(executor, `${COLUMNS} WHERE imports.id = :id`, { id })
 }
 
-export async function isImportWaiting(read: Executor): Promise<boolean> {
-  return (await query(read, "SELECT id FROM imports WHERE state = 'QUEUED' LIMIT 1")).length > 0
+const REACHED = { vo: 'vo_id', rse: 'rse_id' }
+
+export async function isImportWaiting(read: Executor, reach: WorkerReach): Promise<boolean> {
+  const sql = `SELECT id FROM imports WHERE state = 'QUEUED' ${importsWithinReach(read, reach, REACHED)} LIMIT 1`
+  return (await query(read, sql, reachBindings(reach))).length > 0
 }
 
 /**
@@ -62,7 +65,8 @@ export async function claimImports(
   const free = await query<{ id: number }>(
     executor,
     `SELECT id FROM imports WHERE state = 'QUEUED'
-        AND EXISTS (SELECT 1 FROM rses WHERE rses.id = imports.rse_id AND rses.availability_read) ${withinReach(executor, claimant, { vo: 'vo_id', rses: ['rse_id'] })}
+        AND EXISTS (SELECT 1 FROM rses WHERE rses.id = imports.rse_id AND rses.availability_read)
+        ${importsWithinReach(executor, claimant, REACHED)}
       ORDER BY id LIMIT :limit ${skippingLocked(executor, 'imports')}`,
     { limit, ...reachBindings(claimant) },
   )

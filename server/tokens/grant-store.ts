@@ -1,6 +1,6 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
-import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
+import { grantsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
@@ -158,6 +158,8 @@ export async function grantsToMintAnew(
   )
 }
 
+const REACHED = { vo: 'vo_id', rse: 'rse_id', purpose: 'purpose' }
+
 /**
  * Grants within reach that wait for a worker to exchange them, or to refresh them after that has failed. Those to clean up are
  * for whoever holds a permit.
@@ -166,7 +168,7 @@ export async function grantsToRenew(read: Executor, reach: WorkerReach, now: num
   const rows = await query<{ id: number }>(
     read,
     `SELECT id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0) AND purpose <> 'clean-up'
-        AND not_before <= :now AND lease_until <= :now ${withinReach(read, reach, { vo: 'vo_id', rses: ['rse_id'] })}
+        AND not_before <= :now AND lease_until <= :now ${grantsWithinReach(read, reach, REACHED)}
       ORDER BY not_before, id LIMIT :limit`,
     { now, limit, ...reachBindings(reach) },
   )

@@ -17,7 +17,7 @@ export async function claimWork(
   if (limit === 0) return []
   const settle = async (most: number): Promise<ClaimedRow[]> => {
     // A look first: who waits for work asks once a second, and there is rarely something to settle.
-    if (most === 0 || !(await isToSettle(db.read, clock.now()))) return []
+    if (most === 0 || !(await isToSettle(db.read, claimant, clock.now()))) return []
     return db.write(executor => claimToSettle(executor, claimant, most, clock.now()))
   }
   const share = settleShare(limit, random.fraction())

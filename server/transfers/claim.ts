@@ -1,5 +1,5 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { reachBindings, type WorkerReach, withinReach } from '../accounts/reach.ts'
+import { copiesWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
 import {
   type Executor,
   encodeRows,
@@ -28,10 +28,12 @@ export interface ClaimedRow {
 }
 
 const ACTIVE = stateList(ACTIVE_STATES)
-const TRANSFER_ENDS = {
+const TRANSFERS = {
   vo: 'transfers.vo_id',
-  rses: ['transfers.source_rse_id', 'transfers.destination_rse_id'],
-}
+  activity: 'transfers.activity',
+  ends: ['transfers.source_rse_id', 'transfers.destination_rse_id'],
+} as const
+const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
 /** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
 const BUNDLES_PER_CLAIM = 20
 
@@ -55,10 +57,10 @@ export async function linksToServe(read: Executor, reach: WorkerReach): Promise<
     `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, links.max_active, links.served_at,
             (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active
        FROM links WHERE has_work AND distance > 0
-        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready${withinReach(
+        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready${copiesWithinReach(
           read,
           reach,
-          { vo: 'bundles.vo_id', rses: ['links.source_rse_id', 'links.destination_rse_id'] },
+          { ...BUNDLES, ends: ['links.source_rse_id', 'links.destination_rse_id'] },
         )})`,
     reachBindings(reach),
   )
@@ -158,7 +160,7 @@ async function readyBundles(
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
         AND ${can('source_grant')} AND ${can('destination_grant')}
-        ${withinReach(executor, reach, { vo: 'bundles.vo_id', rses: [] })}
+        ${copiesWithinReach(executor, reach, BUNDLES)}
       ORDER BY bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
     { linkId, now, ...reachBindings(reach) },
   )
@@ -178,7 +180,7 @@ async function claimInBundle(
     executor,
     `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
       WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
-        AND NOT ${underPermit('replicas')} ${withinReach(executor, claimant, TRANSFER_ENDS)}
+        AND NOT ${underPermit('replicas')} ${copiesWithinReach(executor, claimant, TRANSFERS)}
       ORDER BY transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
     { now, bundleId, limit, ...reachBindings(claimant) },
   )
@@ -233,9 +235,14 @@ export async function settleHints(executor: Executor, linkId: number, bundleId: 
   )
 }
 
-export async function isToSettle(read: Executor, now: number): Promise<boolean> {
-  const sql = "SELECT id FROM transfers WHERE state = 'SETTLING' AND session_id IS NULL AND not_before <= :now LIMIT 1"
-  return (await query(read, sql, { now })).length > 0
+export async function isToSettle(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {
+  const rows = await query(
+    read,
+    `SELECT id FROM transfers WHERE state = 'SETTLING' AND session_id IS NULL AND not_before <= :now
+        ${copiesWithinReach(read, reach, TRANSFERS)} LIMIT 1`,
+    { now, ...reachBindings(reach) },
+  )
+  return rows.length > 0
 }
 
 /**
@@ -253,7 +260,7 @@ export async function claimToSettle(
     `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
        JOIN bundles ON bundles.id = transfers.bundle_id
       WHERE transfers.state = 'SETTLING' AND session_id IS NULL AND not_before <= :now
-        ${withinReach(executor, claimant, TRANSFER_ENDS)}
+        ${copiesWithinReach(executor, claimant, TRANSFERS)}
         AND bundles.source_grant_id IS NOT NULL AND bundles.destination_grant_id IS NOT NULL
         AND NOT ${underPermit('replicas')}
       ORDER BY not_before LIMIT :limit ${skippingLocked(executor, 'transfers')}`,

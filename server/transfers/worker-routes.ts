@@ -3,7 +3,7 @@ import { isPersonal } from '../../shared/domain/grant-state.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
-import { reaches, type WorkerReach } from '../accounts/reach.ts'
+import { reachesGrant, reachOf } from '../accounts/reach.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
 import { claimImports, type ImportRow, isImportWaiting, releaseImports } from '../imports/store.ts'
@@ -53,14 +53,6 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   const { db, clock, storages } = context
   const { fenceBase } = settings
 
-  async function reachOf({ voIds, rses }: WorkerRights): Promise<WorkerReach> {
-    const known = await storages.all()
-    return {
-      ...(voIds === undefined ? {} : { voIds }),
-      ...(rses === undefined ? {} : { rseIds: known.filter(rse => rses.includes(rse.name)).map(rse => rse.id) }),
-    }
-  }
-
   return {
     async openSession({ body, caller }) {
       await checkRecipientKey(body.key)
@@ -90,7 +82,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
     },
     async claim({ body, caller, signal }) {
       await requireSession(db.read, identityOf(caller), body.session)
-      const reach = await reachOf(caller.worker)
+      const reach = reachOf(caller.worker, await storages.all())
       const { held } = body
       if (held !== undefined) {
         await db.write(async executor => {
@@ -103,12 +95,12 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       for (;;) {
         // Who has hung up would never hear what it got.
         if (signal.aborted) return describe(context, [], [], [])
-        const listener = context.wake.listen('queue', signal)
+        const listener = context.wake.listen('queue', signal, poolOf(caller))
         try {
           const claimant = { ...reach, sessionId: body.session, fenceBase }
           const claimed = await claimWork(context, claimant, body.limit)
           const renewals = await grantsToRenew(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
-          const imports = (await isImportWaiting(db.read))
+          const imports = (await isImportWaiting(db.read, reach))
             ? await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
             : []
           const left = deadline - clock.monotonic()
@@ -151,8 +143,8 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
     async acquireToken({ params, body, caller }) {
       const session = await requireSession(db.read, identityOf(caller), body.session)
       const grant = await findGrant(db.read, params.id)
-      const reach = await reachOf(caller.worker)
-      if (grant === undefined || isPersonal(grant.purpose) || !reaches(reach, grant)) {
+      const reach = reachOf(caller.worker, await storages.all())
+      if (grant === undefined || isPersonal(grant.purpose) || !reachesGrant(reach, grant)) {
         throw new WaybillError('GRANT_UNKNOWN', `there is no grant ${params.id} for this worker`, {
           status: 404,
           field: 'id',
@@ -183,7 +175,15 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   }
 }
 
-function identityOf({ issuer, worker }: Pick<Caller, 'issuer'> & { readonly worker: WorkerRights }): WorkerIdentity {
+type WorkerCaller = Pick<Caller, 'issuer'> & { readonly worker: WorkerRights }
+
+/** What its workers may serve is alike: of what one of them can take, one is told. */
+function poolOf(caller: WorkerCaller): string {
+  const { issuer, client } = identityOf(caller)
+  return `${issuer} ${client}`
+}
+
+function identityOf({ issuer, worker }: WorkerCaller): WorkerIdentity {
   return { issuer, client: worker.client }
 }
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { ensureDirectories } from '../../server/catalogue/replica-store.ts'
 import { type FoundFiles, takeFoundFiles } from '../../server/imports/imports.ts'
-import { claimImports, insertImport, releaseImports } from '../../server/imports/store.ts'
+import { claimImports, insertImport, isImportWaiting, releaseImports } from '../../server/imports/store.ts'
 import { ensureGrant } from '../../server/tokens/grant-store.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -47,6 +47,18 @@ for (const { name, open } of databases) {
       )
     const first = { files: [file('a', 10), file('b', 20)] }
     const last = { files: [file('c', 30)], done: true }
+
+    it('is nothing for workers that are confined to an activity or a link', async () => {
+      await test.db.write(executor => releaseImports(executor, session, 0))
+      const { id: rseId } = await world.rse('A')
+      for (const reach of [{ activities: ['test'] }, { links: [{ source: rseId, destination: rseId }] }]) {
+        expect(await isImportWaiting(test.db.read, reach)).to.equal(false)
+        const claimant = { ...reach, sessionId: session }
+        expect(await test.db.write(executor => claimImports(executor, claimant, 1, 0))).to.deep.equal([])
+      }
+      expect(await isImportWaiting(test.db.read, { rseIds: [rseId] })).to.equal(true)
+      expect(await claim()).to.have.length(1)
+    })
 
     it('counts each part once, however often it is handed in', async () => {
       for (let times = 0; times < 3; times++) await report(1, first)

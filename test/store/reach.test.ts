@@ -1,5 +1,7 @@
 import { expect } from 'chai'
-import { claimOnLink, claimToSettle, linksToServe } from '../../server/transfers/claim.ts'
+import { reachesGrant, type WorkerReach } from '../../server/accounts/reach.ts'
+import { grantsToRenew } from '../../server/tokens/grant-store.ts'
+import { claimOnLink, claimToSettle, isToSettle, linksToServe } from '../../server/transfers/claim.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { FENCE_BASE, World } from './world.ts'
@@ -21,7 +23,7 @@ for (const { name, open } of databases) {
     })
     afterEach(() => test.drop())
 
-    const claimed = async (reach: { voIds?: number[]; rseIds?: number[] }): Promise<number> => {
+    const claimed = async (reach: WorkerReach): Promise<number> => {
       // With the link that anybody would be given: the claiming statement itself refuses what is not in reach.
       const [link] = await linksToServe(test.db.read, {})
       if (link === undefined) throw new Error('there is no work')
@@ -48,7 +50,69 @@ for (const { name, open } of databases) {
         (await test.db.write(e => claimToSettle(e, { ...next, ...reach }, 10, world.clock.now()))).length
       expect(await settle({ voIds: [world.voId + 1] })).to.equal(0)
       expect(await settle({ rseIds: [b] })).to.equal(0)
-      expect(await settle({})).to.equal(2)
+      const a = (await world.rse('A')).id
+      for (const reach of [{ activities: ['other'] }, { links: [{ source: b, destination: a }] }]) {
+        expect(await isToSettle(test.db.read, reach, world.clock.now())).to.equal(false)
+        expect(await settle(reach)).to.equal(0)
+      }
+      expect(await settle({ activities: ['test'], links: [{ source: a, destination: b }] })).to.equal(2)
+    })
+
+    it('is never claimed by one that is confined to another activity, or another link', async () => {
+      const [a, b] = [(await world.rse('A')).id, (await world.rse('B')).id]
+      const [there, back] = [
+        { source: a, destination: b },
+        { source: b, destination: a },
+      ]
+      for (const reach of [{ activities: [] }, { activities: ['other', 'tes'] }, { links: [] }, { links: [back] }]) {
+        expect(await claimed(reach)).to.equal(0)
+        expect(await linksToServe(test.db.read, reach)).to.deep.equal([])
+      }
+      expect(await linksToServe(test.db.read, { activities: ['test'] })).to.have.length(1)
+      expect(await linksToServe(test.db.read, { links: [back, there] })).to.have.length(1)
+      expect(await claimed({ activities: ['other', 'test'], links: [back, there] })).to.equal(2)
+    })
+
+    it('is not hidden behind more of another activity, and hides none itself', async () => {
+      // More bundles than a claim draws from, all of them more urgent.
+      for (let i = 0; i < 25; i++) {
+        await world.dataset(`urgent${i}`, 1, 'A')
+        await world.addRule(`urgent${i}`, 'B', 1, 5, 'urgent')
+      }
+      await world.evaluate()
+      await world.grantAll()
+      expect(await claimed({ activities: ['test'] })).to.equal(2)
+      expect(await claimed({ activities: ['test'] })).to.equal(0)
+      expect(await claimed({ activities: ['urgent'] })).to.equal(10)
+      expect(await claimed({})).to.equal(10)
+    })
+
+    it('and its grants are those of the ends of its links that it uses', async () => {
+      const [a, b] = [(await world.rse('A')).id, (await world.rse('B')).id]
+      const [there, back] = [
+        { source: a, destination: b },
+        { source: b, destination: a },
+      ]
+      await world.change("UPDATE grants SET state = 'RENEWING', exchanged = false, not_before = 0, lease_until = 0")
+      const rows = await world.rows<{ id: number; vo_id: number; rse_id: number; purpose: 'read' | 'write' }>(
+        'SELECT id, vo_id, rse_id, purpose FROM grants ORDER BY id',
+      )
+      const renewable = async (reach: WorkerReach): Promise<string[]> => {
+        const ids = await grantsToRenew(test.db.read, reach, world.clock.now(), 10)
+        const reached = rows.filter(row => reachesGrant(reach, row))
+        expect(reached.map(({ id }) => id)).to.have.members(ids)
+        return reached.map(({ purpose }) => purpose)
+      }
+      expect(await renewable({})).to.have.members(['read', 'write'])
+      expect(await renewable({ activities: ['other'] })).to.have.members(['read', 'write'])
+      expect(await renewable({ links: [there] })).to.have.members(['read', 'write'])
+      expect(await renewable({ links: [back] })).to.deep.equal([])
+      expect(await renewable({ links: [there], rseIds: [b] })).to.deep.equal(['write'])
+      await world.change("UPDATE grants SET purpose = 'list' WHERE purpose = 'read'")
+      for (const reach of [{ activities: ['test'] }, { links: [there] }]) {
+        expect(await grantsToRenew(test.db.read, reach, world.clock.now(), 10)).to.have.length(1)
+        expect(reachesGrant(reach, { vo_id: world.voId, rse_id: a, purpose: 'list' })).to.equal(false)
+      }
     })
   })
 }

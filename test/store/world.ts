@@ -145,8 +145,8 @@ export class World {
   }
 
   /** Its key; the rule is not evaluated yet. */
-  async addRule(did: string, expression: string, copies: number, priority = 3): Promise<number> {
-    const common = { voId: this.voId, accountId: this.accountId, activity: 'test', comment: null, expiresAt: null }
+  async addRule(did: string, expression: string, copies: number, priority = 3, activity = 'test'): Promise<number> {
+    const common = { voId: this.voId, accountId: this.accountId, activity, comment: null, expiresAt: null }
     const didId = await this.didId(did)
     const rule = { ...common, didId, expression, copies, priority, now: this.clock.now() }
     const id = await this.db.write(async executor => {

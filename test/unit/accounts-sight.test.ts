@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import type { Caller } from '../../server/accounts/caller.ts'
-import { servesWithin } from '../../server/accounts/pools.ts'
+import type { Caller, WorkerRights } from '../../server/accounts/caller.ts'
+import { idleConfinements, servesWithin } from '../../server/accounts/pools.ts'
 import { type Sight, sees, sightOf } from '../../server/accounts/sight.ts'
 
 const account = { id: 1, name: 'alice', voId: 7, vo: 'exp' }
@@ -29,7 +29,8 @@ describe('whose data a caller sees', () => {
 
 describe('the worker pools that serve somebody', () => {
   const rses = [{ name: 'SITE-A' }, { name: 'SITE-B' }]
-  const cases: [string, { voIds?: number[]; rses?: string[] }, Sight, boolean][] = [
+  const [a, b, c] = ['SITE-A', 'SITE-B', 'SITE-C']
+  const cases: [string, Omit<WorkerRights, 'client'>, Sight, boolean][] = [
     ['all VOs everywhere', {}, { voIds: [7] }, true],
     ['the VO', { voIds: [6, 7] }, { voIds: [7] }, true],
     ['another VO', { voIds: [6] }, { voIds: [7] }, false],
@@ -37,6 +38,8 @@ describe('the worker pools that serve somebody', () => {
     ['storages of other VOs', { rses: ['SITE-C'] }, { voIds: [7] }, false],
     ['the VO at storages of others', { voIds: [7], rses: ['SITE-C'] }, { voIds: [7] }, false],
     ['another VO at this storage', { voIds: [6], rses: ['SITE-A'] }, { voIds: [7] }, false],
+    ['a link of the VO', { links: [{ source: a, destination: b }] }, { voIds: [7] }, true],
+    ['links to storages of other VOs', { links: [{ source: a, destination: c }] }, { voIds: [7] }, false],
     ['one VO, for who sees all', { voIds: [6] }, {}, true],
   ]
   for (const [what, rights, sight, expected] of cases) {
@@ -44,6 +47,35 @@ describe('the worker pools that serve somebody', () => {
       expect(
         servesWithin({ issuer: 'i', client, subject: client, rights: { client, ...rights } }, sight, rses),
       ).to.equal(expected)
+    })
+  }
+})
+
+describe('what pools are confined to in vain', () => {
+  const link = { source: 'SITE-A', destination: 'SITE-B' }
+  const back = { source: 'SITE-B', destination: 'SITE-A' }
+  const cases: [string, Omit<WorkerRights, 'client'>[], string[]][] = [
+    ['nothing without pools', [], []],
+    ['nothing where none is confined', [{}], []],
+    ['nothing that is there', [{ rses: ['SITE-A'] }, { links: [link] }], []],
+    ['storages that are not', [{ rses: ['SITE-A', 'SITE-X'] }], ['is confined to storages that are not there: SITE-X']],
+    [
+      'links that are not',
+      [{ links: [link, back] }, {}],
+      ['is confined to links that are not there: SITE-B -> SITE-A'],
+    ],
+    [
+      'imports, where each pool is confined to copies',
+      [{ activities: ['x'] }, { links: [link] }],
+      ['none takes imports'],
+    ],
+  ]
+  for (const [what, rights, sentences] of cases) {
+    it(what, () => {
+      const pools = rights.map(each => ({ issuer: 'i', client, subject: client, rights: { client, ...each } }))
+      const found = idleConfinements(pools, ['SITE-A', 'SITE-B'], [link])
+      expect(found).to.have.length(sentences.length)
+      for (const [i, sentence] of sentences.entries()) expect(found[i]).to.contain(sentence)
     })
   }
 })

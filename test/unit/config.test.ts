@@ -14,7 +14,7 @@ vos:
     issuers:
       - { url: https://iam.example.org/, clientId: waybill, clientSecretFile: /etc/waybill/secret }
 admins: [{ issuer: https://iam.example.org/, subject: alice }]
-workers: [{ issuer: https://iam.example.org/, client: pool, rses: [SITE-A] }]
+workers: [{ issuer: https://iam.example.org/, client: pool, rses: [SITE-A], activities: [User Subscriptions], links: [{ source: SITE-A, destination: SITE-B }] }]
 `
 const SECRETS: Readonly<Record<string, string>> = { '/etc/waybill/secret': 'hush-hush\n' }
 const readSecretFile = (path: string): string => {
@@ -109,6 +109,8 @@ describe('configuration', () => {
     ],
     ['an issuer without TLS', FILE.replace('url: https', 'url: http'), 'an https URL is wanted'],
     ['a worker for an unknown VO', FILE.replace('client: pool', 'client: pool, vos: [cms]'), 'not among the VOs: cms'],
+    ['an activity that cannot be', FILE.replace('User Subscriptions', 'User/x'), 'workers.0.activities.0'],
+    ['a link without an end', FILE.replace('source: SITE-A, ', ''), 'workers.0.links.0.source'],
     ['an RSE name that cannot be', FILE.replace('rses: [SITE-A]', 'rses: [site/a]'), 'workers.0.rses.0'],
     ['nothing', '', 'audience'],
   ]

@@ -18,6 +18,13 @@ describe('waits that are cut short', () => {
     wake.notifyOne('queue')
   })
 
+  it('for one of each kind: another has no use for what this one could take', () => {
+    const wake = new Wake()
+    const listening = ['a', 'a', 'b'].map(kind => wake.listen('queue', undefined, kind).signal)
+    wake.notifyOne('queue')
+    expect(listening.map(({ aborted }) => aborted)).to.deep.equal([true, false, true])
+  })
+
   it('each topic by itself, and every one when the process stops', () => {
     const wake = new Wake()
     const [queue, grants] = [wake.listen('queue'), wake.listen('grants')]
