@@ -38,6 +38,8 @@ function addWorkerCommand(program: Command): void {
   const command = program
     .command('worker')
     .description('run a transfer worker: it needs outbound HTTPS and nothing else')
+    // `worker list --server` is the subcommand's.
+    .enablePositionalOptions()
   addSettings(command, flagsOf(workerConfigSchema(readSecretFile, hostname())))
     .addHelpText(
       'after',

@@ -79,6 +79,18 @@ export function bytesText(bytes: number): string {
   return `${unit === 0 ? value : value.toPrecision(3)} ${UNITS[unit] ?? ''}`
 }
 
+const AGES: readonly (readonly [unit: string, seconds: number])[] = [
+  ['d', 86_400],
+  ['h', 3600],
+  ['min', 60],
+]
+
+/** `3 d`, `12 min`: of the largest unit that makes two of them, rounded down. */
+export function ageText(seconds: number): string {
+  const [unit, size] = AGES.find(([, length]) => seconds >= 2 * length) ?? ['s', 1]
+  return `${Math.floor(seconds / size)} ${unit}`
+}
+
 /** Epoch milliseconds as people write them: UTC, seconds. */
 export function timeText(time: number | undefined): string | undefined {
   return time === undefined ? undefined : new Date(time).toISOString().replace(/\.\d+Z$/, 'Z')

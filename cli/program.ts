@@ -10,6 +10,7 @@ import { addRuleCommands } from './rule.ts'
 import { addStatusCommand } from './status.ts'
 import { addTransferCommands } from './transfer.ts'
 import { addUploadCommand } from './upload.ts'
+import { addWorkerCommands } from './worker.ts'
 
 /** All commands of people: they need nothing but a server's URL and a token. */
 export function addPeopleCommands(program: Command, tools: Tools): void {
@@ -24,4 +25,5 @@ export function addPeopleCommands(program: Command, tools: Tools): void {
   addRseCommands(program, tools)
   addAccountCommands(program, tools)
   addTokenCommands(program, tools)
+  addWorkerCommands(program, tools)
 }

@@ -32,23 +32,29 @@ export async function watchRule(context: Context, id: number | string, timeoutSe
   throw new WaybillError(`RULE_${finished.state}`, `rule ${id} is ${finished.state}: ${why}`)
 }
 
-interface FollowOptions {
-  readonly read: () => Promise<Rule>
+interface FollowOptions<T> {
+  readonly read: () => Promise<T>
   readonly clock: Clock
-  readonly onProgress: (rule: Rule) => void
+  readonly onProgress: (found: T) => void
   /** On the monotonic clock. */
   readonly until?: number
 }
 
-/** Looks again and again until the rule stops replicating. A server that is away for a while is waited for. */
-export async function followRule({ read, clock, onProgress, until = Infinity }: FollowOptions): Promise<Rule> {
+/** Until the rule stops replicating. */
+export async function followRule(options: FollowOptions<Rule>): Promise<Rule> {
+  return follow({ ...options, isDone: rule => rule.state !== 'REPLICATING' })
+}
+
+/** Looks again and again until it is done, or time is up. A server that is away for a while is waited for. */
+export async function follow<T>(options: FollowOptions<T> & { readonly isDone: (found: T) => boolean }): Promise<T> {
+  const { read, isDone, clock, onProgress, until = Infinity } = options
   let heardAt = clock.monotonic()
   for (;;) {
     try {
-      const rule = await read()
+      const found = await read()
       heardAt = clock.monotonic()
-      onProgress(rule)
-      if (rule.state !== 'REPLICATING' || heardAt >= until) return rule
+      onProgress(found)
+      if (isDone(found) || heardAt >= until) return found
     } catch (error) {
       if (!isPassing(error) || clock.monotonic() - heardAt > PATIENCE_MS) throw error
     }

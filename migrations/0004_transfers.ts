@@ -2,11 +2,20 @@ import type { Knex } from 'knex'
 
 /** The queue, the workers' sessions, and what happened. The partial indexes hold open work only: finished rows cost a claim nothing. */
 export async function up(knex: Knex): Promise<void> {
+  await knex.schema.createTable('workers', t => {
+    t.text('issuer').notNullable()
+    t.text('client').notNullable()
+    t.text('worker').notNullable().comment("the worker's own name")
+    t.bigInteger('drained_at').comment('since then it gets no work, whatever session it has; null: it gets work')
+    t.primary(['issuer', 'client', 'worker'])
+  })
+  await knex.raw('CREATE INDEX workers_drained ON workers (drained_at) WHERE drained_at IS NOT NULL')
   await knex.schema.createTable('sessions', t => {
     t.bigIncrements('id')
     t.text('issuer').notNullable()
     t.text('client').notNullable()
     t.text('worker').notNullable().comment("the worker's own name, for people")
+    t.text('version').comment("of the worker's software, for people")
     t.text('public_jwk').notNullable().comment('tokens travel to the session sealed to it')
     t.bigInteger('started_at').notNullable()
     t.bigInteger('expires_at').notNullable()

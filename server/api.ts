@@ -10,6 +10,7 @@ import { statusHandlers } from './status.ts'
 import { storageHandlers } from './storages/routes.ts'
 import { tokenHandlers } from './tokens/routes.ts'
 import type { TokenContext } from './tokens/tokens.ts'
+import { fleetHandlers } from './transfers/fleet-routes.ts'
 import { transferHandlers } from './transfers/routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
 
@@ -37,6 +38,7 @@ export function createHandlers(
     ...ruleHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
+    ...fleetHandlers(context, pools),
     ...workerHandlers(context, worker),
     ...statusHandlers(context, pools, version),
   }

@@ -37,6 +37,11 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
   const grants = gauge('grants', 'Grants by state', ['state'])
   const bundles = gauge('bundles', 'Bundles with work; not ready: a token is missing', ['ready'])
   const sessions = gauge('sessions', 'Workers whose session is alive', [])
+  const drained = gauge(
+    'drained_workers',
+    'Workers that an admin has drained: they get no work until they are resumed',
+    [],
+  )
   const failures = new Counter({
     name: 'waybill_fleet_read_failures_total',
     help: 'Times that the database could not be read for these figures',
@@ -52,12 +57,14 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     grants,
     bundles,
     sessions,
+    drained,
   ]
 
   function forget(): void {
     for (const each of gauges) each.reset()
     // Without labels a reset is a 0, which would be a figure.
     sessions.remove()
+    drained.remove()
   }
 
   async function read(): Promise<void> {
@@ -80,6 +87,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
       bundles.set({ ready: 'true' }, found.bundles.ready)
       bundles.set({ ready: 'false' }, found.bundles.unready)
       sessions.set(found.sessions)
+      drained.set(found.drained)
     } catch {
       forget()
       failures.inc()
@@ -109,6 +117,7 @@ interface Fleet {
   grants: { state: string; count: number }[]
   bundles: { ready: number; unready: number }
   sessions: number
+  drained: number
 }
 
 async function readFleet(read: Executor): Promise<Fleet> {
@@ -125,6 +134,10 @@ async function readFleet(read: Executor): Promise<Fleet> {
   const sessions = await queryOne<{ count: number }>(
     read,
     'SELECT count(*) AS count FROM sessions WHERE ended_at IS NULL',
+  )
+  const drained = await queryOne<{ count: number }>(
+    read,
+    'SELECT count(*) AS count FROM workers WHERE drained_at IS NOT NULL',
   )
   return {
     transfers: [...(await queued(read)), ...(await waiting(read)), ...(await active(read))],
@@ -146,6 +159,7 @@ async function readFleet(read: Executor): Promise<Fleet> {
     grants: await query<Fleet['grants'][number]>(read, 'SELECT state, count(*) AS count FROM grants GROUP BY state'),
     bundles: bundles ?? { ready: 0, unready: 0 },
     sessions: sessions?.count ?? 0,
+    drained: drained?.count ?? 0,
   }
 }
 

@@ -1,10 +1,10 @@
-import { ACTIVE_STATES } from '../shared/domain/transfer-state.ts'
 import { servesWithin, type WorkerPool } from './accounts/pools.ts'
 import { reachBindings, withinReach } from './accounts/reach.ts'
-import { type Sight, sightOf } from './accounts/sight.ts'
+import { sightOf } from './accounts/sight.ts'
 import type { Handlers } from './app.ts'
 import type { Context } from './context.ts'
-import { type Executor, encodeRows, query, queryOne, recordset, stateList } from './database/sql.ts'
+import { type Executor, query, queryOne } from './database/sql.ts'
+import { listWorkers } from './transfers/worker-store.ts'
 
 /** What the installation is doing, whichever server is asked: as far as the caller sees it. */
 export function statusHandlers(
@@ -29,7 +29,7 @@ export function statusHandlers(
           seen,
         ),
         countBy(db.read, `SELECT state, count(*) AS count FROM grants WHERE true${within} GROUP BY state`, seen),
-        workersOf(db.read, sight, seenPools, now),
+        listWorkers(db.read, sight, seenPools, now),
         queryOne<{ mints: number | null; exchanges: number | null; refreshes: number | null }>(
           db.read,
           `SELECT sum(mints) AS mints, sum(exchanges) AS exchanges, sum(refreshes) AS refreshes FROM grants
@@ -42,12 +42,11 @@ export function statusHandlers(
         rules,
         transfers,
         grants,
-        workers: workers.map(({ worker, client, active, started_at }) => ({
-          name: worker,
-          client,
-          active,
-          sinceSeconds: Math.floor((now - started_at) / 1000),
-        })),
+        workers: workers.flatMap(({ worker, client, active, started_at, expires_at }) =>
+          started_at === null || expires_at === null || expires_at <= now
+            ? []
+            : [{ name: worker, client, active, sinceSeconds: Math.floor((now - started_at) / 1000) }],
+        ),
         tokenRequests: {
           minted: requests?.mints ?? 0,
           exchanged: requests?.exchanges ?? 0,
@@ -63,28 +62,4 @@ type Bindings = ReturnType<typeof reachBindings>
 async function countBy(read: Executor, sql: string, bindings: Bindings): Promise<Record<string, number>> {
   const rows = await query<{ state: string; count: number }>(read, sql, bindings)
   return Object.fromEntries(rows.map(row => [row.state, row.count]))
-}
-
-/** The living sessions of these pools, or of all, each with as much of its work as is seen. */
-async function workersOf(
-  read: Executor,
-  sight: Sight,
-  pools: readonly WorkerPool[] | undefined,
-  now: number,
-): Promise<{ worker: string; client: string; started_at: number; active: number }[]> {
-  const among =
-    pools === undefined
-      ? ''
-      : `AND (issuer, client) IN (SELECT issuer, client FROM ${recordset(read, 'pools', { issuer: 'text', client: 'text' })} AS given)`
-  return query(
-    read,
-    `SELECT worker, client, started_at, (SELECT count(*) FROM transfers WHERE session_id = sessions.id
-        AND state IN (${stateList(ACTIVE_STATES)})${withinReach(read, sight, { vo: 'transfers.vo_id' })}) AS active
-       FROM sessions WHERE ended_at IS NULL AND expires_at > :now ${among} ORDER BY id LIMIT 1000`,
-    {
-      now,
-      ...reachBindings(sight),
-      ...(pools === undefined ? {} : { pools: encodeRows(pools.map(({ issuer, client }) => ({ issuer, client }))) }),
-    },
-  )
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { workerName } from '../shared/contract/fields.ts'
 import { type ConfigSources, readConfig } from '../shared/runtime/config.ts'
 import {
   certificateAuthorities,
@@ -19,11 +20,7 @@ export function workerConfigSchema(readSecretFile: ReadSecretFile, hostname: str
     .strictObject({
       server: httpsUrl.describe('URL of the rules server'),
       audience: z.string().min(1).max(300).optional().describe('audience of its API token; default: the server’s URL'),
-      name: z
-        .string()
-        .regex(/^[A-Za-z0-9._-]{1,64}$/, 'a worker’s name has letters, digits, ".", "_", "-", 64 at most')
-        .default(hostname)
-        .describe('what the server calls this worker; default: the host’s name'),
+      name: workerName.default(hostname).describe('what the server calls this worker; default: the host’s name'),
       ca: certificateAuthorities,
       issuers: z.array(z.strictObject(issuerFields).transform(resolveSecret(readSecretFile))).min(1),
       apiIssuer: httpsUrl.optional().describe('which issuer its API token comes from; default: the first'),

@@ -87,6 +87,7 @@ export class Work implements HeartbeatLoad {
    * was not taken. The server has what is not held settled by others.
    */
   #unsureUntil = 0
+  #drained = false
 
   constructor(options: WorkOptions, session: Session, stopping: AbortSignal) {
     this.#options = options
@@ -188,11 +189,21 @@ export class Work implements HeartbeatLoad {
     }
   }
 
-  #take({ transfers, storages, renewals, imports }: Claimed): void {
+  #take({ transfers, storages, renewals, imports, drained }: Claimed): void {
+    if (drained !== this.#drained) this.#setDrained(drained)
     const traits = new Map(storages.map(storage => [storage.rse, storage]))
     for (const transfer of transfers) this.#start(transfer, traits)
     for (const job of imports) this.#startImport(job)
     this.#renewals.want(renewals)
+  }
+
+  /** Nothing follows from it here: the server gives nothing. */
+  #setDrained(drained: boolean): void {
+    const { log, metrics } = this.#options
+    this.#drained = drained
+    metrics.drained(drained)
+    if (drained) log.info({ active: this.#running.size }, 'drained by an admin: no new work until it is resumed')
+    else log.info({}, 'resumed by an admin: new work is taken')
   }
 
   #start(transfer: ClaimedTransfer, traits: ReadonlyMap<string, WorkerStorage>): void {

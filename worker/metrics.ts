@@ -18,6 +18,7 @@ export interface WorkerMetrics {
   outcomeReported(answer: string): void
   leaseRenewed(outcome: string): void
   claimed(transfers: number): void
+  drained(is: boolean): void
 }
 
 export function workerMetrics(registry: Registry): WorkerMetrics {
@@ -71,6 +72,11 @@ export function workerMetrics(registry: Registry): WorkerMetrics {
     help: 'Transfers that claims gave',
     registers,
   })
+  const drained = new Gauge({
+    name: 'waybill_worker_drained',
+    help: '1 while an admin has drained this worker: it gets no work',
+    registers,
+  })
   return {
     tokenRequests: tokenRequestMetrics(registry),
     attemptEnded({ source, destination, outcome, bytes: moved, seconds, error }) {
@@ -85,5 +91,6 @@ export function workerMetrics(registry: Registry): WorkerMetrics {
     outcomeReported: answer => reports.inc({ answer }),
     leaseRenewed: outcome => leases.inc({ outcome }),
     claimed: count => claims.inc(count),
+    drained: is => drained.set(is ? 1 : 0),
   }
 }

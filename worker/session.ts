@@ -4,6 +4,7 @@ import { newRecipient, type Recipient } from '../shared/oidc/sealed-transport.ts
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
+import { version } from '../shared/runtime/version.ts'
 import { backoff, inWords, isSessionOver, type Patience, untilAnswered, type WorkerApi } from './server.ts'
 
 /** One claim of a transfer: an older one of the same transfer is another. */
@@ -59,7 +60,7 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
   const patience: Patience = { clock, random, signal, onFailure }
   const answer = await untilAnswered(patience, () => {
     askedAt = clock.monotonic()
-    return api.openSession({ body: { worker, key: recipient.publicJwk }, signal })
+    return api.openSession({ body: { worker, version, key: recipient.publicJwk }, signal })
   })
   return new Session(options, recipient, answer, stopBy(askedAt, answer.leaseSeconds))
 }

@@ -1,5 +1,6 @@
 import type { Context } from '../context.ts'
 import { type Claimant, type ClaimedRow, claimOnLink, claimToSettle, isToSettle, linksToServe } from './claim.ts'
+import { unlessDrained } from './session-store.ts'
 import { settleShare } from './settling.ts'
 
 /** Links that one claim looks at in vain: their queued work is under a permit, or its tokens are just being minted. */
@@ -18,13 +19,15 @@ export async function claimWork(
   const settle = async (most: number): Promise<ClaimedRow[]> => {
     // A look first: who waits for work asks once a second, and there is rarely something to settle.
     if (most === 0 || !(await isToSettle(db.read, claimant, clock.now()))) return []
-    return db.write(executor => claimToSettle(executor, claimant, most, clock.now()))
+    return unlessDrained(db.write(executor => claimToSettle(executor, claimant, most, clock.now())))
   }
   const share = settleShare(limit, random.fraction())
   const claimed = await settle(share)
   const links = await linksToServe(db.read, claimant)
   for (const link of links.slice(0, LINKS_IN_VAIN)) {
-    const rows = await db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now()))
+    const rows = await unlessDrained(
+      db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())),
+    )
     claimed.push(...rows)
     if (rows.length > 0) break
   }

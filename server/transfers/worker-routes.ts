@@ -14,13 +14,13 @@ import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { heedRefusal } from '../tokens/refusal.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
-import type { ClaimedRow } from './claim.ts'
+import type { Claimant, ClaimedRow } from './claim.ts'
 import { claimWork } from './claim-work.ts'
 import { cancelledOf, type HeldTransfer, loseTransfers, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, holdsPermit, PERMIT_SECONDS } from './permits.ts'
 import { describeClaimed, type WorkerTransfer } from './read-store.ts'
-import { extendSession, insertSession, requireSession, type WorkerIdentity } from './session-store.ts'
+import { extendSession, insertSession, requireSession, unlessDrained, type WorkerIdentity } from './session-store.ts'
 import { endSession } from './sessions.ts'
 
 type WorkerHandlers = Pick<
@@ -53,16 +53,27 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   const { db, clock, storages } = context
   const { fenceBase } = settings
 
+  async function workFor(claimant: Claimant, limit: number): Promise<Work> {
+    return {
+      claimed: await claimWork(context, claimant, limit),
+      renewals: await grantsToRenew(db.read, claimant, clock.now(), RENEWALS_PER_CLAIM),
+      imports: (await isImportWaiting(db.read, claimant))
+        ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
+        : [],
+    }
+  }
+
   return {
     async openSession({ body, caller }) {
       await checkRecipientKey(body.key)
+      const { worker, version } = body
       const now = clock.now()
       const expiresAt = now + settings.leaseSeconds * 1000
       const publicJwk = JSON.stringify(body.key)
       const session = await db.write(executor =>
-        insertSession(executor, identityOf(caller), { worker: body.worker, publicJwk, expiresAt }, now),
+        insertSession(executor, identityOf(caller), { worker, version, publicJwk, expiresAt }, now),
       )
-      context.log.info({ session, worker: body.worker, client: identityOf(caller).client }, 'a worker opened a session')
+      context.log.info({ session, worker, version, client: identityOf(caller).client }, 'a worker opened a session')
       return { session, leaseSeconds: settings.leaseSeconds, heartbeatSeconds: settings.leaseSeconds / 4 }
     },
     async heartbeat({ params, body, caller }) {
@@ -81,7 +92,9 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       return {}
     },
     async claim({ body, caller, signal }) {
-      await requireSession(db.read, identityOf(caller), body.session)
+      const isDrained = async (): Promise<boolean> =>
+        (await requireSession(db.read, identityOf(caller), body.session)).drained_at !== null
+      const drained = await isDrained()
       const reach = reachOf(caller.worker, await storages.all())
       const { held } = body
       if (held !== undefined) {
@@ -94,27 +107,20 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       const deadline = clock.monotonic() + body.waitSeconds * 1000
       for (;;) {
         // Who has hung up would never hear what it got.
-        if (signal.aborted) return describe(context, [], [], [])
-        const listener = context.wake.listen('queue', signal, poolOf(caller))
+        if (signal.aborted) return describe(context, NOTHING, drained)
+        // A worker that may take nothing must not be who is told of a free slot.
+        const listener = drained ? undefined : context.wake.listen('queue', signal, poolOf(caller))
         try {
-          const claimant = { ...reach, sessionId: body.session, fenceBase }
-          const claimed = await claimWork(context, claimant, body.limit)
-          const renewals = await grantsToRenew(db.read, reach, clock.now(), RENEWALS_PER_CLAIM)
-          const imports = (await isImportWaiting(db.read, reach))
-            ? await db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now()))
-            : []
+          const drainedNow = await isDrained()
+          const work = drainedNow
+            ? NOTHING
+            : await workFor({ ...reach, sessionId: body.session, fenceBase }, body.limit)
           const left = deadline - clock.monotonic()
-          if (
-            claimed.length + renewals.length + imports.length > 0 ||
-            left <= 0 ||
-            signal.aborted ||
-            context.wake.closed
-          ) {
-            return describe(context, claimed, renewals, imports)
-          }
-          await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener.signal)
+          const over = left <= 0 || signal.aborted || context.wake.closed || drainedNow !== drained
+          if (over || Object.values(work).some(list => list.length > 0)) return describe(context, work, drainedNow)
+          await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener?.signal ?? signal)
         } finally {
-          listener.release()
+          listener?.release()
         }
       }
     },
@@ -201,25 +207,30 @@ function countedOf(held: HeldTransfer, reported: ReportedOutcome, names: Readonl
   }
 }
 
-async function describe(
-  context: TokenContext,
-  claimed: readonly ClaimedRow[],
-  renewals: number[],
-  imports: readonly ImportRow[],
-) {
+/** What a claim gives. */
+interface Work {
+  readonly claimed: readonly ClaimedRow[]
+  readonly renewals: readonly number[]
+  readonly imports: readonly ImportRow[]
+}
+
+const NOTHING: Work = { claimed: [], renewals: [], imports: [] }
+
+async function describe(context: TokenContext, { claimed, renewals, imports }: Work, drained: boolean) {
   const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
   const rows = await describeClaimed(context.db.read, claimed)
   const used = new Set(rows.flatMap(row => [row.source_rse_id, row.destination_rse_id]))
   return {
     transfers: rows.map(row => transferFor(row, rses)),
     storages: [...used].flatMap(id => rses.get(id) ?? []).map(storageFor),
-    renewals,
+    renewals: [...renewals],
     imports: imports.flatMap(job => {
       const rse = rses.get(job.rse_id)
       if (rse === undefined || job.grant_id === null) return []
       const url = storageUrl(protocolOf(rse).url, job.path)
       return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
     }),
+    drained,
   }
 }
 

@@ -22,6 +22,15 @@ export const rseName = named('rse', 'SITE-A')
 export const attributeKey = named('attribute', 'country')
 export const activity = named('activity', 'Production')
 
+/** What a worker calls itself. It stands in paths, where dots alone would lead elsewhere. */
+export const workerName = z
+  .string()
+  .regex(
+    /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$/,
+    'a worker’s name has letters, digits, ".", "_", "-", 64 at most, and is not "." or ".."',
+  )
+  .meta({ example: 'node1.example.org' })
+
 /** `scope:name`, kept as text on the wire. */
 export const did = z
   .string()

@@ -1,5 +1,6 @@
 import type { Route } from './route.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
+import { fleetRoutes } from './routes/fleet.ts'
 import { peopleRoutes } from './routes/people.ts'
 import { ruleRoutes } from './routes/rules.ts'
 import { storageRoutes } from './routes/storages.ts'
@@ -11,6 +12,7 @@ export const ROUTES = {
   ...catalogueRoutes,
   ...ruleRoutes,
   ...peopleRoutes,
+  ...fleetRoutes,
   ...workerRoutes,
 } as const satisfies Record<string, Route>
 

@@ -243,6 +243,7 @@ describe('who calls the API', () => {
         storages: [],
         renewals: [],
         imports: [],
+        drained: false,
       })
       const grants = (await house.client.listGrants()).items
       expect(grants.map(({ state }) => state)).to.include('LIVE')

@@ -73,6 +73,7 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   },
   getTransfer: { naming: ({ transfer }) => [`/v1/transfers/${transfer}`] },
   listGrants: { open: ['/v1/grants'], naming: ({ rse }) => [`/v1/grants?rse=${rse}`] },
+  listWorkers: { open: ['/v1/workers'] },
   getImport: { naming: it => [`/v1/imports/${it.import}`] },
 }
 
@@ -213,8 +214,8 @@ describe('VOs that share an installation', () => {
           expect(status, `${who} at ${path}`).to.equal(200)
           for (const it of [north, south]) {
             if (!sees.includes(it)) expect(text, `${who} at ${path}`).not.to.match(new RegExp(it.vo, 'i'))
-            // These two name nothing of a VO: see below.
-            else if (name !== 'whoami' && name !== 'status')
+            // These name nothing of a VO: see below.
+            else if (name !== 'whoami' && name !== 'status' && name !== 'listWorkers')
               expect(text, `${who} at ${path}`).to.match(new RegExp(it.vo, 'i'))
           }
         }
@@ -291,7 +292,7 @@ describe('VOs that share an installation', () => {
     expect(next).to.be.a('string')
   })
 
-  it('status counts the VO’s own, and names the workers that serve it', async () => {
+  it('status and worker list count the VO’s own, and name the workers that serve it', async () => {
     const southerly = house.clientFor(async () => southern)
     const { publicJwk } = await newRecipient()
     const { session } = await house.client.openSession({ body: { worker: 'shared', key: publicJwk } })
@@ -304,9 +305,17 @@ describe('VOs that share an installation', () => {
     expect(all.rules).to.deep.equal({ OK: 1, REPLICATING: 1 })
     expect([theirs.rules, pools.rules]).to.deep.equal([{ REPLICATING: 1 }, { OK: 1 }])
     expect([theirs.transfers, pools.transfers]).to.deep.equal([{ CLAIMED: 1 }, {}])
-    const working = ({ workers }: typeof all) => Object.fromEntries(workers.map(({ name, active }) => [name, active]))
+    const working = ({ workers }: { workers: readonly { name: string; active: number }[] }) =>
+      Object.fromEntries(workers.map(({ name, active }) => [name, active]))
     expect(working(all)).to.deep.equal({ 'north-worker': 0, shared: 1, southern: 0 })
     expect([working(theirs), working(pools)]).to.deep.equal([
+      { shared: 1, southern: 0 },
+      { 'north-worker': 0, shared: 0 },
+    ])
+    const listed = async (token: Secret) =>
+      working({ workers: (await house.clientFor(async () => token).listWorkers()).items })
+    expect(await Promise.all([listed(admin), listed(southern), listed(pool)])).to.deep.equal([
+      { 'north-worker': 0, shared: 1, southern: 0 },
       { shared: 1, southern: 0 },
       { 'north-worker': 0, shared: 0 },
     ])

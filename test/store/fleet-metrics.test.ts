@@ -55,6 +55,7 @@ for (const { name, open } of databases) {
         'waybill_fleet_bundles{ready="true"} 1',
         'waybill_fleet_bundles{ready="false"} 0',
         'waybill_fleet_sessions 1',
+        'waybill_fleet_drained_workers 0',
         'waybill_fleet_read_failures_total 0',
       ])
     })

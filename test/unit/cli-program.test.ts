@@ -69,6 +69,11 @@ describe('command line: exit status', () => {
     ['sandbox --dir /nowhere --log-level mad', 'Allowed choices are error, warn'],
     ['server --no-such-setting 1', 'unknown option'],
     ['rse distance --distance 3', 'which link?'],
+    ['worker --no-such-setting 1', 'unknown option'],
+    ['worker dance', 'too many arguments'],
+    ['worker drain', "missing required argument 'name'"],
+    ['worker drain ..', 'a worker’s name has letters'],
+    ['worker drain w --timeout 3', '--timeout goes with --wait'],
     ['rse distance A B --remove --distance 3', '--remove goes without'],
   ]
   for (const [line, words] of misused) {

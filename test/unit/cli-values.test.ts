@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { inParallel } from '../../cli/in-parallel.ts'
-import { bytesText, Output, timeText } from '../../cli/output.ts'
+import { ageText, bytesText, Output, timeText } from '../../cli/output.ts'
 import { chunks, pages } from '../../cli/pages.ts'
 import { attribute, attributeValue, duration, onOff, wholeNumber } from '../../cli/values.ts'
 import { followRule, ProgressLine, progressText } from '../../cli/watch.ts'
@@ -86,6 +86,18 @@ describe('command line: how values are written', () => {
     [999_600_000, '1.00 GB'],
   ]
   for (const [bytes, text] of sizes) it(`${bytes} bytes are ${text}`, () => expect(bytesText(bytes)).to.equal(text))
+  const ages: [number, string][] = [
+    [0, '0 s'],
+    [119.9, '119 s'],
+    [120, '2 min'],
+    [7_199, '119 min'],
+    [7_200, '2 h'],
+    [172_799, '47 h'],
+    [1_000_000, '11 d'],
+  ]
+  for (const [seconds, text] of ages) {
+    it(`${seconds} seconds are ${text}`, () => expect(ageText(seconds)).to.equal(text))
+  }
   it('writes times in UTC', () => expect(timeText(1_795_000_000_123)).to.equal('2026-11-18T11:06:40Z'))
 })
 

@@ -76,7 +76,8 @@ function faultsOf(program: Command, line: string): string[] {
   const faults: string[] = []
   let command = program
   for (const word of words) {
-    if (command.commands.length === 0) break
+    // `worker` runs one, and has commands of its own.
+    if (command.commands.length === 0 || word.startsWith('-')) break
     const next = command.commands.find(child => child.name() === word)
     if (next === undefined) {
       faults.push(`no command ${word}`)

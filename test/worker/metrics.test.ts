@@ -15,6 +15,7 @@ describe('the figures', () => {
     metrics.leaseRenewed('ok')
     metrics.outcomeReported('applied')
     metrics.claimed(3)
+    metrics.drained(true)
     const text = await registry.metrics()
     for (const line of [
       'waybill_worker_transfers_total{source="A",destination="B",outcome="done"} 1',
@@ -27,6 +28,7 @@ describe('the figures', () => {
       'waybill_worker_lease_renewals_total{outcome="ok"} 1',
       'waybill_worker_outcome_reports_total{answer="applied"} 1',
       'waybill_worker_claimed_transfers_total 3',
+      'waybill_worker_drained 1',
     ]) {
       expect(text).to.include(`${line}\n`)
     }

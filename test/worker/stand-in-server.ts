@@ -42,6 +42,7 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
   leaseSeconds = 30
   heartbeatSeconds = 10
   permitSeconds = 10
+  drained = false
   sessions = 0
   ended = new Set<number>()
   readonly outcomes: ReportedOutcome[] = []
@@ -102,7 +103,13 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
         const transfers = this.queue.splice(0, limit)
         for (const transfer of transfers) this.#given.set(transfer.transfer, transfer)
         const imports = this.importQueue.splice(0)
-        return { transfers, storages: [...this.storages.values()], renewals: this.wantedRenewals.splice(0), imports }
+        return {
+          transfers,
+          storages: [...this.storages.values()],
+          renewals: this.wantedRenewals.splice(0),
+          imports,
+          drained: this.drained,
+        }
       }),
     reportOutcomes: call =>
       this.#call('reportOutcomes', async () => {

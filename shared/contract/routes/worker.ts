@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { adler32, bytes, did, empty, id, idInPath, md5, publicKey, rseName, words } from '../fields.ts'
+import { adler32, bytes, did, empty, id, idInPath, md5, publicKey, rseName, words, workerName } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Worker'
@@ -81,7 +81,8 @@ export const workerRoutes = {
     tag,
     summary: 'Begin a session: its lease covers all that it will claim',
     body: z.strictObject({
-      worker: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a worker’s name has letters, digits, ".", "_", "-"'),
+      worker: workerName,
+      version: words(64).optional().describe('of its software, for people'),
       key: publicKey,
     }),
     answer: z.object({ session, leaseSeconds: z.number(), heartbeatSeconds: z.number() }),
@@ -136,6 +137,7 @@ export const workerRoutes = {
       storages: z.array(workerStorage),
       renewals: z.array(id).describe('grants that want an exchange or a refresh: acquire them'),
       imports: z.array(importJob),
+      drained: z.boolean().describe('an admin has drained this worker: it gets no work until it is resumed'),
     }),
     status: 200,
   }),
