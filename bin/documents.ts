@@ -1,6 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import process from 'node:process'
+import type { ContractSnapshot } from '../shared/contract/compatibility.ts'
 import { openApiDocument } from '../shared/contract/openapi.ts'
+import { RELEASED_WORKER_CONTRACT } from '../shared/contract/worker-contract.ts'
+import { snapshotFaults, snapshotPath, workerSnapshot } from '../shared/contract/worker-snapshot.ts'
 import { GRANT_MACHINE } from '../shared/domain/grant-state.ts'
 import { LOCK_MACHINE, REPLICA_MACHINE } from '../shared/domain/rule-state.ts'
 import type { StateMachine } from '../shared/domain/state-machine.ts'
@@ -9,19 +12,42 @@ import { systemTerminal } from '../shared/runtime/terminal.ts'
 
 /** Writes the generated documents, or with `--check` says whether they are what the source makes of them. */
 
+const current = workerSnapshot()
+const { version } = current
 const documents = new Map([
   ['docs/openapi.json', `${JSON.stringify(openApiDocument(), undefined, 1)}\n`],
   ['docs/states.md', statesPage()],
 ])
+// What was released is never written again.
+if (version > RELEASED_WORKER_CONTRACT)
+  documents.set(snapshotPath(version), `${JSON.stringify(current, undefined, 1)}\n`)
 
 const check = process.argv.includes('--check')
 for (const [path, text] of documents) {
-  const url = new URL(`../../${path}`, import.meta.url)
-  if (!check) await writeFile(url, text)
-  else if ((await readFile(url, 'utf8').catch(() => '')) !== text) {
-    systemTerminal.err(`${path} is not what the source says now: run npm run documents and commit it\n`)
-    process.exitCode = 1
-  }
+  if (!check) await writeFile(place(path), text)
+  else if ((await textOf(path)) !== text)
+    fail(`${path} is not what the source says now: run npm run documents and commit it`)
+}
+const [stored, previous] = [await snapshotOf(version), await snapshotOf(version - 1)]
+for (const fault of snapshotFaults({ current, released: RELEASED_WORKER_CONTRACT, stored, previous })) fail(fault)
+
+function place(path: string): URL {
+  return new URL(`../../${path}`, import.meta.url)
+}
+
+/** Empty when it is not there. */
+async function textOf(path: string): Promise<string> {
+  return readFile(place(path), 'utf8').catch(() => '')
+}
+
+async function snapshotOf(version: number): Promise<ContractSnapshot | undefined> {
+  const text = await textOf(snapshotPath(version))
+  return text === '' ? undefined : (JSON.parse(text) as ContractSnapshot)
+}
+
+function fail(sentence: string): void {
+  systemTerminal.err(`${sentence}\n`)
+  process.exitCode = 1
 }
 
 function statesPage(): string {

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { ApiError } from '../shared/contract/client.ts'
+import { WORKER_CONTRACT } from '../shared/contract/worker-contract.ts'
 import { newRecipient, type Recipient } from '../shared/oidc/sealed-transport.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
@@ -60,7 +61,7 @@ export async function openSession(options: SessionOptions, signal: AbortSignal):
   const patience: Patience = { clock, random, signal, onFailure }
   const answer = await untilAnswered(patience, () => {
     askedAt = clock.monotonic()
-    return api.openSession({ body: { worker, version, key: recipient.publicJwk }, signal })
+    return api.openSession({ body: { contract: WORKER_CONTRACT, worker, version, key: recipient.publicJwk }, signal })
   })
   return new Session(options, recipient, answer, stopBy(askedAt, answer.leaseSeconds))
 }

@@ -1,3 +1,4 @@
+import { contractRefusal } from '../../shared/contract/worker-contract.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { isPersonal } from '../../shared/domain/grant-state.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
@@ -65,6 +66,9 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
 
   return {
     async openSession({ body, caller }) {
+      const refusal = contractRefusal(body.contract)
+      if (refusal !== undefined)
+        throw new WaybillError(refusal.code, refusal.message, { status: 409, field: 'contract' })
       await checkRecipientKey(body.key)
       const { worker, version } = body
       const now = clock.now()

@@ -143,7 +143,7 @@ function fieldsOf(schema: z.ZodObject | undefined, place: 'path' | 'query'): Par
 }
 
 /** What a caller may send (`input`), or what it gets (`output`). */
-function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
+export function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
   const { $schema: _, ...rest } = z.toJSONSchema(schema, {
     io,
     unrepresentable: 'any',

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { calculateJwkThumbprint, generateKeyPair, importJWK, type JWK, type JWTPayload, SignJWT } from 'jose'
 import type { Client } from '../../shared/contract/client.ts'
+import { WORKER_CONTRACT } from '../../shared/contract/worker-contract.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
@@ -218,6 +219,16 @@ describe('who calls the API', () => {
       return error instanceof Error && 'code' in error ? String(error.code) : `not refused: ${JSON.stringify(error)}`
     }
     const outcome = { transfer: 1, fence: 1, result: 'done', durationMs: 1, endedMsAgo: 0, bytes: 1 } as const
+
+    it('has no session when it speaks another version of the contract', async () => {
+      const { publicJwk } = await newRecipient()
+      const spoken = { worker: 'newer', contract: WORKER_CONTRACT + 1, key: publicJwk }
+      expect(await refused(pool.openSession({ body: spoken }))).to.equal('CONTRACT_TOO_NEW')
+      expect(await refused(pool.openSession({ body: { ...spoken, contract: 0 } }))).to.equal('INVALID')
+      expect((await house.client.listWorkers()).items.map(({ name }) => name)).not.to.include('newer')
+      const { session: known } = await pool.openSession({ body: { ...spoken, contract: WORKER_CONTRACT } })
+      await pool.closeSession({ params: { id: known } })
+    })
 
     it('has no part in another pool’s session', async () => {
       const calls = [

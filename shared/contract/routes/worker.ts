@@ -80,7 +80,16 @@ export const workerRoutes = {
     role: 'worker',
     tag,
     summary: 'Begin a session: its lease covers all that it will claim',
+    description:
+      'A server that does not know the worker’s version of the contract answers 409 CONTRACT_TOO_OLD or CONTRACT_TOO_NEW. The body is read before that: it is the same in all versions.',
     body: z.strictObject({
+      contract: z
+        .number()
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .default(1)
+        .describe('version of the contract that the worker speaks'),
       worker: workerName,
       version: words(64).optional().describe('of its software, for people'),
       key: publicKey,
