@@ -1,6 +1,6 @@
 /**
  * The version of the rows that workers call (`routes/worker.ts`). A server knows this version and the one before it, so that
- * servers are updated first and workers after them; see docs/decisions/0008. It is raised with the first change of those rows
+ * servers are updated first and workers after them; see docs/decisions/0009. It is raised with the first change of those rows
  * after a release.
  */
 export const WORKER_CONTRACT = 1
