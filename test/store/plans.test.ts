@@ -227,16 +227,17 @@ async function fill(world: World): Promise<void> {
       {},
     ],
     [
-      `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
-                            has_work, ready, served_at)
-       ${numbers} SELECT 1, 1, bundles.source_directory_id, bundles.destination_directory_id, 3, 'other' || i, 1, false, false, 0 FROM n, bundles`,
-      each,
+      `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged,
+                           expires_at, lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at, refused_generation, refused_at)
+       ${numbers} SELECT 1, 'server', 1, 1, 'a', 'read', 'storage.read:/' || i, 'EXPIRED', 1, false, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM n`,
+      { rows: ROWS },
     ],
     [
-      `INSERT INTO grants (issuer_id, client, vo_id, rse_id, audience, purpose, scopes, state, generation, exchanged,
-                           expires_at, lifetime_ms, mints, exchanges, refreshes, lease_until, not_before, failures, wanted_at, created_at)
-       ${numbers} SELECT 1, 'server', 1, 1, 'a', 'read', 'storage.read:/' || i, 'EXPIRED', 1, false, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0 FROM n`,
-      { rows: ROWS },
+      `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
+                            has_work, ready, served_at, source_grant_id, destination_grant_id)
+       ${numbers} SELECT 1, 1, bundles.source_directory_id, bundles.destination_directory_id, 3, 'other' || i, 1, false, false, 0,
+              old.first + i, old.first + i FROM n, bundles, (SELECT min(id) AS first FROM grants WHERE state = 'EXPIRED') AS old`,
+      each,
     ],
     [`INSERT INTO ledger (grant_id, at, step, outcome) SELECT id, 0, 'mint', 'ok' FROM grants`, {}],
   ] as const) {
