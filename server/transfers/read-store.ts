@@ -126,11 +126,11 @@ export interface WorkerTransfer {
   source_rse_id: number
   source_directory: string
   source_name: string
-  source_grant_id: number
+  source_grant_id: number | null
   destination_rse_id: number
   destination_directory: string
   destination_name: string
-  destination_grant_id: number
+  destination_grant_id: number | null
 }
 
 export async function describeClaimed(executor: Executor, claimed: readonly ClaimedRow[]): Promise<WorkerTransfer[]> {

@@ -7,20 +7,18 @@ import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reachesGrant, reachOf } from '../accounts/reach.ts'
 import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
-import { claimImports, type ImportRow, isImportWaiting, releaseImports } from '../imports/store.ts'
+import { claimImports, isImportWaiting, releaseImports } from '../imports/store.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
-import { protocolOf, type Rse } from '../storages/directory.ts'
-import { replicaUrl, storageUrl } from '../storages/paths.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { heedRefusal } from '../tokens/refusal.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
-import type { Claimant, ClaimedRow } from './claim.ts'
+import type { Claimant } from './claim.ts'
+import { describeWork, NOTHING, type Work } from './claim-answer.ts'
 import { claimWork } from './claim-work.ts'
 import { cancelledOf, type HeldTransfer, loseTransfers, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, holdsPermit, PERMIT_SECONDS } from './permits.ts'
-import { describeClaimed, type WorkerTransfer } from './read-store.ts'
 import { extendSession, insertSession, requireSession, unlessDrained, type WorkerIdentity } from './session-store.ts'
 import { endSession } from './sessions.ts'
 
@@ -111,7 +109,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       const deadline = clock.monotonic() + body.waitSeconds * 1000
       for (;;) {
         // Who has hung up would never hear what it got.
-        if (signal.aborted) return describe(context, NOTHING, drained)
+        if (signal.aborted) return describeWork(context, settings.retry, body.session, NOTHING, drained)
         // A worker that may take nothing must not be who is told of a free slot.
         const listener = drained ? undefined : context.wake.listen('queue', signal, poolOf(caller))
         try {
@@ -121,7 +119,8 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
             : await workFor({ ...reach, sessionId: body.session, fenceBase }, body.limit)
           const left = deadline - clock.monotonic()
           const over = left <= 0 || signal.aborted || context.wake.closed || drainedNow !== drained
-          if (over || Object.values(work).some(list => list.length > 0)) return describe(context, work, drainedNow)
+          if (over || Object.values(work).some(list => list.length > 0))
+            return describeWork(context, settings.retry, body.session, work, drainedNow)
           await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener?.signal ?? signal)
         } finally {
           listener?.release()
@@ -208,68 +207,5 @@ function countedOf(held: HeldTransfer, reported: ReportedOutcome, names: Readonl
     bytes: reported.bytes,
     seconds: reported.durationMs / 1000,
     ...(error === undefined ? {} : { code: error.code, storage: error.scope === 'SOURCE' ? source : destination }),
-  }
-}
-
-/** What a claim gives. */
-interface Work {
-  readonly claimed: readonly ClaimedRow[]
-  readonly renewals: readonly number[]
-  readonly imports: readonly ImportRow[]
-}
-
-const NOTHING: Work = { claimed: [], renewals: [], imports: [] }
-
-async function describe(context: TokenContext, { claimed, renewals, imports }: Work, drained: boolean) {
-  const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
-  const rows = await describeClaimed(context.db.read, claimed)
-  const used = new Set(rows.flatMap(row => [row.source_rse_id, row.destination_rse_id]))
-  return {
-    transfers: rows.map(row => transferFor(row, rses)),
-    storages: [...used].flatMap(id => rses.get(id) ?? []).map(storageFor),
-    renewals: [...renewals],
-    imports: imports.flatMap(job => {
-      const rse = rses.get(job.rse_id)
-      if (rse === undefined || job.grant_id === null) return []
-      const url = storageUrl(protocolOf(rse).url, job.path)
-      return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
-    }),
-    drained,
-  }
-}
-
-function transferFor(row: WorkerTransfer, rses: ReadonlyMap<number, Rse>) {
-  const place = (rseId: number, directory: string, name: string, grant: number) => {
-    const rse = rses.get(rseId)
-    if (rse === undefined) throw new Error(`storage ${rseId} is gone`)
-    return { rse: rse.name, url: replicaUrl(protocolOf(rse).url, directory, name), grant }
-  }
-  return {
-    transfer: row.id,
-    fence: row.fence,
-    kind: row.state === 'SETTLING' ? ('settle' as const) : ('copy' as const),
-    did: row.did,
-    bytes: row.bytes,
-    source: place(row.source_rse_id, row.source_directory, row.source_name, row.source_grant_id),
-    destination: place(
-      row.destination_rse_id,
-      row.destination_directory,
-      row.destination_name,
-      row.destination_grant_id,
-    ),
-    ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
-    ...(row.md5 === null ? {} : { md5: row.md5 }),
-  }
-}
-
-function storageFor(rse: Rse) {
-  const { canPull, canPush, freshConnections, redirectHosts } = protocolOf(rse)
-  return {
-    rse: rse.name,
-    canPull,
-    canPush,
-    checksum: rse.checksum,
-    freshConnections,
-    redirectHosts: [...redirectHosts],
   }
 }

@@ -1,10 +1,16 @@
 import { expect } from 'chai'
+import { Issuers } from '../../server/tokens/issuers.ts'
 import { claimOnLink, claimToSettle, linksToServe } from '../../server/transfers/claim.ts'
+import { describeWork } from '../../server/transfers/claim-answer.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { FENCE_BASE, World } from './world.ts'
 
 const CLAIMERS = 30
+const never = (): never => {
+  throw new Error('no token is asked for')
+}
 
 for (const { name, open } of databases) {
   describe(`claims on ${name}`, () => {
@@ -146,6 +152,23 @@ for (const { name, open } of databases) {
       expect(await claims({ leftMs: 4_000, lifetimeMs: 10_000, sealedRefresh: null })).to.equal(0)
       expect(await claims({ leftMs: 6_000, lifetimeMs: 10_000, sealedRefresh: null })).to.equal(1)
       expect(await claims({ leftMs: -1_000, lifetimeMs: 3_600_000, sealedRefresh: 'w1.1.x.y' })).to.equal(1)
+    })
+
+    it('hand back what has lost its grants before its worker was told of it', async () => {
+      const world = await queue({ storageLimit: 1000, linkLimit: 1000 })
+      const session = await world.openSession()
+      const claimed = await world.claim(session, 10)
+      await world.change('UPDATE bundles SET ready = false, source_grant_id = NULL, destination_grant_id = NULL')
+      const tokens = { issuers: new Issuers([]), vault: { seal: never, open: never }, autonomyMs: 0 }
+      const work = { claimed, renewals: [], imports: [] }
+      const context = { ...world.context, ...tokens }
+      const { transfers } = await describeWork(context, DEFAULT_RETRY_POLICY, session, work, false)
+      expect(transfers).to.deep.equal([])
+      expect(
+        await world.rows(
+          'SELECT state, session_id, attempts FROM transfers WHERE fence > 0 GROUP BY state, session_id, attempts',
+        ),
+      ).to.deep.equal([{ state: 'QUEUED', session_id: null, attempts: 0 }])
     })
 
     it('take the most urgent first', async () => {

@@ -1,0 +1,114 @@
+import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
+import type { ImportRow } from '../imports/store.ts'
+import { protocolOf, type Rse } from '../storages/directory.ts'
+import { replicaUrl, storageUrl } from '../storages/paths.ts'
+import type { TokenContext } from '../tokens/tokens.ts'
+import type { ClaimedRow } from './claim.ts'
+import { applyOutcomes } from './outcomes.ts'
+import { describeClaimed, type WorkerTransfer } from './read-store.ts'
+
+/** What a claim gives. */
+export interface Work {
+  readonly claimed: readonly ClaimedRow[]
+  readonly renewals: readonly number[]
+  readonly imports: readonly ImportRow[]
+}
+
+export const NOTHING: Work = { claimed: [], renewals: [], imports: [] }
+
+/** What a worker needs to drive what it was given. */
+export async function describeWork(
+  context: TokenContext,
+  retry: RetryPolicy,
+  session: number,
+  { claimed, renewals, imports }: Work,
+  drained: boolean,
+) {
+  const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
+  const rows = (await describeClaimed(context.db.read, claimed)).filter(hasGrants)
+  const described = new Set(rows.map(row => row.id))
+  await handBack(
+    context,
+    retry,
+    session,
+    claimed.filter(({ id }) => !described.has(id)),
+  )
+  const used = new Set(rows.flatMap(row => [row.source_rse_id, row.destination_rse_id]))
+  return {
+    transfers: rows.map(row => transferFor(row, rses)),
+    storages: [...used].flatMap(id => rses.get(id) ?? []).map(storageFor),
+    renewals: [...renewals],
+    imports: imports.flatMap(job => {
+      const rse = rses.get(job.rse_id)
+      if (rse === undefined || job.grant_id === null) return []
+      const url = storageUrl(protocolOf(rse).url, job.path)
+      return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
+    }),
+    drained,
+  }
+}
+
+function transferFor(
+  row: WorkerTransfer & { source_grant_id: number; destination_grant_id: number },
+  rses: ReadonlyMap<number, Rse>,
+) {
+  const place = (rseId: number, directory: string, name: string, grant: number) => {
+    const rse = rses.get(rseId)
+    if (rse === undefined) throw new Error(`storage ${rseId} is gone`)
+    return { rse: rse.name, url: replicaUrl(protocolOf(rse).url, directory, name), grant }
+  }
+  return {
+    transfer: row.id,
+    fence: row.fence,
+    kind: row.state === 'SETTLING' ? ('settle' as const) : ('copy' as const),
+    did: row.did,
+    bytes: row.bytes,
+    source: place(row.source_rse_id, row.source_directory, row.source_name, row.source_grant_id),
+    destination: place(
+      row.destination_rse_id,
+      row.destination_directory,
+      row.destination_name,
+      row.destination_grant_id,
+    ),
+    ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
+    ...(row.md5 === null ? {} : { md5: row.md5 }),
+  }
+}
+
+function storageFor(rse: Rse) {
+  const { canPull, canPush, freshConnections, redirectHosts } = protocolOf(rse)
+  return {
+    rse: rse.name,
+    canPull,
+    canPush,
+    checksum: rse.checksum,
+    freshConnections,
+    redirectHosts: [...redirectHosts],
+  }
+}
+
+function hasGrants(
+  row: WorkerTransfer,
+): row is WorkerTransfer & { source_grant_id: number; destination_grant_id: number } {
+  return row.source_grant_id !== null && row.destination_grant_id !== null
+}
+
+/** Their grants ended between the claim and the look: they go back, and get others. */
+async function handBack(
+  context: TokenContext,
+  retry: RetryPolicy,
+  session: number,
+  rows: readonly ClaimedRow[],
+): Promise<void> {
+  if (rows.length === 0) return
+  const nothing = {
+    result: 'handed-back',
+    left: 'nothing',
+    durationMs: 0,
+    endedMsAgo: 0,
+    bytes: 0,
+    cleaned: false,
+  } as const
+  const outcomes = rows.map(({ id: transfer, fence }) => ({ transfer, fence, ...nothing }))
+  await applyOutcomes(context, retry, session, outcomes)
+}
