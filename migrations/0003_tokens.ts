@@ -43,6 +43,7 @@ export async function up(knex: Knex): Promise<void> {
   })
   // Whole and narrow: what is in work, and how many are in each state, is seen without the rows and their tokens.
   await knex.raw('CREATE INDEX grants_by_state ON grants (state, not_before, id)')
+  await knex.raw('CREATE INDEX grants_under_way ON grants (issuer_id, lease_until) WHERE lease_until > 0')
   await knex.raw('CREATE INDEX grants_leased ON grants (lease_session_id) WHERE lease_session_id IS NOT NULL')
   await knex.raw(`CREATE INDEX grants_ending ON grants (expires_at) WHERE state = 'LIVE'`)
   await knex.schema.createTable('ledger', t => {

@@ -82,6 +82,7 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
         .max(10_000)
         .default(50)
         .describe('of all servers and workers together; of VOs that share an issuer the least counts'),
+      requestsAtOnce: z.number().int().min(1).max(1000).default(16).describe('under way, likewise'),
     })
     .transform(resolveSecret(readSecretFile))
 

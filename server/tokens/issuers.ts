@@ -1,7 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { ExchangeMode } from '../../shared/domain/grant-state.ts'
 import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
-import { type Executor, query, queryOne } from '../database/sql.ts'
+import { type Executor, lockRows, query, queryOne } from '../database/sql.ts'
 
 /** An issuer as the server uses it for one VO: its own client there, and what the issuer can do. */
 export interface Issuer {
@@ -12,6 +12,8 @@ export interface Issuer {
   readonly exchange: ExchangeMode
   /** At most so many requests a second, by all servers, workers and VOs together. */
   readonly requestsPerSecond: number
+  /** At most so many requests under way, of all of them together. */
+  readonly requestsAtOnce: number
   readonly client: IssuerClient
 }
 
@@ -20,13 +22,12 @@ export class Issuers {
 
   /** VOs that share an issuer share its turns: the most careful of their settings is everybody's. */
   constructor(issuers: readonly Issuer[]) {
-    const slowest = new Map<number, number>()
-    for (const { id, requestsPerSecond } of issuers) {
-      slowest.set(id, Math.min(requestsPerSecond, slowest.get(id) ?? requestsPerSecond))
-    }
+    const least = (of: Issuer, key: 'requestsPerSecond' | 'requestsAtOnce'): number =>
+      Math.min(...issuers.filter(({ id }) => id === of.id).map(issuer => issuer[key]))
     this.#issuers = issuers.map(issuer => ({
       ...issuer,
-      requestsPerSecond: slowest.get(issuer.id) ?? issuer.requestsPerSecond,
+      requestsPerSecond: least(issuer, 'requestsPerSecond'),
+      requestsAtOnce: least(issuer, 'requestsAtOnce'),
     }))
   }
 
@@ -62,16 +63,27 @@ export async function ensureIssuer(executor: Executor, url: string): Promise<num
 
 /** Whose turn is further away than this asks again when it is due, and holds nothing up meanwhile. */
 const MOST_AHEAD_MS = 5_000
+/** Before it is worth asking again when as many requests are under way as may be. */
+const ALL_BUSY_MS = 200
 
 /**
- * A turn for one request to the issuer: how long to wait before it is sent, in milliseconds. Without `given` it may not be
- * sent, for the next turn is too far away; it is as far away as `delayMs`.
+ * A turn for one request to the issuer, for whoever has the lease of this grant: how long to wait before it is sent, in
+ * milliseconds. Without `given` it may not be sent: as many as may be are under way, or the next turn is too far away; it is
+ * worth asking again in `delayMs`. What is under way are the leases: an answer, or a lease's end, makes room.
  */
 export async function takeTurn(
   executor: Executor,
-  issuer: Pick<Issuer, 'id' | 'requestsPerSecond'>,
+  issuer: Pick<Issuer, 'id' | 'requestsPerSecond' | 'requestsAtOnce'>,
+  grantId: number,
   now: number,
 ): Promise<{ given: boolean; delayMs: number }> {
+  await lockRows(executor, 'issuers', [issuer.id])
+  const busy = await queryOne<{ count: number }>(
+    executor,
+    'SELECT count(*) AS count FROM grants WHERE issuer_id = :id AND lease_until > :now AND id <> :grantId',
+    { id: issuer.id, grantId, now },
+  )
+  if ((busy?.count ?? 0) >= issuer.requestsAtOnce) return { given: false, delayMs: ALL_BUSY_MS }
   const interval = Math.ceil(1000 / issuer.requestsPerSecond)
   const turn = await queryOne<{ next_at: number }>(
     executor,

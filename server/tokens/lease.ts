@@ -18,9 +18,8 @@ export async function leaseWithTurn(
 ): Promise<Leased | undefined> {
   const leased = await takeLease(executor, grant, lease, now)
   if (leased === undefined) return undefined
+  const { given, delayMs } = await takeTurn(executor, issuer, grant.id, now)
+  if (!given) await putOff(executor, leased, now + delayMs)
   if (leased.state !== grant.state) await refreshReady(executor, [grant.id])
-  const { given, delayMs } = await takeTurn(executor, issuer, now)
-  if (given) return { kind: 'leased', grant: leased, delayMs }
-  await putOff(executor, leased, now + delayMs)
-  return { kind: 'later', delayMs }
+  return given ? { kind: 'leased', grant: leased, delayMs } : { kind: 'later', delayMs }
 }

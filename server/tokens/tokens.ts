@@ -100,7 +100,11 @@ export async function keepTokens(
     await refreshReady(executor, [grant.id])
     return true
   })
-  if (stored) context.wake.notify('queue')
+  if (stored) {
+    context.wake.notify('queue')
+    // Its place at the issuer is free.
+    context.wake.notify('grants')
+  }
   return stored
 }
 

@@ -252,8 +252,8 @@ for (const { name, open } of databases) {
     })
 
     it('ask their issuer in turn, at its rate, and not while it wants to be left alone', async () => {
-      const issuer = { id: world.issuerId, requestsPerSecond: 50 }
-      const turn = () => test.db.write(e => takeTurn(e, issuer, world.clock.now()))
+      const issuer = { id: world.issuerId, requestsPerSecond: 50, requestsAtOnce: 100 }
+      const turn = () => test.db.write(e => takeTurn(e, issuer, 0, world.clock.now()))
       const turns = await Promise.all(Array.from({ length: 10 }, turn))
       const delays = turns.map(({ delayMs }) => delayMs).sort((a, b) => a - b)
       expect(delays).to.deep.equal(Array.from({ length: 10 }, (_, i) => i * 20))

@@ -40,7 +40,16 @@ for (const { name, open } of databases) {
     function issuer(id: number, mint: Mint): Issuer {
       const client = { mint, exchange: never, refresh: never, revoke: never, discover: never }
       const url = `https://issuer-${id}.example.org`
-      return { id, voId: world.voId, url, clientId: 'server', exchange: 'never', requestsPerSecond: 1000, client }
+      return {
+        id,
+        voId: world.voId,
+        url,
+        clientId: 'server',
+        exchange: 'never',
+        requestsPerSecond: 1000,
+        requestsAtOnce: 100,
+        client,
+      }
     }
     async function wantGrants(issuerId: number, count: number): Promise<void> {
       const rseId = (await world.rse('A')).id
@@ -87,7 +96,7 @@ for (const { name, open } of databases) {
 
     it('asks an issuer that VOs share no more often than each of them allows', async () => {
       const mine = issuer(world.issuerId, never)
-      const other = { ...mine, voId: mine.voId + 1, requestsPerSecond: 2 }
+      const other = { ...mine, voId: mine.voId + 1, requestsPerSecond: 2, requestsAtOnce: 100 }
       const issuers = new Issuers([mine, other, { ...mine, id: mine.id + 1 }])
       expect(issuers.all().map(({ requestsPerSecond }) => requestsPerSecond)).to.deep.equal([2, 2, 1000])
     })

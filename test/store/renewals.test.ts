@@ -27,6 +27,7 @@ for (const { name, open } of databases) {
         clientId: 'server',
         exchange: 'always' as const,
         requestsPerSecond: 50,
+        requestsAtOnce: 100,
         client: { mint: never, exchange: never, refresh: never, revoke: never, discover: never },
       }
       const vault = { seal: () => 'sealed', open: () => new Secret('opened') }
