@@ -84,7 +84,7 @@ export interface StartStorageOptions {
   /** Further names that tokens may call the storage by. */
   readonly aliases?: readonly string[]
   /** Told every request when it comes: its verb, and its target as it was sent. */
-  readonly onRequest?: (verb: string, target: string) => void
+  readonly onRequest?: (verb: string, target: string, ended: Promise<unknown>) => void
 }
 
 export function startStorage(

@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events'
+import { once, setMaxListeners } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createAgentClient } from '../../shared/http/agent-client.ts'
 import { createTrust } from '../../shared/http/trust.ts'
@@ -39,7 +39,7 @@ export interface StorageOptions {
   readonly quotaBytes: number | undefined
   readonly behaviour: Partial<Behaviour>
   /** Told every request when it comes: its verb, and its target as it was sent. */
-  readonly onRequest?: ((verb: string, target: string) => void) | undefined
+  readonly onRequest?: ((verb: string, target: string, ended: Promise<unknown>) => void) | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -124,7 +124,7 @@ class Endpoint {
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const verb = request.method ?? ''
     this.requests.set(verb, (this.requests.get(verb) ?? 0) + 1)
-    this.#onRequest?.(verb, request.url ?? '/')
+    this.#onRequest?.(verb, request.url ?? '/', once(response, 'close'))
     response.once('finish', () => {
       this.answers.set(response.statusCode, (this.answers.get(response.statusCode) ?? 0) + 1)
     })

@@ -80,8 +80,12 @@ function postgresConfig(options: PostgresOptions, connections: number): Knex.Con
     client: 'pg',
     connection: { ...connectionOf(options), types: { getTypeParser } } as Knex.PgConnectionConfig,
     pool: { min: 0, max: connections },
+    // What goes wrong is thrown, and logged by whoever meets it: knex would print it besides.
+    log: { warn: silent, error: silent, deprecate: silent, debug: silent },
   }
 }
+
+const silent = (): void => undefined
 
 /** Keys, times and counts are far below 2^53: they are numbers, as on SQLite. A sum of bigints is numeric. */
 function getTypeParser(oid: number, format?: 'text' | 'binary') {

@@ -4,7 +4,7 @@ import { openPostgres } from '../../server/database/postgres.ts'
 import { openSqlite } from '../../server/database/sqlite.ts'
 import { environment } from '../../shared/runtime/environment.ts'
 import type { Leaks } from './leaks.ts'
-import { sharedPostgres } from './postgres.ts'
+import { type Postgres, sharedPostgres } from './postgres.ts'
 
 /** What the rules server of a house keeps everything in. */
 export interface HouseDatabase {
@@ -21,7 +21,9 @@ export interface HouseDatabase {
 
 /** SQLite, or PostgreSQL with `TEST_DATABASE=postgresql`: `npm test` runs the suites of the whole path on each. */
 export function newHouseDatabase(directory: string): Promise<HouseDatabase> {
-  return environment.TEST_DATABASE === 'postgresql' ? inPostgres() : inFile(join(directory, 'waybill.sqlite'))
+  return environment.TEST_DATABASE === 'postgresql'
+    ? sharedPostgres().then(inPostgres)
+    : inFile(join(directory, 'waybill.sqlite'))
 }
 
 async function inFile(file: string): Promise<HouseDatabase> {
@@ -36,8 +38,7 @@ async function inFile(file: string): Promise<HouseDatabase> {
   }
 }
 
-async function inPostgres(): Promise<HouseDatabase> {
-  const server = await sharedPostgres()
+export async function inPostgres(server: Postgres): Promise<HouseDatabase> {
   const url = await server.createDatabase()
   return {
     config: { url },
