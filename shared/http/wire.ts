@@ -10,6 +10,7 @@ const IRREGULAR: Readonly<Record<string, string>> = {
   'content-md5': 'Content-MD5',
   'www-authenticate': 'WWW-Authenticate',
   clientinfo: 'ClientInfo',
+  scitag: 'SciTag',
   transferheaderauthorization: 'TransferHeaderAuthorization',
   requirechecksumverification: 'RequireChecksumVerification',
 }

@@ -149,6 +149,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       runServer(readServerConfig(sources(file), readSecret), {
         ...runtime,
         clock: options.clock ?? systemClock,
+        holdsTime: options.clock !== undefined,
         answers,
       }),
     worker: file => runWorker(readWorkerConfig(sources(file), readSecret, 'localhost'), runtime),

@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { registerFiles } from '../../server/catalogue/register.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { openPostgres } from '../../server/database/postgres.ts'
@@ -189,24 +188,6 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
           WHERE transfers.session_id = 2 AND permits.fence < transfers.fence`,
       )
       return both.length === 0 ? undefined : 'a DELETE may come while another settles'
-    },
-  },
-  'a file is registered whose debris a worker is just permitted to remove': {
-    begin: claimed,
-    stopped: permit,
-    async other(world) {
-      await world.change("UPDATE transfers SET state = 'FAILED', session_id = NULL WHERE id > 1")
-      const rse = await world.rse('B')
-      const files = [{ did: 's:d.f0', bytes: 100 }]
-      const registration = { rse, accountId: world.accountId, dataset: 's:d', files, state: 'AVAILABLE' as const }
-      await world.db.write(e => registerFiles(e, { ...registration, now: world.clock.now() })).catch(codeOf)
-    },
-    async broken(world) {
-      const both = await world.rows(
-        `SELECT permits.transfer_id FROM permits JOIN replicas ON replicas.directory_id = permits.directory_id
-            AND replicas.name = permits.name WHERE replicas.state = 'AVAILABLE'`,
-      )
-      return both.length === 0 ? undefined : 'a DELETE may come to a file that is AVAILABLE'
     },
   },
   'a person reserves paths that are just claimed': {

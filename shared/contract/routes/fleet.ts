@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { workerName } from '../fields.ts'
+import { words, workerName } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Workers'
@@ -24,12 +24,7 @@ const which = {
   params: z.object({ worker: workerName }),
   body: z.strictObject({
     issuer: z.url().max(300).optional(),
-    client: z
-      .string()
-      .min(1)
-      .max(255)
-      .optional()
-      .describe('client id of its pool, where two have a worker of that name'),
+    client: words(255).min(1).optional().describe('client id of its pool, where two have a worker of that name'),
   }),
 }
 
