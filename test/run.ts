@@ -2,12 +2,18 @@ import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { environment } from '../shared/runtime/environment.ts'
 import { systemTerminal } from '../shared/runtime/terminal.ts'
+import { isWanted } from './interop/components.ts'
 import type { Counts } from './reporter.ts'
 
+const ON_POSTGRESQL = [
+  'dist/test/api/*.test.js',
+  'dist/test/faults/{crash,secrets}.test.js',
+  'dist/test/interop/rule-xrootd.test.js',
+]
 /** `npm test`: everything, and what has the whole of Waybill under test once more with its server on PostgreSQL. */
 const RUNS = [
   { database: 'sqlite', files: ['dist/test/**/*.test.js'] },
-  { database: 'postgresql', files: ['dist/test/{api,faults}/*.test.js', 'dist/test/interop/rule-*.test.js'] },
+  ...(isWanted('postgresql') ? [{ database: 'postgresql', files: ON_POSTGRESQL }] : []),
 ]
 
 const MOCHA = fileURLToPath(new URL('../../node_modules/mocha/bin/mocha.js', import.meta.url))

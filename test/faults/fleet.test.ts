@@ -7,6 +7,7 @@ import { placeDataset, someFiles, wrongFiles } from '../house/dataset.ts'
 import { type House, startHouse } from '../house/house.ts'
 import { type Postgres, startPostgres } from '../house/postgres.ts'
 import { until } from '../house/until.ts'
+import { requireComponents } from '../interop/components.ts'
 import { brokenInvariants } from '../store/invariants.ts'
 import { World } from '../store/world.ts'
 import { Apart } from './apart.ts'
@@ -40,7 +41,7 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
   const activity = { 'SITE-A': new Activity(), 'SITE-B': new Activity(), 'SITE-C': new Activity() }
   const servers = Array.from({ length: SERVERS }, () => ({ apart: new Apart(), port: 0 }))
   const workers = Array.from({ length: WORKERS }, () => new Apart())
-  let postgres: Postgres
+  let postgres: Postgres | undefined
   let house: House
   let balancer: Balancer
 
@@ -54,7 +55,8 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
     await workers[i]?.worker(house.workerFile(`worker-${i}`, url()), house.onLog)
   }
 
-  before(async () => {
+  before(async function () {
+    requireComponents(this, ['postgresql'])
     postgres = await startPostgres()
     house = await startHouse({
       database: await inPostgres(postgres),
@@ -81,11 +83,11 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
     for (let i = 0; i < WORKERS; i += 1) await startWorker(i)
   })
   after(async () => {
-    await balancer.stop()
+    await balancer?.stop()
     for (const worker of workers) await worker.kill('worker')
     for (const { apart } of servers) await apart.kill('server')
-    await house.stop()
-    await postgres.kill()
+    await house?.stop()
+    await postgres?.kill()
   })
 
   it('every file is verified once, all that is written down is true, and no storage sees more than its limits', async () => {
@@ -120,8 +122,8 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
         const dice = systemRandom.fraction()
         if (dice < 0.1) {
           kills.database = (kills.database ?? 0) + 1
-          await postgres.kill()
-          await postgres.start()
+          await postgres?.kill()
+          await postgres?.start()
         } else if (dice < 0.5) {
           kills.server = (kills.server ?? 0) + 1
           const i = Math.floor(systemRandom.fraction() * SERVERS)

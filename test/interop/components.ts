@@ -6,7 +6,7 @@ import { environment } from '../../shared/runtime/environment.ts'
 import { systemTerminal } from '../../shared/runtime/terminal.ts'
 
 /** The real components that `npm run setup` installs: the first column of setup.sh. */
-export type Component = 'xrootd' | 'davix' | 'gfal2' | 'rclone' | 'curl' | 'openssl' | 'prometheus'
+export type Component = 'xrootd' | 'davix' | 'gfal2' | 'rclone' | 'curl' | 'openssl' | 'postgresql' | 'prometheus'
 
 /** Seen from dist/test/interop. */
 const SETUP = fileURLToPath(new URL('../../../test/interop/setup.sh', import.meta.url))
@@ -22,6 +22,11 @@ export function requireComponents(context: Context, wanted: readonly Component[]
   if (environment.CI === 'true') throw new Error(hint)
   systemTerminal.err(`skipped, ${hint}\n`)
   context.skip()
+}
+
+/** Whether a suite for it is worth declaring: with CI=true it is, and fails where the component is missing. */
+export function isWanted(component: Component): boolean {
+  return environment.CI === 'true' || missingOf([component]).length === 0
 }
 
 function missingOf(wanted: readonly Component[]): string[] {

@@ -8,6 +8,7 @@ import { openDatabase } from '../../server/database/open.ts'
 import { restore } from '../../server/database/restore.ts'
 import { openSqlite } from '../../server/database/sqlite.ts'
 import { sharedPostgres } from '../house/postgres.ts'
+import { requireComponents } from '../interop/components.ts'
 import { World } from './world.ts'
 
 const NOW = 1_800_000_000_000
@@ -87,7 +88,8 @@ describe('backups', () => {
     expect((await readdir(directory)).filter(name => /part|restoring/.test(name))).to.deep.equal([])
   })
 
-  it('of PostgreSQL come back by its own means, and then begin a new epoch', async () => {
+  it('of PostgreSQL come back by its own means, and then begin a new epoch', async function () {
+    requireComponents(this, ['postgresql'])
     const server = await sharedPostgres()
     const url = await server.createDatabase()
     const options = { kind: 'postgresql', url, connections: 2 } as const
@@ -100,7 +102,8 @@ describe('backups', () => {
     }
   })
 
-  it('migrations are safe when several servers start at once, and after one was killed in the middle', async () => {
+  it('migrations are safe when several servers start at once, and after one was killed in the middle', async function () {
+    requireComponents(this, ['postgresql'])
     const server = await sharedPostgres()
     const url = await server.createDatabase()
     const open = () => openDatabase({ kind: 'postgresql', url, connections: 2 })

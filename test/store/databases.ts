@@ -5,6 +5,7 @@ import type { Database } from '../../server/database/database.ts'
 import { openPostgres } from '../../server/database/postgres.ts'
 import { openSqlite } from '../../server/database/sqlite.ts'
 import { type Postgres, sharedPostgres } from '../house/postgres.ts'
+import { isWanted } from '../interop/components.ts'
 
 /** An empty database with the schema of today. `drop` closes it and leaves nothing behind. */
 export interface TestDatabase {
@@ -20,7 +21,7 @@ interface DatabaseKind {
 /** Every suite in this directory runs on each of these. */
 export const databases: readonly DatabaseKind[] = [
   { name: 'SQLite', open: sqlite },
-  { name: 'PostgreSQL', open: postgres },
+  ...(isWanted('postgresql') ? [{ name: 'PostgreSQL', open: postgres }] : []),
 ]
 
 async function sqlite(): Promise<TestDatabase> {

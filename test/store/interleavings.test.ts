@@ -14,6 +14,7 @@ import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { type Postgres, sharedPostgres } from '../house/postgres.ts'
+import { requireComponents } from '../interop/components.ts'
 import { migratedTemplate } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
 import { FENCE_BASE, World } from './world.ts'
@@ -270,7 +271,8 @@ function codeOf(error: unknown): string {
 describe('two transactions at once on PostgreSQL', () => {
   let server: Postgres
   let migrated: string
-  before(async () => {
+  before(async function () {
+    requireComponents(this, ['postgresql'])
     server = await sharedPostgres()
     migrated = await migratedTemplate(server)
   })

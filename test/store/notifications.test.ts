@@ -4,9 +4,11 @@ import { systemClock } from '../../shared/runtime/clock.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import { sharedPostgres } from '../house/postgres.ts'
 import { until } from '../house/until.ts'
+import { requireComponents } from '../interop/components.ts'
 
 describe('words between servers on one PostgreSQL', () => {
-  it('reach all servers but the one that says them', async () => {
+  it('reach all servers but the one that says them', async function () {
+    requireComponents(this, ['postgresql'])
     const postgres = await sharedPostgres()
     const url = await postgres.createDatabase()
     const servers = [0, 1, 2].map(() => {
