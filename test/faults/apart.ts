@@ -40,6 +40,11 @@ export class Apart implements Launcher {
     return { metricsPort: undefined, stop: () => this.#stop('worker') }
   }
 
+  /** Its process's number. */
+  pid(name: 'server' | 'worker'): number | undefined {
+    return this.#children.get(name)?.pid
+  }
+
   /** `kill -9`: it can do nothing any more. */
   kill(name: 'server' | 'worker'): Promise<void> {
     return this.#end(name, 'SIGKILL')

@@ -57,9 +57,9 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
 
   before(async function () {
     requireComponents(this, ['postgresql'])
-    postgres = await startPostgres()
+    const running = startPostgres()
     house = await startHouse({
-      database: await inPostgres(postgres),
+      database: () => inPostgres(running),
       mayLogErrors: true,
       storages: Object.fromEntries(
         Object.entries(activity).map(([name, { onRequest }]) => [
@@ -74,6 +74,7 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
       },
       worker: { metrics: undefined, concurrency: 8, settleSeconds: 0.5 },
     })
+    postgres = await running
     await house.addStorages()
     for (const rse of Object.keys(activity)) await house.client.updateRse({ params: { rse }, body: LIMITS })
     // From here on it is the fleet's.

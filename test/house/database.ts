@@ -22,11 +22,11 @@ export interface HouseDatabase {
 /** SQLite, or PostgreSQL with `TEST_DATABASE=postgresql`: `npm test` runs the suites of the whole path on each. */
 export function newHouseDatabase(directory: string): Promise<HouseDatabase> {
   return environment.TEST_DATABASE === 'postgresql'
-    ? sharedPostgres().then(inPostgres)
+    ? inPostgres(sharedPostgres())
     : inFile(join(directory, 'waybill.sqlite'))
 }
 
-async function inFile(file: string): Promise<HouseDatabase> {
+export async function inFile(file: string): Promise<HouseDatabase> {
   return {
     config: { file },
     place: file,
@@ -38,7 +38,8 @@ async function inFile(file: string): Promise<HouseDatabase> {
   }
 }
 
-export async function inPostgres(server: Postgres): Promise<HouseDatabase> {
+export async function inPostgres(running: Promise<Postgres>): Promise<HouseDatabase> {
+  const server = await running
   const url = await server.createDatabase()
   return {
     config: { url },

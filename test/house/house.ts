@@ -44,10 +44,10 @@ export interface HouseOptions {
   readonly worker?: object
   /** The server's: one that a test can put forward. */
   readonly clock?: Clock
+  /** Default: as `TEST_DATABASE` says. */
+  readonly database?: (directory: string) => Promise<HouseDatabase>
   /** How server and workers are started; default: in this process. */
   readonly launch?: Launcher
-  /** Default: as `TEST_DATABASE` says. */
-  readonly database?: HouseDatabase
   /** What a killed database leaves in the logs is no fault of ours. */
   readonly mayLogErrors?: boolean
 }
@@ -108,7 +108,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   const answers = { checkAnswers: true, onAnswer: (body: string) => leaks.saw('the answers of the API', body) }
   const directory = await mkdtemp(join(tmpdir(), 'waybill-house-'))
   await chmod(directory, 0o755)
-  const database = options.database ?? (await newHouseDatabase(directory))
+  const database = await (options.database ?? newHouseDatabase)(directory)
   const sandbox = await prepareSandbox({ dir: join(directory, 'sandbox'), portBase: 0 })
   for (const { id, secret } of Object.values(sandbox.clients)) leaks.guardClient(id, secret)
   for (const name of ['server', 'worker'] as const) {

@@ -19,10 +19,20 @@ interface DatabaseKind {
 }
 
 /** Every suite in this directory runs on each of these. */
-export const databases: readonly DatabaseKind[] = [
-  { name: 'SQLite', open: sqlite },
-  ...(isWanted('postgresql') ? [{ name: 'PostgreSQL', open: postgres }] : []),
-]
+export const databases = databasesOn(sharedPostgres)
+
+/** PostgreSQL only where it is installed, or must be. */
+export function databasesOn(server: () => Promise<Postgres>): readonly DatabaseKind[] {
+  let template: Promise<string> | undefined
+  const onPostgres = {
+    name: 'PostgreSQL',
+    async open() {
+      template ??= server().then(migratedTemplate)
+      return postgres(await server(), await template)
+    },
+  }
+  return [{ name: 'SQLite', open: sqlite }, ...(isWanted('postgresql') ? [onPostgres] : [])]
+}
 
 async function sqlite(): Promise<TestDatabase> {
   const directory = await mkdtemp(join(tmpdir(), 'waybill-store-'))
@@ -37,13 +47,9 @@ async function sqlite(): Promise<TestDatabase> {
   }
 }
 
-let template: Promise<string> | undefined
-
 /** A copy of a database that was migrated once: a tenth of a second, not a second. */
-async function postgres(): Promise<TestDatabase> {
-  const server = await sharedPostgres()
-  template ??= migratedTemplate(server)
-  const url = await server.createDatabase(await template)
+async function postgres(server: Postgres, template: string): Promise<TestDatabase> {
+  const url = await server.createDatabase(template)
   const db = openPostgres({ kind: 'postgresql', url, connections: 20 })
   return {
     db,

@@ -1,0 +1,42 @@
+import { spawn } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { cpus, totalmem } from 'node:os'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { systemClock } from '../shared/runtime/clock.ts'
+import { systemTerminal } from '../shared/runtime/terminal.ts'
+import { markdown, number, type Report } from './harness.ts'
+
+/** `npm run bench`: the short forms of all benches, one after the other, and docs/benchmarks.md of what they found. */
+const NAMES = ['store', 'claims', 'rules', 'api', 'copies', 'orchestration', 'open']
+const PAGE = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url))
+
+/** A bench that fails before it has its report is told as failed, and the others run. */
+async function run(name: string): Promise<{ section: string; met: boolean }> {
+  const script = fileURLToPath(new URL(`${name}.js`, import.meta.url))
+  const child = spawn(process.execPath, [script], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  let report: Report | undefined
+  child.on('message', message => {
+    report = message as Report
+  })
+  const status = await new Promise(resolve => child.once('exit', resolve))
+  if (report === undefined) return { section: `## bench:${name}\n\nFailed with status ${status}.\n\n`, met: false }
+  return { section: markdown(report), met: status === 0 }
+}
+
+const began = systemClock.monotonic()
+const results = []
+for (const name of NAMES) results.push(await run(name))
+const minutes = number((systemClock.monotonic() - began) / 60_000)
+const [cpu] = cpus()
+const page = `# Benchmarks
+
+Written by \`npm run bench\` (${minutes} minutes); one alone: \`npm run bench:NAME\`, with \`-- --long\` for the sizes that take long.
+Everything ran on one machine: ${cpus().length} cores (${cpu?.model.trim()}), ${number(totalmem() / 2 ** 30)} GiB, Node ${process.version}.
+Figures are medians, with the half of all that lies around them in brackets. Only ratios taken in one run can be compared
+between machines.
+
+${results.map(({ section }) => section).join('')}`
+await writeFile(PAGE, `${page.trimEnd()}\n`)
+systemTerminal.out(`written: docs/benchmarks.md, after ${minutes} minutes\n`)
+process.exitCode = results.every(({ met }) => met) ? 0 : 1
