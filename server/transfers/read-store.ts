@@ -133,6 +133,10 @@ export interface WorkerTransfer {
   destination_grant_id: number | null
 }
 
+/**
+ * The keys come first: PostgreSQL keeps the order in which more than eight tables are joined (`join_collapse_limit`), and put
+ * the keys last, after joining all transfers there are.
+ */
 export async function describeClaimed(executor: Executor, claimed: readonly ClaimedRow[]): Promise<WorkerTransfer[]> {
   if (claimed.length === 0) return []
   return query<WorkerTransfer>(
@@ -141,13 +145,14 @@ export async function describeClaimed(executor: Executor, claimed: readonly Clai
             dids.md5, transfers.source_rse_id, source_directory.path AS source_directory, source.name AS source_name,
             bundles.source_grant_id, transfers.destination_rse_id, own_directory.path AS destination_directory,
             own.name AS destination_name, bundles.destination_grant_id
-       FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
+       FROM ${keyset(executor, 'ids')} AS claimed JOIN transfers ON transfers.id = claimed.value
+       JOIN bundles ON bundles.id = transfers.bundle_id
+       JOIN replicas AS own ON own.id = transfers.replica_id
        JOIN directories AS own_directory ON own_directory.id = own.directory_id
-       JOIN dids ON dids.id = own.file_id JOIN scopes ON scopes.id = dids.scope_id
        JOIN replicas AS source ON source.id = transfers.source_replica_id
        JOIN directories AS source_directory ON source_directory.id = source.directory_id
-       JOIN bundles ON bundles.id = transfers.bundle_id
-      WHERE transfers.id IN ${keyset(executor, 'ids')} ORDER BY transfers.id`,
+       JOIN dids ON dids.id = own.file_id JOIN scopes ON scopes.id = dids.scope_id
+      ORDER BY transfers.id`,
     { ids: encodeRows(claimed.map(row => row.id)) },
   )
 }
