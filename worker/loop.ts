@@ -53,6 +53,8 @@ const HOLDING_SECONDS = 1
 const FULL_MS = 10_000
 /** Room that comes free within this time is claimed together. */
 const GATHER_MS = 50
+/** Of room ahead, while other transfers wait for slots. */
+const GATHER_AHEAD_MS = 250
 /** A server that was sent a claim has surely done with it after this, though its answer was lost. */
 const UNSURE_MS = 120_000
 /** Attempts that had to stop have so long to see it: what hangs longer is left to the next lease. */
@@ -150,7 +152,7 @@ export class Work implements HeartbeatLoad {
       if (stop.aborted) break
       try {
         const held = this.#running.size + this.#reporter.unanswered.length
-        const claimed = await this.#claim(nextClaim(slots.free, held, got), stop)
+        const claimed = await this.#claim(nextClaim(slots.room, held, got), stop)
         failures = 0
         got = claimed.transfers.length
         // The server names a grant until somebody has the lease to renew it.
@@ -209,16 +211,12 @@ export class Work implements HeartbeatLoad {
   #start(transfer: ClaimedTransfer, traits: ReadonlyMap<string, WorkerStorage>): void {
     const { storages, slots, log, metrics, clock } = this.#options
     const onTaken = () => this.#session.tellSoon()
-    const options = { storages, workshop: this.#workshop, clock, log, metrics, onTaken }
+    const options = { storages, workshop: this.#workshop, slots, clock, log, metrics, onTaken }
     const attempt = new RunningAttempt(transfer, traits, options)
     this.#running.set(transfer.transfer, attempt)
-    slots.take()
-    metrics.active(1)
     void attempt.run().then(ended => {
       this.#running.delete(transfer.transfer)
-      metrics.active(-1)
       if (!this.#session.ended.aborted) this.#reporter.report(ended)
-      slots.release()
     })
   }
 
@@ -254,10 +252,14 @@ export class Work implements HeartbeatLoad {
   }
 }
 
-/** At once while there is room; else when some came free, and a moment later more. */
+/**
+ * At once while a slot has nothing to do. While transfers are held that wait for slots there is no hurry: the larger a claim, the
+ * less it costs each of them. Else when some slots came free, and a moment later more.
+ */
 async function gatherRoom(slots: Slots, stop: AbortSignal): Promise<void> {
   if (slots.free > 0) return
-  await slots.untilFree(1, FULL_MS, stop)
+  if (slots.queued > 0) return slots.untilRoom(Math.ceil(slots.pace / 2), GATHER_AHEAD_MS, stop)
+  await slots.untilRoom(1, FULL_MS, stop)
   if (slots.free > 0) await slots.untilFree(Math.ceil(slots.limit / 8), GATHER_MS, stop)
 }
 

@@ -8,11 +8,13 @@ import type { WorkerMetrics } from './metrics.ts'
 import type { EndedAttempt } from './report.ts'
 import type { HeldAttempt, ProgressEntry } from './session.ts'
 import { runSettle } from './settle.ts'
+import type { Slots } from './slots.ts'
 import type { Storages } from './storages.ts'
 
 export interface RunningOptions {
   readonly storages: Storages
   readonly workshop: Workshop
+  readonly slots: Slots
   readonly clock: Clock
   readonly log: Logger
   readonly metrics: WorkerMetrics
@@ -48,12 +50,18 @@ export class RunningAttempt {
 
   /** Never rejects. */
   async run(): Promise<EndedAttempt> {
-    const { clock } = this.#options
+    const { clock, slots, metrics } = this.#options
+    const begins = await slots.take(this.#stop.signal)
     const startedAt = clock.monotonic()
-    const ending = await this.#end()
+    if (begins) metrics.active(1)
+    const ending = begins ? await this.#end() : ({ result: 'handed-back' } as const)
     const endedAt = clock.monotonic()
     const ended = this.#outcome(ending, startedAt, endedAt)
     this.#record(ending, ended)
+    if (begins) {
+      metrics.active(-1)
+      slots.release()
+    }
     this.#resolveEnded()
     return ended
   }

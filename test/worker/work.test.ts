@@ -11,24 +11,25 @@ describe('a worker', () => {
   let stage: Stage
   afterEach(() => stage.end())
 
-  it('claims no more than it has room for, and all in the end', async () => {
+  it('runs no more at once than it has slots for, and all in the end', async () => {
     stage = await Stage.create()
     const transfers = await Promise.all(Array.from({ length: 25 }, (_, i) => stage.transfer(`f${i}`, `content ${i}`)))
-    const limits: number[] = []
-    const { claim } = stage.server.api
+    let [active, most] = [0, 0]
+    const { metrics } = stage.options
     stage.start({
       slots: new Slots(4, systemClock),
-      api: {
-        ...stage.server.api,
-        claim: call => {
-          limits.push(call.body.limit)
-          return claim(call)
+      metrics: {
+        ...metrics,
+        active: change => {
+          active += change
+          most = Math.max(most, active)
         },
       },
     })
     stage.server.enqueue(...transfers)
     for (const { transfer } of transfers) expect(await stage.server.outcomeOf(transfer)).to.include({ result: 'done' })
-    expect(Math.max(...limits)).to.equal(4)
+    expect(most).to.equal(4)
+    expect(active).to.equal(0)
   })
 
   it('with the most slots that can be configured claims work', async () => {
