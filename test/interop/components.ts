@@ -6,7 +6,16 @@ import { environment } from '../../shared/runtime/environment.ts'
 import { systemTerminal } from '../../shared/runtime/terminal.ts'
 
 /** The real components that `npm run setup` installs: the first column of setup.sh. */
-export type Component = 'xrootd' | 'davix' | 'gfal2' | 'rclone' | 'curl' | 'openssl' | 'postgresql' | 'prometheus'
+export type Component =
+  | 'xrootd'
+  | 'davix'
+  | 'gfal2'
+  | 'rclone'
+  | 'curl'
+  | 'openssl'
+  | 'postgresql'
+  | 'prometheus'
+  | 'parallel'
 
 /** Seen from dist/test/interop. */
 const SETUP = fileURLToPath(new URL('../../../test/interop/setup.sh', import.meta.url))

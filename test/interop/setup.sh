@@ -20,6 +20,7 @@ gfal2      gfal2-util-scripts        command:gfal-copy
 gfal2      python3-gfal2-util        file:/usr/lib/python3/dist-packages/gfal2_util
 gfal2      gfal2-plugin-http         library:gfal2-plugins/libgfal_plugin_http.so
 gfal2      gfal2-plugin-file         library:gfal2-plugins/libgfal_plugin_file.so
+parallel   parallel                  command:parallel
 rclone     rclone                    command:rclone
 curl       curl                      command:curl
 openssl    openssl                   command:openssl
