@@ -13,7 +13,7 @@ const FILES_PER_DATASET = 2_500
 const FILE = { bytes: 4096, adler32: '10000001' }
 const GOALS = { perSecond: 1_000, ofBareLoop: 0.6 }
 const BOUND =
-  'CPU, as profiles of server and worker show. All processes share two cores. The bare loop takes 0.2 to 0.25 ms of one core for each transfer, Waybill 0.2 in the server (half of it in SQLite) and 0.4 in the worker (half of it node:http and TLS, as in the bare loop; a sixth garbage collection). PostgreSQL takes 0.5 ms more beside, 0.1 of it to plan the choice of sources again for each step of a rule'
+  'CPU, as profiles of server and worker show. All processes share two cores. The bare loop takes 0.2 to 0.25 ms of one core for each transfer, Waybill 0.2 in the server (half of it in SQLite) and 0.4 in the worker (half of it node:http and TLS, as in the bare loop; a sixth garbage collection). PostgreSQL spends about 0.5 ms more in statements (seen on a busy machine), 0.1 of it in planning the choice of sources anew for each step of a rule'
 
 interface Round {
   readonly perSecond: number
