@@ -6,7 +6,7 @@ import type { Bench } from './harness.ts'
 
 /** A database as sites run it: every commit is synced to the disk, other than in the tests. */
 interface BenchDatabase {
-  readonly name: string
+  readonly name: 'SQLite' | 'PostgreSQL'
   /** With the schema of today, and in it nothing. */
   open(): Promise<TestDatabase>
   /** For `startHouse`. What stands in it isn't searched for secrets: it is too much. */

@@ -14,7 +14,7 @@ export interface TestDatabase {
 }
 
 interface DatabaseKind {
-  readonly name: string
+  readonly name: 'SQLite' | 'PostgreSQL'
   open(): Promise<TestDatabase>
 }
 
