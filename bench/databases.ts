@@ -5,7 +5,7 @@ import { databasesOn, type TestDatabase } from '../test/store/databases.ts'
 import type { Bench } from './harness.ts'
 
 /** A database as sites run it: every commit is synced to the disk, other than in the tests. */
-interface BenchDatabase {
+export interface BenchDatabase {
   readonly name: 'SQLite' | 'PostgreSQL'
   /** With the schema of today, and in it nothing. */
   open(): Promise<TestDatabase>
