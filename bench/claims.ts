@@ -100,6 +100,7 @@ async function claimAtOnce(world: World, claimers: number): Promise<{ times: num
       endedMsAgo: 0,
       bytes: 0,
       cleaned: false,
+      left: 'nothing' as const,
     }))
     await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, back)
   }

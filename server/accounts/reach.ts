@@ -1,5 +1,5 @@
 import type { GrantPurpose } from '../../shared/domain/grant-state.ts'
-import { type Binding, type Executor, encodeRows, keyset, recordset } from '../database/sql.ts'
+import { type Binding, type Executor, encodeRows, oneOf, recordset } from '../database/sql.ts'
 import type { WorkerRights } from './caller.ts'
 
 /** What a worker may serve, by keys; `undefined` is everything. Enforced in the claiming statements themselves. */
@@ -38,9 +38,9 @@ export function withinReach(
   reach: WorkerReach,
   columns: { vo: string; rses?: readonly string[] },
 ): string {
-  const vo = reach.voIds === undefined ? '' : ` AND ${columns.vo} IN ${keyset(executor, 'reachedVos')}`
+  const vo = reach.voIds === undefined ? '' : ` AND ${columns.vo} ${oneOf(executor, 'reachedVos')}`
   if (reach.rseIds === undefined || columns.rses === undefined) return vo
-  return vo + columns.rses.map(column => ` AND ${column} IN ${keyset(executor, 'reachedRses')}`).join('')
+  return vo + columns.rses.map(column => ` AND ${column} ${oneOf(executor, 'reachedRses')}`).join('')
 }
 
 /** The same for copies. Without `ends` their link is known to be within reach. */
@@ -51,7 +51,7 @@ export function copiesWithinReach(
 ): string {
   const clauses = [withinReach(executor, reach, { vo, ...(ends === undefined ? {} : { rses: ends }) })]
   if (reach.activities !== undefined) {
-    clauses.push(` AND ${activity} IN ${keyset(executor, 'reachedActivities', 'text')}`)
+    clauses.push(` AND ${activity} ${oneOf(executor, 'reachedActivities', 'text')}`)
   }
   if (reach.links !== undefined && ends !== undefined) {
     clauses.push(` AND (${ends.join(', ')}) IN (SELECT source, destination FROM ${reachedLinks(executor)})`)

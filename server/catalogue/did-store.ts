@@ -1,7 +1,7 @@
 import type { Did } from '../../shared/domain/names.ts'
 import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
-import { type Executor, encodeRows, isSqlite, keyset, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, isSqlite, keyset, oneOf, query, queryOne, recordset } from '../database/sql.ts'
 
 export type DidType = 'FILE' | 'DATASET' | 'CONTAINER'
 
@@ -40,7 +40,7 @@ export async function ensureScopes(
   )
   const rows = await query<{ id: number; name: string }>(
     executor,
-    `SELECT id, name FROM scopes WHERE vo_id = :voId AND name IN ${keyset(executor, 'names', 'text')}`,
+    `SELECT id, name FROM scopes WHERE vo_id = :voId AND name ${oneOf(executor, 'names', 'text')}`,
     bindings,
   )
   return new Map(rows.map(row => [row.name, row.id]))
@@ -109,7 +109,7 @@ export async function namesOf(executor: Executor, ids: readonly number[]): Promi
   const rows = await query<{ did: string }>(
     executor,
     `SELECT scopes.name || ':' || dids.name AS did FROM dids JOIN scopes ON scopes.id = dids.scope_id
-      WHERE dids.id IN ${keyset(executor, 'ids')} ORDER BY dids.id`,
+      WHERE dids.id ${oneOf(executor, 'ids')} ORDER BY dids.id`,
     { ids: encodeRows(ids) },
   )
   return rows.map(row => row.did)
@@ -153,7 +153,7 @@ export async function holdForAttaching(executor: Executor, parent: Pick<DidRow, 
     if (parent.type === 'CONTAINER') await query(executor, single, { lock: CONTAINERS_LOCK })
     await query(executor, 'SELECT id FROM dids WHERE id = :id FOR NO KEY UPDATE', { id: parent.id })
     const above = (await ancestors(executor, parent.id)).filter(id => id !== parent.id)
-    await query(executor, `SELECT id FROM dids WHERE id IN ${keyset(executor, 'above')} ORDER BY id FOR SHARE`, {
+    await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'above')} ORDER BY id FOR SHARE`, {
       above: encodeRows(above),
     })
   }
@@ -187,7 +187,7 @@ export async function insertContents(
       executor,
       `UPDATE dids SET files = dids.files + added.files, bytes = dids.bytes + added.bytes
          FROM (SELECT count(*) AS files, sum(bytes) AS bytes FROM dids
-                WHERE type = 'FILE' AND id IN ${keyset(executor, 'ids')}) AS added
+                WHERE type = 'FILE' AND id ${oneOf(executor, 'ids')}) AS added
         WHERE dids.id = :parentId AND dids.type = 'DATASET' AND added.files > 0`,
       { parentId, ids: encodeRows(ids) },
     )
@@ -253,7 +253,7 @@ export async function totalsBelow(executor: Executor, ids: readonly number[]): P
   const rows = await query<Totals & { top: number }>(
     executor,
     `WITH RECURSIVE below(top, id) AS (
-       SELECT id, id FROM dids WHERE id IN ${keyset(executor, 'ids')} UNION
+       SELECT id, id FROM dids WHERE id ${oneOf(executor, 'ids')} UNION
        SELECT below.top, contents.child_id FROM below JOIN contents ON contents.parent_id = below.id
          JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
      ) SELECT below.top, CAST(sum(dids.files) AS bigint) AS files, CAST(sum(dids.bytes) AS bigint) AS bytes

@@ -1,7 +1,7 @@
 import { REPLICA_MACHINE, type ReplicaEvent, type ReplicaState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, oneOf, query, recordset, stateList } from '../database/sql.ts'
 
 /** A directory at a storage and the one that tokens are asked for (`top`); absolute paths. */
 export interface DirectoryPath {
@@ -41,7 +41,7 @@ export async function ensureDirectories(
   }
   const rows = await query<{ id: number; top_id: number | null; path: string }>(
     executor,
-    `SELECT id, top_id, path FROM directories WHERE rse_id = :rseId AND path IN ${keyset(executor, 'paths', 'text')}`,
+    `SELECT id, top_id, path FROM directories WHERE rse_id = :rseId AND path ${oneOf(executor, 'paths', 'text')}`,
     { rseId, paths: encodeRows(directories.map(directory => directory.path)) },
   )
   return new Map(rows.map(row => [row.path, { id: row.id, topId: row.top_id ?? row.id }]))
@@ -93,7 +93,7 @@ export async function findReplicas(
     `SELECT replicas.id, replicas.file_id, replicas.directory_id, replicas.name, replicas.state,
             coalesce(directories.top_id, directories.id) AS top_id
        FROM replicas JOIN directories ON directories.id = replicas.directory_id
-      WHERE replicas.rse_id = :rseId AND replicas.file_id IN ${keyset(executor, 'files')}`,
+      WHERE replicas.rse_id = :rseId AND replicas.file_id ${oneOf(executor, 'files')}`,
     { rseId, files: encodeRows(fileIds) },
   )
 }
@@ -109,7 +109,7 @@ export async function moveReplicas(
   for (const step of stepsOf(REPLICA_MACHINE, event)) {
     await query(
       executor,
-      `UPDATE replicas SET state = :to, updated_at = :now WHERE state = :from AND id IN ${keyset(executor, 'replicas')}`,
+      `UPDATE replicas SET state = :to, updated_at = :now WHERE state = :from AND id ${oneOf(executor, 'replicas')}`,
       { ...step, now, replicas: encodeRows(replicaIds) },
     )
   }
@@ -125,7 +125,7 @@ export async function makeAvailable(
   return query(
     executor,
     `UPDATE replicas SET state = 'AVAILABLE', updated_at = :now
-      WHERE rse_id = :rseId AND state IN (${stateList(statesAccepting(REPLICA_MACHINE, 'succeed'))}) AND file_id IN ${keyset(executor, 'files')}
+      WHERE rse_id = :rseId AND state IN (${stateList(statesAccepting(REPLICA_MACHINE, 'succeed'))}) AND file_id ${oneOf(executor, 'files')}
         AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id
                          AND transfers.state NOT IN ('DONE', 'FAILED', 'CANCELLED'))
       RETURNING id, file_id`,
@@ -140,7 +140,7 @@ export async function transferring(read: Executor, rseId: number, fileIds: reado
     `SELECT scopes.name || ':' || dids.name AS did FROM replicas
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
        JOIN transfers ON transfers.replica_id = replicas.id AND transfers.state IN (${stateList(ACTIVE_STATES)})
-      WHERE replicas.rse_id = :rseId AND replicas.file_id IN ${keyset(read, 'files')} LIMIT 10`,
+      WHERE replicas.rse_id = :rseId AND replicas.file_id ${oneOf(read, 'files')} LIMIT 10`,
     { rseId, files: encodeRows(fileIds) },
   )
   return rows.map(row => row.did)
@@ -178,7 +178,7 @@ export async function listReplicasOf(
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
        JOIN directories ON directories.id = replicas.directory_id
        JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
-      WHERE replicas.file_id IN ${keyset(executor, 'files')}
+      WHERE replicas.file_id ${oneOf(executor, 'files')}
         AND (:rseId = 0 OR replicas.rse_id = :rseId) AND (:state = '' OR replicas.state = :state)
       ORDER BY replicas.file_id, replicas.rse_id`,
     { files: encodeRows(fileIds), rseId: filter.rseId ?? 0, state: filter.state ?? '' },

@@ -1,6 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, lockRows, query, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, oneOf, query, stateList } from '../database/sql.ts'
 import { forgetWritten } from '../transfers/outcome-store.ts'
 import { refuseWhileCleaned, reservePaths } from '../transfers/permits.ts'
 import { replicasArrived } from './register.ts'
@@ -51,7 +51,7 @@ async function lockWithTransfers(executor: Executor, replicaIds: readonly number
   await lockRows(executor, 'replicas', replicaIds)
   const open = await query<{ id: number }>(
     executor,
-    `SELECT id FROM transfers WHERE state NOT IN (${stateList(ENDED_STATES)}) AND replica_id IN ${keyset(executor, 'replicas')}`,
+    `SELECT id FROM transfers WHERE state NOT IN (${stateList(ENDED_STATES)}) AND replica_id ${oneOf(executor, 'replicas')}`,
     { replicas: encodeRows(replicaIds) },
   )
   await lockRows(
@@ -125,7 +125,7 @@ export async function confirmFiles(
                      AND transfers.state IN (${stateList(ACTIVE_STATES)})) AS transferring,
             EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id
                      AND transfers.written_fence IS NOT NULL) AS written
-       FROM replicas WHERE replicas.id IN ${keyset(executor, 'replicas')}`,
+       FROM replicas WHERE replicas.id ${oneOf(executor, 'replicas')}`,
     { accountId, now, replicas: encodeRows(replicas.map(row => row.id)) },
   )
   const facts = new Map(found.map(row => [row.file_id, row]))

@@ -39,7 +39,16 @@ export function recordset(executor: Executor, binding: string, columns: Readonly
   return `(SELECT * FROM jsonb_to_recordset(CAST(:${binding} AS jsonb)) AS record(${typed.join(', ')}))`
 }
 
-/** A list of keys as a subselect of one column, bound to `encodeRows(keys)`. */
+/**
+ * Ends a condition `column ...`: the column is one of these keys, bound to `encodeRows(keys)`. On PostgreSQL an array and no
+ * subselect: a join with a set of unknown size reads the whole table, when its statistics are old once for each key.
+ */
+export function oneOf(executor: Executor, binding: string, type: ColumnType = 'bigint'): string {
+  const keys = keyset(executor, binding, type)
+  return isSqlite(executor) ? `IN ${keys}` : `= ANY (ARRAY ${keys})`
+}
+
+/** A list of keys as a subselect of one column `value`, bound to `encodeRows(keys)`. */
 export function keyset(executor: Executor, binding: string, type: ColumnType = 'bigint'): string {
   if (isSqlite(executor)) return `(SELECT value FROM json_each(:${binding}))`
   return `(SELECT CAST(value AS ${type}) AS value FROM jsonb_array_elements_text(CAST(:${binding} AS jsonb)))`
@@ -56,11 +65,9 @@ export function encodeRows(rows: readonly unknown[]): string {
  */
 export async function lockRows(executor: Executor, table: LockedTable, ids: readonly number[]): Promise<void> {
   if (isSqlite(executor) || ids.length === 0) return
-  await query(
-    executor,
-    `SELECT id FROM ${table} WHERE id IN ${keyset(executor, 'ids')} ORDER BY id FOR NO KEY UPDATE`,
-    { ids: encodeRows(ids) },
-  )
+  await query(executor, `SELECT id FROM ${table} WHERE id ${oneOf(executor, 'ids')} ORDER BY id FOR NO KEY UPDATE`, {
+    ids: encodeRows(ids),
+  })
 }
 
 export type LockedTable = 'replicas' | 'transfers' | 'links' | 'rses' | 'bundles' | 'rules' | 'imports' | 'issuers'

@@ -1,5 +1,5 @@
 import { importsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
-import { type Executor, encodeRows, keyset, query, queryOne, skippingLocked } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, oneOf, query, queryOne, skippingLocked } from '../database/sql.ts'
 import { holdSession } from '../transfers/session-store.ts'
 
 export interface ImportRow {
@@ -73,12 +73,12 @@ export async function claimImports(
   const rows = await query<{ id: number }>(
     executor,
     `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, part = 0, files = 0, bytes = 0, updated_at = :now
-      WHERE state = 'QUEUED' AND id IN ${keyset(executor, 'free')} RETURNING id`,
+      WHERE state = 'QUEUED' AND id ${oneOf(executor, 'free')} RETURNING id`,
     { sessionId, now, free: encodeRows(free.map(row => row.id)) },
   )
   if (rows.length === 0) return []
   await holdSession(executor, sessionId)
-  return query<ImportRow>(executor, `${COLUMNS} WHERE imports.id IN ${keyset(executor, 'ids')}`, {
+  return query<ImportRow>(executor, `${COLUMNS} WHERE imports.id ${oneOf(executor, 'ids')}`, {
     ids: encodeRows(rows.map(row => row.id)),
   })
 }

@@ -4,7 +4,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import { datasetsBelow, filesOf } from '../catalogue/did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import { type Executor, encodeRows, keyset, query, queryOne } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, queryOne } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
@@ -230,7 +230,7 @@ async function placeMissing(
   const missing = await query<{ id: number; scope: string; name: string }>(
     executor,
     `SELECT dids.id, scopes.name AS scope, dids.name FROM dids JOIN scopes ON scopes.id = dids.scope_id
-      WHERE dids.id IN ${keyset(executor, 'files')}
+      WHERE dids.id ${oneOf(executor, 'files')}
         AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.file_id = dids.id AND replicas.rse_id = :rseId)
       ORDER BY dids.id`,
     { files: encodeRows(fileIds), rseId: rse.id },

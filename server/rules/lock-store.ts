@@ -1,6 +1,6 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { stepsOf } from '../../shared/domain/state-machine.ts'
-import { type Executor, encodeRows, keyset, lockRows, query } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -14,7 +14,7 @@ export async function moveLocks(
   for (const step of stepsOf(LOCK_MACHINE, event)) {
     const rows = await query<{ rule_id: number }>(
       executor,
-      `UPDATE locks SET state = :to WHERE state = :from AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id`,
+      `UPDATE locks SET state = :to WHERE state = :from AND replica_id ${oneOf(executor, 'replicas')} RETURNING rule_id`,
       { ...step, replicas: encodeRows(replicaIds) },
     )
     deltas.push(...deltasOf(rows, step))
@@ -63,7 +63,7 @@ export async function repairLocks(
     const rows = await query<{ rule_id: number; replica_id: number }>(
       executor,
       `UPDATE locks SET state = :to WHERE rule_id = :ruleId AND state = :from
-          AND replica_id IN ${keyset(executor, 'replicas')} RETURNING rule_id, replica_id`,
+          AND replica_id ${oneOf(executor, 'replicas')} RETURNING rule_id, replica_id`,
       { ...step, ruleId, replicas: encodeRows(ids) },
     )
     replicas.push(...rows.map(row => row.replica_id))
@@ -84,13 +84,13 @@ export async function insertLocks(
     executor,
     `INSERT INTO locks (rule_id, replica_id, state)
      SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
-      WHERE id IN ${keyset(executor, 'replicas')} ON CONFLICT (rule_id, replica_id) DO NOTHING
+      WHERE id ${oneOf(executor, 'replicas')} ON CONFLICT (rule_id, replica_id) DO NOTHING
      RETURNING replica_id, state`,
     { ruleId, replicas: encodeRows(replicaIds) },
   )
   await query(
     executor,
-    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL WHERE id IN ${keyset(executor, 'locked')}`,
+    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL WHERE id ${oneOf(executor, 'locked')}`,
     { locked: encodeRows(inserted.map(row => row.replica_id)) },
   )
   return inserted
@@ -112,14 +112,14 @@ export async function removeLocks(
   await lockRows(executor, 'replicas', ids)
   const gone = await query<{ replica_id: number }>(
     executor,
-    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id IN ${keyset(executor, 'replicas')} RETURNING replica_id`,
+    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
     { ruleId, replicas: encodeRows(ids) },
   )
   const unlocked = await query<{ id: number; lock_count: number }>(
     executor,
     `UPDATE replicas SET lock_count = lock_count - 1,
             tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
-      WHERE id IN ${keyset(executor, 'replicas')} RETURNING id, lock_count`,
+      WHERE id ${oneOf(executor, 'replicas')} RETURNING id, lock_count`,
     { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
   )
   return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }

@@ -1,5 +1,5 @@
 import { ancestors } from '../catalogue/did-store.ts'
-import { type Executor, encodeRows, keyset, lockRows, query } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
 
 /**
  * Something was attached at or below these rules' DIDs: they choose and expand once more, at once or when the pass they are
@@ -10,7 +10,7 @@ export async function reevaluateRules(executor: Executor, didId: number): Promis
   const dids = encodeRows(await ancestors(executor, didId))
   const above = await query<{ id: number }>(
     executor,
-    `SELECT id FROM rules WHERE stage <> 'REMOVING' AND did_id IN ${keyset(executor, 'dids')}`,
+    `SELECT id FROM rules WHERE stage <> 'REMOVING' AND did_id ${oneOf(executor, 'dids')}`,
     { dids },
   )
   const rules = above.map(row => row.id)
@@ -20,7 +20,7 @@ export async function reevaluateRules(executor: Executor, didId: number): Promis
     executor,
     `UPDATE rules SET dirty = (stage <> 'EXPANDED'), stage = CASE stage WHEN 'EXPANDED' THEN 'CHOOSING' ELSE stage END,
             state = CASE state WHEN 'OK' THEN 'REPLICATING' ELSE state END
-      WHERE stage <> 'REMOVING' AND id IN ${keyset(executor, 'rules')}`,
+      WHERE stage <> 'REMOVING' AND id ${oneOf(executor, 'rules')}`,
     { rules: encodeRows(rules) },
   )
 }

@@ -1,4 +1,4 @@
-import { type Executor, encodeRows, isSqlite, keyset, lockRows, query, queryOne } from '../database/sql.ts'
+import { type Executor, encodeRows, isSqlite, lockRows, oneOf, query, queryOne } from '../database/sql.ts'
 import type { RuleRow, RuleStage } from './store.ts'
 
 /** How far the evaluation of a rule got, its repair and its end: one server at a time works at a rule. */
@@ -89,7 +89,7 @@ export async function scheduleRepairs(executor: Executor, ruleIds: readonly numb
   await query(
     executor,
     `UPDATE rules SET repair_at = :at WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at IS NULL
-        AND id IN ${keyset(executor, 'rules')}`,
+        AND id ${oneOf(executor, 'rules')}`,
     { at, rules: encodeRows(ruleIds) },
   )
 }

@@ -1,4 +1,4 @@
-import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
 
 export type RuleStage = 'CHOOSING' | 'EXPANDING' | 'EXPANDED' | 'REMOVING'
 
@@ -128,7 +128,7 @@ export async function choicesOf(
 ): Promise<ChoiceRow[]> {
   return query<ChoiceRow>(
     executor,
-    `SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND dataset_id IN ${keyset(executor, 'datasets')}`,
+    `SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND dataset_id ${oneOf(executor, 'datasets')}`,
     { ruleId, datasets: encodeRows(datasetIds) },
   )
 }
@@ -161,10 +161,10 @@ export async function holdings(executor: Executor, datasetIds: readonly number[]
     `SELECT contents.parent_id AS dataset_id, replicas.rse_id, sum(dids.bytes) AS bytes
        FROM contents JOIN replicas ON replicas.file_id = contents.child_id AND replicas.state = 'AVAILABLE'
        JOIN dids ON dids.id = replicas.file_id
-      WHERE contents.parent_id IN ${keyset(executor, 'datasets')} GROUP BY contents.parent_id, replicas.rse_id
+      WHERE contents.parent_id ${oneOf(executor, 'datasets')} GROUP BY contents.parent_id, replicas.rse_id
      UNION ALL
      SELECT replicas.file_id, replicas.rse_id, dids.bytes FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'AVAILABLE' AND replicas.file_id IN ${keyset(executor, 'datasets')}`,
+      WHERE replicas.state = 'AVAILABLE' AND replicas.file_id ${oneOf(executor, 'datasets')}`,
     { datasets },
   )
 }

@@ -1,7 +1,7 @@
 import { GRANT_MACHINE } from '../../shared/domain/grant-state.ts'
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, query, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 import { bundlesOf } from './grant-store.ts'
 import type { Issuer } from './issuers.ts'
 
@@ -61,7 +61,7 @@ async function detach(executor: Executor, gone: readonly { id: number }[]): Prom
   await query(
     executor,
     `UPDATE bundles SET ready = false, source_grant_id = NULL, destination_grant_id = NULL
-      WHERE id IN ${keyset(executor, 'bundles')}`,
+      WHERE id ${oneOf(executor, 'bundles')}`,
     { bundles: encodeRows(bundles) },
   )
 }

@@ -1,7 +1,7 @@
 import { GRANT_MACHINE, type GrantPurpose, type GrantState } from '../../shared/domain/grant-state.ts'
 import { targetsOf } from '../../shared/domain/state-machine.ts'
 import { grantsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
-import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
 
 export interface GrantRow {
   id: number
@@ -107,8 +107,8 @@ export async function setBundleGrants(
 export async function bundlesOf(executor: Executor, grantIds: readonly number[]): Promise<number[]> {
   const rows = await query<{ id: number }>(
     executor,
-    `SELECT id FROM bundles WHERE source_grant_id IN ${keyset(executor, 'grants')}
-        OR destination_grant_id IN ${keyset(executor, 'grants')}`,
+    `SELECT id FROM bundles WHERE source_grant_id ${oneOf(executor, 'grants')}
+        OR destination_grant_id ${oneOf(executor, 'grants')}`,
     { grants: encodeRows(grantIds) },
   )
   const ids = rows.map(row => row.id)
@@ -122,7 +122,7 @@ export async function refreshReady(executor: Executor, grantIds: readonly number
     .map(column => `EXISTS (SELECT 1 FROM grants WHERE grants.id = bundles.${column} AND ${usable('grants')})`)
     .join(' AND ')
   const bundles = await bundlesOf(executor, grantIds)
-  await query(executor, `UPDATE bundles SET ready = (${both}) WHERE id IN ${keyset(executor, 'bundles')}`, {
+  await query(executor, `UPDATE bundles SET ready = (${both}) WHERE id ${oneOf(executor, 'bundles')}`, {
     bundles: encodeRows(bundles),
   })
 }

@@ -1,4 +1,4 @@
-import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, oneOf, query } from '../database/sql.ts'
 
 export interface UnplannedBundle {
   id: number
@@ -22,7 +22,7 @@ export async function unplannedBundles(
   among: { readonly voIds: readonly number[]; readonly aside: readonly number[] },
   limit: number,
 ): Promise<UnplannedBundle[]> {
-  const allowed = `bundles.vo_id IN ${keyset(read, 'vos')} AND bundles.id NOT IN ${keyset(read, 'aside')}`
+  const allowed = `bundles.vo_id ${oneOf(read, 'vos')} AND bundles.id NOT IN ${keyset(read, 'aside')}`
   return query<UnplannedBundle>(
     read,
     `WITH unsettled AS (

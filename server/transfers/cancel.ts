@@ -1,7 +1,7 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
-import { type Executor, encodeRows, keyset, query, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, stateList } from '../database/sql.ts'
 
 /** Ends the waiting transfers of files that came to this storage in another way: an upload, or they lay there. */
 export async function cancelNeedless(
@@ -14,7 +14,7 @@ export async function cancelNeedless(
   await query(
     executor,
     `UPDATE transfers SET state = 'CANCELLED', updated_at = :now WHERE state IN (${atOnce}) AND replica_id IN
-       (SELECT id FROM replicas WHERE rse_id = :rseId AND file_id IN ${keyset(executor, 'files')})`,
+       (SELECT id FROM replicas WHERE rse_id = :rseId AND file_id ${oneOf(executor, 'files')})`,
     { now, rseId, files: encodeRows(fileIds) },
   )
 }
@@ -31,7 +31,7 @@ export async function cancelTransfers(executor: Executor, replicaIds: readonly n
     `UPDATE transfers SET cancel_requested = true, updated_at = :now,
             state = CASE WHEN state IN (${atOnce}) THEN 'CANCELLED' ELSE state END
       WHERE state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'cancel'))})
-        AND replica_id IN ${keyset(executor, 'replicas')}
+        AND replica_id ${oneOf(executor, 'replicas')}
         AND (SELECT lock_count FROM replicas WHERE replicas.id = transfers.replica_id) = 0
       RETURNING replica_id, state`,
     { replicas: encodeRows(replicaIds), now },

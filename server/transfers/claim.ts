@@ -3,8 +3,8 @@ import { copiesWithinReach, reachBindings, type WorkerReach } from '../accounts/
 import {
   type Executor,
   encodeRows,
-  keyset,
   lockRows,
+  oneOf,
   query,
   queryOne,
   skippingLocked,
@@ -94,7 +94,7 @@ async function storageLoads(executor: Executor, rseIds: readonly number[]): Prom
             CASE WHEN rses.availability_write THEN rses.max_inbound ELSE 0 END AS max_inbound,
             (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound,
             (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) AS inbound
-       FROM rses WHERE rses.id IN ${keyset(executor, 'rses')}`,
+       FROM rses WHERE rses.id ${oneOf(executor, 'rses')}`,
     { rses: encodeRows(rseIds) },
   )
   return new Map(
@@ -206,7 +206,7 @@ async function takeFree(
   return query<ClaimedRow>(
     executor,
     `UPDATE transfers SET ${change}, session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
-      WHERE ${stillFree} AND id IN ${keyset(executor, 'free')} AND NOT EXISTS
+      WHERE ${stillFree} AND id ${oneOf(executor, 'free')} AND NOT EXISTS
         (SELECT 1 FROM replicas WHERE replicas.id = transfers.replica_id AND ${underPermit('replicas')})
       RETURNING id, fence, state`,
     {

@@ -1,5 +1,5 @@
 import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../../shared/domain/transfer-error.ts'
-import { type Executor, encodeRows, keyset, query } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 import { type EarlierLooks, isInVain } from './settling.ts'
 
 /** What a report's meaning depends on beside itself. */
@@ -33,7 +33,7 @@ export async function earlierLosses(
     executor,
     `SELECT transfer_id, scope, phase, code, message FROM attempts
       WHERE outcome = 'unknown' AND code IS NOT NULL AND code <> 'INTERRUPTED' AND id IN (
-        SELECT max(id) FROM attempts WHERE transfer_id IN ${keyset(executor, 'ids')}
+        SELECT max(id) FROM attempts WHERE transfer_id ${oneOf(executor, 'ids')}
            AND outcome NOT IN ('growing', 'handed-back') GROUP BY transfer_id)`,
     { ids: encodeRows(transferIds) },
   )
@@ -49,7 +49,7 @@ export async function earlierLooks(
   const rows = await query<{ transfer_id: number; scope: string | null; code: string | null; looks: number }>(
     executor,
     `SELECT transfer_id, scope, code, count(*) AS looks FROM attempts
-      WHERE transfer_id IN ${keyset(executor, 'ids')} AND outcome = 'growing' AND id > coalesce(
+      WHERE transfer_id ${oneOf(executor, 'ids')} AND outcome = 'growing' AND id > coalesce(
         (SELECT max(id) FROM attempts AS ending WHERE ending.transfer_id = attempts.transfer_id
             AND ending.outcome NOT IN ('growing', 'handed-back')), 0)
       GROUP BY transfer_id, scope, code`,
@@ -74,7 +74,7 @@ export async function withAnotherSource(executor: Executor, transferIds: readonl
         AND source.rse_id <> transfers.source_rse_id
        JOIN rses ON rses.id = source.rse_id AND rses.availability_read
        JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
-      WHERE transfers.id IN ${keyset(executor, 'ids')} AND NOT EXISTS (SELECT 1 FROM attempts
+      WHERE transfers.id ${oneOf(executor, 'ids')} AND NOT EXISTS (SELECT 1 FROM attempts
         WHERE attempts.transfer_id = transfers.id AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE')`,
     { ids: encodeRows(transferIds) },
   )

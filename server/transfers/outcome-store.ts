@@ -1,6 +1,6 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE, type TransferState } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, lockRows, query, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 
 export interface HeldTransfer {
   id: number
@@ -21,7 +21,7 @@ export async function findTransfers(executor: Executor, ids: readonly number[]):
     executor,
     `SELECT id, fence, state, attempts, cancel_requested, session_id, replica_id, bundle_id, link_id, source_rse_id,
             destination_rse_id
-       FROM transfers WHERE id IN ${keyset(executor, 'ids')}`,
+       FROM transfers WHERE id ${oneOf(executor, 'ids')}`,
     { ids: encodeRows(ids) },
   )
 }
@@ -64,7 +64,7 @@ export async function forgetWritten(executor: Executor, replicaIds: readonly num
   await query(
     executor,
     `UPDATE transfers SET written_fence = NULL
-      WHERE written_fence IS NOT NULL AND replica_id IN ${keyset(executor, 'replicas')}`,
+      WHERE written_fence IS NOT NULL AND replica_id ${oneOf(executor, 'replicas')}`,
     { replicas: encodeRows(replicaIds) },
   )
 }
@@ -185,20 +185,16 @@ export async function hintWork(
   if (bundleIds.length > 0) {
     await query(
       executor,
-      `UPDATE bundles SET has_work = true WHERE NOT has_work AND id IN ${keyset(executor, 'bundles')}`,
+      `UPDATE bundles SET has_work = true WHERE NOT has_work AND id ${oneOf(executor, 'bundles')}`,
       {
         bundles: encodeRows(bundleIds),
       },
     )
   }
   if (linkIds.length > 0) {
-    await query(
-      executor,
-      `UPDATE links SET has_work = true WHERE NOT has_work AND id IN ${keyset(executor, 'links')}`,
-      {
-        links: encodeRows(linkIds),
-      },
-    )
+    await query(executor, `UPDATE links SET has_work = true WHERE NOT has_work AND id ${oneOf(executor, 'links')}`, {
+      links: encodeRows(linkIds),
+    })
   }
 }
 

@@ -1,6 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, lockRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset, stateList } from '../database/sql.ts'
 
 /** A DELETE may be sent for this long, and is surely over a margin later: until then nothing new begins at that path. Seconds. */
 export const PERMIT_SECONDS = 30
@@ -99,7 +99,7 @@ export async function reservePaths(executor: Executor, replicaIds: readonly numb
     executor,
     `INSERT INTO permits (directory_id, name, transfer_id, fence, until)
      SELECT directory_id, name, 0, ${NOBODYS_FENCE}, :until FROM replicas
-      WHERE state <> 'AVAILABLE' AND id IN ${keyset(executor, 'replicas')}
+      WHERE state <> 'AVAILABLE' AND id ${oneOf(executor, 'replicas')}
      ON CONFLICT (directory_id, name) DO UPDATE SET transfer_id = 0, fence = ${NOBODYS_FENCE},
        until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END
      RETURNING directory_id`,
@@ -121,7 +121,7 @@ export async function refuseWhileCleaned(
     executor,
     `SELECT permits.name, permits.until FROM replicas
        JOIN permits ON permits.directory_id = replicas.directory_id AND permits.name = replicas.name
-      WHERE replicas.id IN ${keyset(executor, 'replicas')} AND replicas.state <> 'AVAILABLE'
+      WHERE replicas.id ${oneOf(executor, 'replicas')} AND replicas.state <> 'AVAILABLE'
         AND permits.transfer_id <> 0 AND permits.until > :now ORDER BY permits.until DESC LIMIT 1`,
     { replicas: encodeRows(replicaIds), now },
   )

@@ -3,7 +3,7 @@ import { ACTIVE_STATES, TRANSFER_MACHINE, type TransferEventType } from '../../s
 import type { Service } from '../../shared/runtime/services.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import { type Executor, encodeRows, keyset, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { hintWork } from './outcome-store.ts'
 import { starveTransfers } from './starve.ts'
@@ -46,14 +46,14 @@ export async function openTransfers(
                             not_before, fence, bytes_done, cancel_requested, created_at, updated_at)
      SELECT replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 'WAITING', 0, 0, 0, 0, false, :now, :now
        FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'COPYING' AND replicas.id IN ${keyset(executor, 'replicas')}
+      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'replicas')}
      ON CONFLICT DO NOTHING RETURNING id`,
     bindings,
   )
   const raised = await query<{ id: number }>(
     executor,
     `UPDATE transfers SET priority = :priority, state = 'WAITING', not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
-      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id IN ${keyset(executor, 'replicas')}
+      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id ${oneOf(executor, 'replicas')}
       RETURNING id`,
     { priority: rule.priority, replicas: bindings.replicas },
   )
@@ -61,7 +61,7 @@ export async function openTransfers(
   await query(
     executor,
     `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND state IN (${stateList(ACTIVE_STATES)})
-       AND replica_id IN ${keyset(executor, 'replicas')}`,
+       AND replica_id ${oneOf(executor, 'replicas')}`,
     { replicas: bindings.replicas },
   )
   await planTransfers(
@@ -94,7 +94,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
   // Those that somebody else has under his hands are looked at again in the next round.
   const free = await query<{ id: number }>(
     executor,
-    `SELECT id FROM transfers WHERE state IN (${accepting('release')}) AND id IN ${keyset(executor, 'ids')}
+    `SELECT id FROM transfers WHERE state IN (${accepting('release')}) AND id ${oneOf(executor, 'ids')}
       ORDER BY id ${skippingLocked(executor, 'transfers')}`,
     { ids: encodeRows(transferIds) },
   )
@@ -118,7 +118,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
          JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
          JOIN directories AS source_directory ON source_directory.id = source.directory_id
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
-          AND transfers.id IN ${keyset(executor, 'ids')}
+          AND transfers.id ${oneOf(executor, 'ids')}
      ) AS ranked WHERE place = 1`,
     { ids, now },
   )
@@ -144,7 +144,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
     `UPDATE transfers SET reason = CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
               THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END, updated_at = :now,
             not_before = CASE WHEN created_at > :old THEN CAST(:soon AS bigint) ELSE CAST(:late AS bigint) END
-      WHERE state IN (${accepting('release')}) AND not_before <= :now AND id IN ${keyset(executor, 'ids')}`,
+      WHERE state IN (${accepting('release')}) AND not_before <= :now AND id ${oneOf(executor, 'ids')}`,
     {
       ids,
       now,

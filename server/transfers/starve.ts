@@ -1,7 +1,7 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import type { Database } from '../database/database.ts'
-import { type Executor, encodeRows, keyset, lockRows, query, skippingLocked, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, skippingLocked, stateList } from '../database/sql.ts'
 import { settleHints } from './claim.ts'
 
 const STARVING = stateList(statesAccepting(TRANSFER_MACHINE, 'starve'))
@@ -55,7 +55,7 @@ async function starveBundle(executor: Executor, bundle: ClosedBundle, now: numbe
   const rows = await query(
     executor,
     `UPDATE transfers SET state = 'WAITING', reason = NULL, not_before = 0, updated_at = :now
-      WHERE state IN (${STARVING}) AND id IN ${keyset(executor, 'free')} RETURNING id`,
+      WHERE state IN (${STARVING}) AND id ${oneOf(executor, 'free')} RETURNING id`,
     { now, free: encodeRows(free.map(row => row.id)) },
   )
   await settleHints(executor, bundle.link_id, bundle.id)

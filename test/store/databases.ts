@@ -25,7 +25,7 @@ export const databases = databasesOn(sharedPostgres)
 export function databasesOn(server: () => Promise<Postgres>): readonly DatabaseKind[] {
   let template: Promise<string> | undefined
   const onPostgres = {
-    name: 'PostgreSQL',
+    name: 'PostgreSQL' as const,
     async open() {
       template ??= server().then(migratedTemplate)
       return postgres(await server(), await template)
