@@ -55,7 +55,7 @@ export interface NewReplica {
 
 /**
  * Inserts what is missing; what is there stays, whatever its path: a file has one replica at an RSE. A path that belongs to
- * another file stays with it: compare with `findReplicas`.
+ * another file stays with it: compare with `findReplicas`. `locks`: of each, inserted by the caller next.
  */
 export async function insertReplicas(
   executor: Executor,
@@ -63,14 +63,15 @@ export async function insertReplicas(
   state: ReplicaState,
   replicas: readonly NewReplica[],
   now: number,
+  locks = 0,
 ): Promise<{ id: number; file_id: number }[]> {
   const set = recordset(executor, 'rows', { file_id: 'bigint', directory_id: 'bigint', name: 'text' })
   return query(
     executor,
     `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
-     SELECT file_id, :rseId, directory_id, name, :state, 0, :now FROM ${set} AS given
+     SELECT file_id, :rseId, directory_id, name, :state, CAST(:locks AS integer), :now FROM ${set} AS given
       WHERE true ON CONFLICT DO NOTHING RETURNING id, file_id`,
-    { rseId, state, now, rows: encodeRows(replicas) },
+    { rseId, state, locks, now, rows: encodeRows(replicas) },
   )
 }
 

@@ -4,14 +4,14 @@ import type { Service } from '../../shared/runtime/services.ts'
 import { datasetsBelow, filesOf } from '../catalogue/did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import { type Executor, encodeRows, oneOf, query, queryOne } from '../database/sql.ts'
+import { type Executor, encodeRows, isSqlite, oneOf, query, queryOne } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
 import { replicaPath } from '../storages/paths.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { openTransfers } from '../transfers/plan.ts'
-import { insertLocks, removeLocks } from './lock-store.ts'
+import { insertFirstLocks, insertLocks, removeLocks } from './lock-store.ts'
 import { selectRses } from './select.ts'
 import { endPass, moveCursor, postpone, rulesInWork, takeStep } from './step-store.ts'
 import {
@@ -27,8 +27,11 @@ import {
 } from './store.ts'
 
 const DATASETS_PER_STEP = 100
-/** Files per step adapt so that a write transaction takes about this long. */
-const STEP_MS = 25
+/**
+ * Files per step adapt so that its transaction takes about this long, milliseconds. On SQLite all who write wait for it; on
+ * PostgreSQL only who wants the same rows, and a step's thirty statements have to pay.
+ */
+const STEP_MS = { sqlite: 25, postgresql: 100 }
 /** Rules that are looked at until one is found that no other server works at. */
 const RULES_TRIED = 20
 const FILES_PER_STEP = { least: 100, most: 5_000 }
@@ -38,17 +41,29 @@ const FILES_PER_STEP = { least: 100, most: 5_000 }
  * transaction guarded by the rule's cursor, and leaves alone what exists: a crash between any two does nothing twice.
  */
 export function ruleEvaluator(context: Context): Service {
+  const stepMs = isSqlite(context.db.read) ? STEP_MS.sqlite : STEP_MS.postgresql
   let filesPerStep = 500
 
   /** How many files it took, or datasets when choosing; undefined when another server is at this rule. */
   async function step(rule: RuleRow, rses: readonly Rse[]): Promise<number | undefined> {
     const now = context.clock.now()
     if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses)
-    return context.db.write(async executor => {
+    const limit = filesPerStep
+    let began = 0
+    const files = await context.db.write(async executor => {
+      // Not before: it may have waited for other writers.
+      began = context.clock.monotonic()
       if (!(await takeStep(executor, rule))) return undefined
-      if (rule.stage === 'REMOVING') return removeStep(executor, rule, filesPerStep, now)
-      return expandStep(executor, rule, rses, filesPerStep, now)
+      if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
+      return expandStep(executor, rule, rses, limit, now)
     })
+    if (files === limit) adapt(context.clock.monotonic() - began)
+    return files
+  }
+
+  function adapt(tookMs: number): void {
+    const fit = Math.round((filesPerStep * stepMs) / Math.max(1, tookMs))
+    filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
   }
 
   return periodic({
@@ -68,13 +83,7 @@ export function ruleEvaluator(context: Context): Service {
   async function evaluated(rule: RuleRow): Promise<boolean> {
     try {
       const rses = await context.storages.ofVo(rule.vo_id)
-      const started = context.clock.monotonic()
-      const files = await step(rule, rses)
-      if (files === undefined) return false
-      if (files === filesPerStep) {
-        const fit = Math.round((filesPerStep * STEP_MS) / Math.max(1, context.clock.monotonic() - started))
-        filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
-      }
+      if ((await step(rule, rses)) === undefined) return false
     } catch (error) {
       context.storages.forget()
       // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
@@ -193,40 +202,50 @@ async function lockFiles(
   fileIds: readonly number[],
   now: number,
 ): Promise<void> {
-  await placeMissing(executor, dataset, rse, fileIds, now)
-  const replicas = await findReplicas(executor, rse.id, fileIds)
-  const placed = new Set(replicas.map(replica => replica.file_id))
-  const problems = await insertProblems(
-    executor,
-    rule.id,
-    fileIds
-      .filter(file => !placed.has(file))
-      .map(file_id => ({
-        file_id,
-        rse_id: rse.id,
-        code: 'PATH_TAKEN',
-        message: `its path at ${rse.name} belongs to another file`,
-      })),
-  )
+  const made = await placeMissing(executor, dataset, rse, fileIds, now)
+  await insertFirstLocks(executor, rule.id, made)
+  const replicas = made.length === fileIds.length ? [] : await findReplicas(executor, rse.id, fileIds)
+  const problems = made.length === fileIds.length ? 0 : await refused(executor, rule, rse, fileIds, replicas)
+  const fresh = new Set(made)
   const locks = await insertLocks(
     executor,
     rule.id,
-    replicas.map(replica => replica.id),
+    replicas.map(replica => replica.id).filter(id => !fresh.has(id)),
   )
-  const waiting = locks.filter(lock => lock.state === 'REPLICATING').map(lock => lock.replica_id)
+  const waiting = [...made, ...locks.filter(lock => lock.state === 'REPLICATING').map(lock => lock.replica_id)]
   await openTransfers(executor, waiting, rule, now)
-  const delta = { ok: locks.length - waiting.length, replicating: waiting.length, stuck: 0, problems }
-  await addToRules(executor, [{ rule_id: rule.id, ...delta }], now)
+  const ok = made.length + locks.length - waiting.length
+  await addToRules(executor, [{ rule_id: rule.id, ok, replicating: waiting.length, stuck: 0, problems }], now)
 }
 
-/** A path is decided once, with the replica's row: files that have one at this storage keep it. */
+/** Files that have got no replica: the path that the layout gives them is another file's. How many are new among them. */
+function refused(
+  executor: Executor,
+  rule: RuleRow,
+  rse: Rse,
+  fileIds: readonly number[],
+  replicas: readonly { file_id: number }[],
+): Promise<number> {
+  const placed = new Set(replicas.map(replica => replica.file_id))
+  const problems = fileIds
+    .filter(file => !placed.has(file))
+    .map(file_id => ({
+      file_id,
+      rse_id: rse.id,
+      code: 'PATH_TAKEN',
+      message: `its path at ${rse.name} belongs to another file`,
+    }))
+  return insertProblems(executor, rule.id, problems)
+}
+
+/** A path is decided once, with the replica's row: files that have one at this storage keep it. The replicas made, each with a lock. */
 async function placeMissing(
   executor: Executor,
   dataset: Collection,
   rse: Rse,
   fileIds: readonly number[],
   now: number,
-): Promise<void> {
+): Promise<number[]> {
   const missing = await query<{ id: number; scope: string; name: string }>(
     executor,
     `SELECT dids.id, scopes.name AS scope, dids.name FROM dids JOIN scopes ON scopes.id = dids.scope_id
@@ -235,7 +254,7 @@ async function placeMissing(
       ORDER BY dids.id`,
     { files: encodeRows(fileIds), rseId: rse.id },
   )
-  if (missing.length === 0) return
+  if (missing.length === 0) return []
   const parent = dataset.type === 'FILE' ? undefined : parseDid(dataset.did)
   const paths = missing.map(file => replicaPath(rse.layout, file, parent))
   const directories = await ensureDirectories(
@@ -243,7 +262,7 @@ async function placeMissing(
     rse.id,
     paths.map(path => ({ path: rse.prefix + path.directory, top: rse.prefix + path.top })),
   )
-  await insertReplicas(
+  const made = await insertReplicas(
     executor,
     rse.id,
     'COPYING',
@@ -253,7 +272,9 @@ async function placeMissing(
       name: paths[i]?.name ?? '',
     })),
     now,
+    1,
   )
+  return made.map(row => row.id)
 }
 
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */

@@ -1,6 +1,6 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { stepsOf } from '../../shared/domain/state-machine.ts'
-import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, oneOf, query } from '../database/sql.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -94,6 +94,19 @@ export async function insertLocks(
     { locked: encodeRows(inserted.map(row => row.replica_id)) },
   )
   return inserted
+}
+
+/** The locks of replicas that were made with one (`insertReplicas`) in this transaction: nobody else knows them yet. */
+export async function insertFirstLocks(
+  executor: Executor,
+  ruleId: number,
+  replicaIds: readonly number[],
+): Promise<void> {
+  await query(
+    executor,
+    `INSERT INTO locks (rule_id, replica_id, state) SELECT :ruleId, value, 'REPLICATING' FROM ${keyset(executor, 'replicas')} AS given`,
+    { ruleId, replicas: encodeRows(replicaIds) },
+  )
 }
 
 /** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went. */

@@ -27,62 +27,126 @@ function accepting(event: TransferEventType): string {
 export async function openTransfers(
   executor: Executor,
   replicaIds: readonly number[],
-  rule: { vo_id: number; account_id: number; activity: string; priority: number },
+  rule: Wanted,
   now: number,
 ): Promise<void> {
   if (replicaIds.length === 0) return
-  const bindings = {
-    replicas: encodeRows(replicaIds),
-    voId: rule.vo_id,
-    accountId: rule.account_id,
-    activity: rule.activity,
-    priority: rule.priority,
-    now,
-  }
+  const replicas = encodeRows(replicaIds)
   await moveReplicas(executor, replicaIds, 'want', now)
-  const opened = await query<{ id: number }>(
-    executor,
-    `INSERT INTO transfers (replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, state, attempts,
-                            not_before, fence, bytes_done, cancel_requested, created_at, updated_at)
-     SELECT replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 'WAITING', 0, 0, 0, 0, false, :now, :now
-       FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'replicas')}
-     ON CONFLICT DO NOTHING RETURNING id`,
-    bindings,
-  )
   const raised = await query<{ id: number }>(
     executor,
     `UPDATE transfers SET priority = :priority, state = 'WAITING', not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
       WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id ${oneOf(executor, 'replicas')}
       RETURNING id`,
-    { priority: rule.priority, replicas: bindings.replicas },
+    { priority: rule.priority, replicas },
   )
   // A cancellation that was asked for, and a lock that came after it: the copy is wanted again.
   await query(
     executor,
     `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND state IN (${stateList(ACTIVE_STATES)})
        AND replica_id ${oneOf(executor, 'replicas')}`,
-    { replicas: bindings.replicas },
+    { replicas },
   )
   await planTransfers(
     executor,
-    [...opened, ...raised].map(row => row.id),
+    raised.map(row => row.id),
+    now,
+  )
+  await openNew(executor, replicaIds, rule, now)
+}
+
+/**
+ * Those that have a source are queued as they are inserted: a second write of each row, with all its indexes, would cost as
+ * much as the first. The others wait, and are planned as all that wait.
+ */
+async function openNew(
+  executor: Executor,
+  replicaIds: readonly number[],
+  { vo_id, account_id, activity, priority }: Wanted,
+  now: number,
+): Promise<void> {
+  const replicas = encodeRows(replicaIds)
+  const sources = await query<Source>(
+    executor,
+    `SELECT own.id AS own_id, ${SOURCE_COLUMNS} FROM replicas AS own ${SOURCES}
+      WHERE own.state = 'COPYING' AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, links.distance, source.rse_id`,
+    { replicas },
+  )
+  const candidates = nearest(sources).map(source => ({ ...source, vo_id, account_id, activity, priority }))
+  const bundles = await ensureBundles(executor, candidates, now)
+  const queued = candidates.map(candidate => ({ ...candidate, bundle_id: bundles.get(bundleKey(candidate)) ?? 0 }))
+  const set = recordset(executor, 'rows', { own_id: 'bigint', ...QUEUED_COLUMNS })
+  const common = { voId: vo_id, accountId: account_id, activity, priority, now }
+  await query(
+    executor,
+    `INSERT INTO transfers (${NEW_COLUMNS}, state, source_replica_id, source_rse_id, link_id, bundle_id)
+     SELECT ${NEW_VALUES}, 'QUEUED', given.source_replica_id, given.source_rse_id, given.link_id, given.bundle_id
+       FROM ${set} AS given JOIN replicas ON replicas.id = given.own_id JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state = 'COPYING' ON CONFLICT DO NOTHING`,
+    { ...common, rows: encodeRows(queued) },
+  )
+  const found = new Set(candidates.map(({ own_id }) => own_id))
+  const without = replicaIds.filter(id => !found.has(id))
+  if (without.length === 0) return
+  const waiting = await query<{ id: number }>(
+    executor,
+    `INSERT INTO transfers (${NEW_COLUMNS}, state) SELECT ${NEW_VALUES}, 'WAITING'
+       FROM replicas JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'without')} ON CONFLICT DO NOTHING RETURNING id`,
+    { ...common, without: encodeRows(without) },
+  )
+  await planTransfers(
+    executor,
+    waiting.map(row => row.id),
     now,
   )
 }
 
-interface Candidate {
-  transfer_id: number
+const NEW_COLUMNS = `replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, attempts, not_before, fence,
+  bytes_done, cancel_requested, created_at, updated_at`
+const NEW_VALUES =
+  'replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 0, 0, 0, 0, false, :now, :now'
+
+/** Of each replica's sources the first. */
+function nearest(sources: readonly Source[]): Source[] {
+  return sources.filter((source, i) => source.own_id !== sources[i - 1]?.own_id)
+}
+
+/** Where the file of the replica `own` can be had: what is AVAILABLE, readable and linked, while `own` can be written. */
+const SOURCES = `JOIN directories AS own_directory ON own_directory.id = own.directory_id
+         JOIN rses AS own_rse ON own_rse.id = own.rse_id AND own_rse.availability_write
+         JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
+         JOIN rses ON rses.id = source.rse_id AND rses.availability_read
+         JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
+         JOIN directories AS source_directory ON source_directory.id = source.directory_id`
+const SOURCE_COLUMNS = `source.id AS source_replica_id, source.rse_id AS source_rse_id, links.id AS link_id,
+              coalesce(source_directory.top_id, source_directory.id) AS source_directory_id,
+              coalesce(own_directory.top_id, own_directory.id) AS destination_directory_id`
+const QUEUED_COLUMNS = {
+  source_replica_id: 'bigint',
+  source_rse_id: 'bigint',
+  link_id: 'bigint',
+  bundle_id: 'bigint',
+} as const
+
+interface Source {
+  own_id: number
   source_replica_id: number
   source_rse_id: number
   link_id: number
   source_directory_id: number
   destination_directory_id: number
+}
+
+/** For whom a transfer is. */
+interface Wanted {
   vo_id: number
   account_id: number
   activity: string
   priority: number
 }
+
+type Candidate = Omit<Source, 'own_id'> & Wanted
 
 /**
  * Gives WAITING transfers whose time has come a source and a place in the queue: fewest past failures of the source for this
@@ -99,24 +163,16 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
     { ids: encodeRows(transferIds) },
   )
   const ids = encodeRows(free.map(row => row.id))
-  const candidates = await query<Candidate>(
+  const candidates = await query<Candidate & { transfer_id: number }>(
     executor,
     `SELECT * FROM (
-       SELECT transfers.id AS transfer_id, source.id AS source_replica_id, source.rse_id AS source_rse_id, links.id AS link_id,
-              coalesce(source_directory.top_id, source_directory.id) AS source_directory_id,
-              coalesce(own_directory.top_id, own_directory.id) AS destination_directory_id,
+       SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               row_number() OVER (PARTITION BY transfers.id ORDER BY
                 (SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id
                     AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE'),
                 links.distance, source.rse_id) AS place
-         FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
-         JOIN directories AS own_directory ON own_directory.id = own.directory_id
-         JOIN rses AS own_rse ON own_rse.id = own.rse_id AND own_rse.availability_write
-         JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
-         JOIN rses ON rses.id = source.rse_id AND rses.availability_read
-         JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
-         JOIN directories AS source_directory ON source_directory.id = source.directory_id
+         FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
           AND transfers.id ${oneOf(executor, 'ids')}
      ) AS ranked WHERE place = 1`,
@@ -124,20 +180,14 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
   )
   const bundles = await ensureBundles(executor, candidates, now)
   const queued = candidates.map(candidate => ({ ...candidate, bundle_id: bundles.get(bundleKey(candidate)) ?? 0 }))
-  const set = recordset(executor, 'rows', {
-    transfer_id: 'bigint',
-    source_replica_id: 'bigint',
-    source_rse_id: 'bigint',
-    link_id: 'bigint',
-    bundle_id: 'bigint',
-  })
+  const set = recordset(executor, 'rows', { transfer_id: 'bigint', ...QUEUED_COLUMNS })
   const moved = await query(
     executor,
     `UPDATE transfers SET state = 'QUEUED', reason = NULL, source_replica_id = given.source_replica_id,
             source_rse_id = given.source_rse_id, link_id = given.link_id, bundle_id = given.bundle_id, updated_at = :now
        FROM ${set} AS given WHERE transfers.id = given.transfer_id AND transfers.state IN (${accepting('release')})
-     RETURNING transfers.id`,
-    { rows: encodeRows(queued), now },
+        AND transfers.id ${oneOf(executor, 'ids')} RETURNING transfers.id`,
+    { rows: encodeRows(queued), ids, now },
   )
   await query(
     executor,
