@@ -10,6 +10,7 @@ import { WaybillError } from '../shared/domain/errors.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import type { Caller, CallerAccount, WorkerRights } from './accounts/caller.ts'
+import { asksForLines, type Page, sendLines } from './lines.ts'
 import { problemOf } from './problems.ts'
 import { readJson } from './request-body.ts'
 
@@ -92,8 +93,9 @@ export function createApp(options: AppOptions): Express {
       status: 404,
     })
   })
-  app.use((error: unknown, _request: Request, response: Response, next: NextFunction) => {
-    if (response.headersSent) next(error)
+  // Express knows it by its four parameters.
+  app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
+    if (response.headersSent) breakOff(options, response, error)
     else refuse(options, response, error)
   })
   return app
@@ -142,8 +144,17 @@ async function serve(
   const signal = hangUpSignal(response)
   const received = { ...(await receive(row, request)), ...idempotencyKey(row, request), caller, signal }
   const handler = options.handlers[name] as (received: unknown) => Promise<unknown>
-  const reply = await handler(received)
-  if (options.checkAnswers === true) checkAnswer(name, row, reply)
+  const answer = async (given: unknown): Promise<unknown> => {
+    const reply = await handler(given)
+    if (options.checkAnswers === true) checkAnswer(name, row, reply)
+    return reply
+  }
+  if (asksForLines(row, request)) {
+    const page = (query: object) => answer({ ...received, query: { ...received.query, ...query } }) as Promise<Page>
+    await sendLines(response, page, options.ready, options.onAnswer)
+    return
+  }
+  const reply = await answer(received)
   if (!signal.aborted) response.status(row.status).json(reply)
 }
 
@@ -167,9 +178,9 @@ function forbidden(message: string): WaybillError {
 }
 
 /** Parsed by the row's schemas; the body is read last, when everything else is right. */
-async function receive(row: Route, request: Request): Promise<Record<'params' | 'query' | 'body', unknown>> {
+async function receive(row: Route, request: Request): Promise<{ params: unknown; query: object; body: unknown }> {
   const params = parsePart(row.params ?? z.object({}), request.params)
-  const query = parsePart(row.query ?? z.strictObject({}), request.query)
+  const query = parsePart(row.query ?? z.strictObject({}), request.query) as object
   const body = row.body === undefined ? undefined : parsePart(row.body, await readJson(request))
   return { params, query, body }
 }
@@ -243,6 +254,13 @@ function tapBody(response: Response, onAnswer: (body: string) => void): void {
 function pathOf(route: unknown): string {
   const table: Readonly<Record<string, Route>> = ROUTES
   return table[String(route)]?.path ?? String(route)
+}
+
+/** In the middle of a list. A caller that has hung up is nobody's fault. */
+function breakOff({ log, random, ready }: AppOptions, response: Response, error: unknown): void {
+  const hungUp = error instanceof Error && 'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE'
+  if (!hungUp && ready()) log.error({ id: random.bytes(8).toString('hex'), err: error }, 'an answer broke off')
+  response.destroy()
 }
 
 function refuse(options: AppOptions, response: Response, error: unknown): void {

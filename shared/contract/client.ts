@@ -1,10 +1,11 @@
+import type { Readable } from 'node:stream'
 import type { z } from 'zod'
 import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
-import type { HttpClient, HttpResponse } from '../http/client.ts'
+import type { HttpClient, HttpResponse, HttpTimeouts } from '../http/client.ts'
 import { problem as problemSchema } from './fields.ts'
 import { type FieldError, parsePart } from './invalid-request.ts'
-import type { Answer, Call, Route } from './route.ts'
+import { type Answer, type Call, itemOf, NDJSON, type Route } from './route.ts'
 import { ROUTES, type RouteName, type Routes } from './routes.ts'
 
 export interface ClientOptions {
@@ -72,12 +73,54 @@ interface AnyCall extends CallOptions {
 /** An answer larger than this is not from our server. */
 const ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 
+/** A list takes as long as it is; it must only move on. */
+const LINES_TIMEOUTS: HttpTimeouts = { connect: 10_000, headers: 30_000, idle: 60_000 }
+
 export function createClient(options: ClientOptions): Client {
   const functions = Object.entries(ROUTES).map(([name, row]) => [
     name,
     (call: AnyCall = {}) => exchange(options, row, call),
   ])
   return Object.fromEntries(functions) as Client
+}
+
+/** Rows that are lists, and what is in them. */
+type ItemOf<N extends RouteName> = Answer<Routes[N]> extends { items: (infer Item)[] } ? Item : never
+
+/** All items of a list as they come (NDJSON), however many: no more than a line and what the connection holds is kept. */
+export async function* listAll<N extends RouteName>(
+  options: ClientOptions,
+  name: N,
+  call: Call<Routes[N]> & Pick<CallOptions, 'signal'>,
+): AsyncGenerator<ItemOf<N>> {
+  const row: Route = ROUTES[name]
+  const item = itemOf(row)
+  if (item === undefined) throw new Error(`${name} is no list`)
+  const asked: AnyCall = call
+  const response = await options.http.request({
+    method: row.method,
+    url: addressOf(options.baseUrl, row, asked),
+    headers: { ...(await headersOf(options, row, asked)), Accept: NDJSON },
+    timeouts: LINES_TIMEOUTS,
+    ...(asked.signal === undefined ? {} : { signal: asked.signal }),
+  })
+  if (response.status !== row.status) throw refusal(row, response, await response.text(ANSWER_LIMIT_BYTES))
+  for await (const line of linesOf(response.body)) {
+    const result = item.safeParse(json(line))
+    if (!result.success) throw nonsense(row, 200, fieldOf(result.error))
+    yield result.data as ItemOf<N>
+  }
+}
+
+/** Without a line's end the last one is told too. Not by `node:readline`: it ends quietly when the stream breaks off. */
+async function* linesOf(body: Readable): AsyncGenerator<string> {
+  let rest = ''
+  for await (const text of body.setEncoding('utf8') as AsyncIterable<string>) {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop() ?? ''
+    yield* lines
+  }
+  if (rest !== '') yield rest
 }
 
 async function exchange(options: ClientOptions, row: Route, call: AnyCall): Promise<unknown> {

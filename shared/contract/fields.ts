@@ -117,7 +117,10 @@ export const publicKey = z.strictObject({
   y: coordinate,
 })
 
-/** Lists are read a page at a time: `next` is the `cursor` of the following page, absent on the last. */
+/**
+ * Lists are read a page at a time: `next` is the `cursor` of the following page, absent on the last. Whoever accepts
+ * `application/x-ndjson` gets all of it, an item a line.
+ */
 export const pageQuery = {
   cursor: z.string().max(400).optional(),
   limit: z.coerce.number<number | string>().int().min(1).max(1000).default(100),

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { problem } from './fields.ts'
-import type { Route } from './route.ts'
+import { itemOf, NDJSON, type Route } from './route.ts'
 import { ROUTES } from './routes.ts'
 
 /** As much of an OpenAPI 3.1 document as is written and read here. */
@@ -107,12 +107,18 @@ function operation(name: string, row: Route): Operation {
     responses: {
       [row.status]: {
         description: 'Done',
-        content: { 'application/json': { schema: jsonSchema(row.answer, 'output') } },
+        content: { 'application/json': { schema: jsonSchema(row.answer, 'output') }, ...asLines(row) },
       },
       default: { $ref: '#/components/responses/Problem' },
     },
     ...(row.role === 'public' ? { security: [] } : {}),
   }
+}
+
+/** One item a line: the whole list from `cursor` on, without `limit`. */
+function asLines(row: Route): Content {
+  const item = itemOf(row)
+  return item === undefined ? {} : { [NDJSON]: { schema: jsonSchema(item, 'output') } }
 }
 
 function parametersOf(row: Route): Parameter[] {

@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 
 /**
  * Who may call: `public` without a token; `anyone` with a token of an issuer that the server trusts; `member` with an account,
@@ -23,6 +23,15 @@ export interface Route {
   readonly status: 200 | 201 | 202
   /** Takes an `Idempotency-Key`: the same key and body again get the same answer, and nothing is done twice. */
   readonly idempotent?: boolean
+}
+
+export const NDJSON = 'application/x-ndjson'
+
+/** What a list that is read a page at a time is made of; undefined for other rows. Such a list is given whole as NDJSON too. */
+export function itemOf({ query, answer }: Route): z.ZodType | undefined {
+  if (query?.shape.cursor === undefined || !(answer instanceof z.ZodObject)) return undefined
+  const { items } = answer.shape
+  return items instanceof z.ZodArray ? (items.element as z.ZodType) : undefined
 }
 
 /** Keeps the literal types of a row. */

@@ -1,12 +1,13 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { listAll } from '../../shared/contract/client.ts'
 import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
 import type { Secret } from '../../shared/domain/secret.ts'
 import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { askCopy, placeDataset, someFiles, untilRule } from '../house/dataset.ts'
-import { type House, startHouse } from '../house/house.ts'
+import { AUDIENCE, type House, startHouse } from '../house/house.ts'
 import { RawCalls } from '../house/raw.ts'
 import { until } from '../house/until.ts'
 import { uploadFiles } from '../house/upload.ts'
@@ -45,6 +46,29 @@ describe('the catalogue', () => {
     const raw = await RawCalls.create(house)
     const more = { ...body, files: [...files, ...files.slice(0, 1)] }
     await raw.refusal([400, 'INVALID', 'files'], 'POST', '/v1/replicas', { body: more })
+  })
+
+  it('gives out a list of any length as NDJSON, an item a line, and refuses to give a part of it so', async () => {
+    const options = {
+      baseUrl: house.baseUrl,
+      http: house.http,
+      token: () => house.token('manager', AUDIENCE, ['wlcg']),
+    }
+    const params = { scope: 'exp', name: 'large' }
+    const { items } = await house.client.listContents({ params, query: { limit: 1000 } })
+    const all = []
+    for await (const item of listAll(options, 'listContents', { params })) all.push(item)
+    expect(all).to.have.length(10_000)
+    expect(all.slice(0, 1000)).to.deep.equal(items)
+    expect(new Set(names(all)).size).to.equal(10_000)
+    const replicas = []
+    for await (const item of listAll(options, 'listReplicas', { query: { did: 'exp:large' } })) replicas.push(item)
+    expect(names(replicas)).to.deep.equal(names(all))
+
+    const raw = await RawCalls.create(house)
+    const headers = { Accept: 'application/json;q=0.1, application/x-ndjson' }
+    await raw.refusal([400, 'INVALID', 'limit'], 'GET', '/v1/transfers?limit=10', { headers })
+    await raw.refusal([404, 'DID_UNKNOWN', 'did'], 'GET', '/v1/replicas?did=exp:none', { headers })
   })
 
   it('gives out replicas a page at a time, each once', async () => {
