@@ -1,11 +1,12 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import process from 'node:process'
 import type { Database } from '../server/database/database.ts'
 import { Apart } from '../test/faults/apart.ts'
 import { type House, startHouse } from '../test/house/house.ts'
 import { World } from '../test/store/world.ts'
 import type { BenchDatabase } from './databases.ts'
 
-/** A rules server in a process of its own, asked over https with tokens of the embedded issuer; storages SITE-A to SITE-D. */
+/** A rules server in a process of its own, asked over https with tokens of the embedded issuer; storages SITE-A and SITE-B. */
 export interface Site {
   readonly house: House
   /** The database of the server, past it. */
@@ -19,6 +20,12 @@ export interface Site {
 
 export async function startSite(database: BenchDatabase): Promise<Site> {
   const apart = new Apart()
+  // A bench that fails leaves no server behind.
+  const endServer = (): void => {
+    const pid = apart.pid('server')
+    if (pid !== undefined) process.kill(pid, 'SIGKILL')
+  }
+  process.once('exit', endServer)
   const house = await startHouse({ launch: apart, database: directory => database.house(directory) })
   await house.addStorages()
   const db = house.database.open()
@@ -37,6 +44,7 @@ export async function startSite(database: BenchDatabase): Promise<Site> {
     async stop() {
       await db.close()
       await house.stop()
+      process.off('exit', endServer)
     },
   }
 }
