@@ -52,6 +52,7 @@ await runBench(
           bench.progress(`${database.name}: ${number(files)} files, round ${round + 1}`)
           const filled = await fillCatalogue(site.world, SOURCE, `files${files}r${round}`, files)
           waits.push(...(await latencies(site, async () => taken.push(await expand(site, filled)))))
+          bench.progress(`all queued after ${number(taken.at(-1)?.allMs ?? 0)} ms`)
         }
         const all = spreadOf(taken.map(({ allMs }) => allMs))
         const rate = spreadOf(taken.map(({ allMs }) => (files * 1000) / allMs))

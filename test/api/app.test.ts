@@ -56,6 +56,11 @@ const handlers = {
     received = query
     return { items: [] }
   },
+  listContents: async ({ query }) => {
+    if (query.cursor === 'broken') throw new Error('the database is gone')
+    const common = { type: 'FILE' as const, bytes: 0, files: 1, open: false, account: 'alice', createdAt: 0 }
+    return { items: [{ did: 'exp:f', ...common }], next: 'broken' }
+  },
   addDids: async request => {
     received = request
     return { created: request.body.dids.length }
@@ -376,6 +381,18 @@ describe('API: the app made from the route table', () => {
     outgoing.on('error', () => undefined)
     outgoing.end(JSON.stringify({ session: 1, limit: 1 }), () => setImmediate(() => controller.abort()))
     await told
+  })
+
+  it('breaks a list off that fails in the middle: nobody takes a part for the whole', async () => {
+    const headers = { accept: 'application/x-ndjson' }
+    const answer = await ask('GET', '/v1/dids/exp/run1/contents', 'alice', { headers })
+    expect([answer.status, answer.headers.get('content-type')]).to.deep.equal([200, 'application/x-ndjson'])
+    const end = await answer.text().then(
+      text => text,
+      () => 'broken off',
+    )
+    expect(end).to.equal('broken off')
+    expect(logged.filter(({ message }) => message === 'an answer broke off')).to.have.length(1)
   })
 
   describe('with the typed client', () => {
