@@ -1,5 +1,6 @@
 import knex, { type Knex } from 'knex'
 import pg from 'pg'
+import { parseIntoClientConfig } from 'pg-connection-string'
 import type { Secret } from '../../shared/domain/secret.ts'
 import type { Database } from './database.ts'
 import { readEpoch } from './epoch.ts'
@@ -67,9 +68,10 @@ function isOvertaken(error: unknown): boolean {
   return code === DEADLOCK || code === SERIALIZATION_FAILURE
 }
 
+/** Parsed here: what pg finds in a `connectionString`, the password that is not there too, it puts above all else. */
 function connectionOf({ url, password }: PostgresOptions): pg.ClientConfig {
   return {
-    connectionString: url,
+    ...parseIntoClientConfig(url),
     ...(password === undefined ? {} : { password: password.reveal() }),
     application_name: 'waybill',
   }

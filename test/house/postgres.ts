@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
-import { mkdtemp } from 'node:fs/promises'
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +17,8 @@ export interface Postgres {
   /** The URL of a new database: an empty one, or a copy of the one at `template`, to which nobody is connected. */
   createDatabase(template?: string): Promise<string>
   dropDatabase(url: string): Promise<void>
+  /** The same database for a role that must show a password (SCRAM). */
+  guarded(url: string, password: string): Promise<string>
   /** All that stands in it, as SQL. */
   dump(url: string): Promise<string>
   /** As `kill -9` of its first process does it. */
@@ -24,6 +26,8 @@ export interface Postgres {
   /** After `kill`: it recovers. */
   start(): Promise<void>
 }
+
+const GUARDED = 'guarded'
 
 let shared: Promise<Postgres> | undefined
 
@@ -52,6 +56,8 @@ export async function startPostgres(settings: readonly string[] = []): Promise<P
       cwd: directory,
     },
   )
+  const rules = join(data, 'pg_hba.conf')
+  await writeFile(rules, `host all ${GUARDED} 127.0.0.1/32 scram-sha-256\n${await readFile(rules, 'utf8')}`)
   const port = await freePort()
   const place = [`port=${port}`, 'listen_addresses=127.0.0.1', `unix_socket_directories=${directory}`]
   const flags = [...place, 'max_connections=200', ...settings].flatMap(setting => ['-c', setting])
@@ -85,6 +91,10 @@ export async function startPostgres(settings: readonly string[] = []): Promise<P
     },
     async dropDatabase(url) {
       await execute(urlOf('postgres'), `DROP DATABASE ${nameOf(url)} WITH (FORCE)`)
+    },
+    async guarded(url, password) {
+      await execute(url, `CREATE ROLE ${GUARDED} LOGIN SUPERUSER PASSWORD '${password}'`)
+      return url.replace('//waybill@', `//${GUARDED}@`)
     },
     async dump(url) {
       const { stdout } = await run(join(bin, 'pg_dump'), ['--data-only', url], { maxBuffer: 2 ** 30 })

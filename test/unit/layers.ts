@@ -27,6 +27,7 @@ const KEPT: Readonly<Record<string, readonly string[]>> = {
   knex: ['server', 'migrations', 'test', 'bench'],
   sqlite3: ['server', 'migrations', 'test', 'bench'],
   pg: ['server', 'test', 'bench'],
+  'pg-connection-string': ['server'],
 }
 
 export interface Import {
