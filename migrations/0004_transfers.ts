@@ -69,7 +69,7 @@ export async function up(knex: Knex): Promise<void> {
     t.integer('attempts').notNullable().comment('those that count')
     t.bigInteger('not_before').notNullable()
     t.bigInteger('session_id').references('sessions.id')
-    t.bigInteger('fence').notNullable().comment('epoch * 2^32 + number of claims: who holds it now')
+    t.bigInteger('fence').notNullable().comment('above all of earlier epochs, + number of claims: who holds it now')
     t.bigInteger('claimed_at')
     t.bigInteger('written_fence').comment(
       'the claim whose attempt may have left what lies at the destination; null: it is nobody’s of ours',

@@ -20,7 +20,10 @@ import type { DatabaseOptions } from './database/open.ts'
 const postgresUrl = z
   .url({ protocol: /^postgres(ql)?$/, error: 'a URL like postgres://user@host:5432/waybill is wanted' })
   .max(1000)
-  .refine(value => new URL(value).password === '', 'the password must not stand in it: use passwordFile')
+  .refine(value => {
+    const { password, searchParams } = new URL(value)
+    return password === '' && !searchParams.has('password')
+  }, 'the password must not stand in it: use passwordFile')
 
 const voName = z.string().superRefine((value, context) => {
   const reason = checkName('vo', value)

@@ -41,5 +41,6 @@ export function mayBeOwn(outcome: CopyOutcome, mode: Mode, taken: boolean): bool
   const { error } = outcome
   if (error.code === 'DESTINATION_EXISTS' || error.code === 'DESTINATION_CONFLICT') return false
   if (outcome.kind === 'failed' && !mayHaveLeft(error, { sent: true, mode })) return false
-  return taken || mode !== 'pull' || sideOf(error) === 'SOURCE'
+  // Said by the active side of the passive one; its own words about a source may be of anything.
+  return taken || mode !== 'pull' || error.side === 'SOURCE'
 }

@@ -163,6 +163,18 @@ export async function holdForAttaching(executor: Executor, parent: Pick<DidRow, 
   return Boolean(row?.is_open)
 }
 
+/** Before collections are attached: what is just being attached below them is waited for, or hears of what is above it now. */
+export async function holdChildren(
+  executor: Executor,
+  parent: Pick<DidRow, 'type'>,
+  ids: readonly number[],
+): Promise<void> {
+  if (isSqlite(executor) || parent.type !== 'CONTAINER') return
+  await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'ids')} ORDER BY id FOR SHARE`, {
+    ids: encodeRows(ids),
+  })
+}
+
 /** For the beginning of adding a rule on a DID: what is just being attached below it is waited for. */
 export async function holdForRule(executor: Executor, didId: number): Promise<void> {
   if (isSqlite(executor)) return

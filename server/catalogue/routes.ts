@@ -19,6 +19,7 @@ import {
   findDid,
   findDids,
   findDidsNamed,
+  holdChildren,
   holdForAttaching,
   insertContents,
   insertDids,
@@ -89,6 +90,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
         const parent = await requireOwn(executor, sight, params, caller.account.voId)
         const open = await holdForAttaching(executor, parent)
         const children = await childrenOf(executor, sight, { ...parent, is_open: open }, body.dids)
+        await holdChildren(executor, parent, children)
         const ids = await insertContents(executor, parent.id, children)
         if (ids.length > 0) await reevaluateRules(executor, parent.id)
         return ids.length

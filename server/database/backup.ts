@@ -1,10 +1,13 @@
-import { copyFile, open, rename, rm, stat } from 'node:fs/promises'
+import { chmod, chown, copyFile, link, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import knex, { type Knex } from 'knex'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { beginEpoch, type Epoch, readEpoch } from './epoch.ts'
 import { migrateWith } from './schema.ts'
 import { query } from './sql.ts'
+
+/** A copy holds all that the database does. */
+const OWNER_ONLY = 0o600
 
 /**
  * Writes a consistent copy of a SQLite database, also while the server works on it. Throws 400 DATABASE_MISSING,
@@ -19,14 +22,15 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
     await readEpoch(connection)
     await query(connection, 'VACUUM INTO :aside', { aside })
   })
+  await chmod(aside, OWNER_ONLY)
   await sync(aside)
   await rename(aside, to)
   await sync(dirname(to))
 }
 
 /**
- * Puts a backup in the place of a SQLite database, in this version's schema and in a new epoch. What was there is kept beside
- * it as `FILE.replaced-SECONDS`. Throws 400 BACKUP_MISSING, BACKUP_UNREADABLE, DATABASE_IN_USE.
+ * Puts a backup in the place of a SQLite database, in this version's schema and in a new epoch. What was there, damaged or
+ * not, is kept beside it as `FILE.replaced-EPOCH`. Throws 400 BACKUP_MISSING, BACKUP_UNREADABLE, DATABASE_IN_USE.
  */
 export async function restoreSqlite(from: string, file: string, now: number): Promise<{ epoch: Epoch; kept?: string }> {
   if (!(await exists(from))) throw refusal('BACKUP_MISSING', `there is no file ${from}`)
@@ -36,9 +40,15 @@ export async function restoreSqlite(from: string, file: string, now: number): Pr
   await rm(aside, { force: true })
   await copyFile(from, aside)
   const epoch = await inNewEpoch(aside, from, Math.max(now, (last + 1) * 1000))
+  // Whoever runs the server owns what was there, or the directory.
+  const { uid, gid } = await stat(isThere ? file : dirname(file))
+  await chown(aside, uid, gid)
+  await chmod(aside, OWNER_ONLY)
   await sync(aside)
-  const kept = `${file}.replaced-${Math.floor(now / 1000)}`
-  if (isThere) await rename(file, kept)
+  const kept = `${file}.replaced-${epoch}`
+  // At no time is nothing there: a server that is started meanwhile would make an empty database.
+  if (isThere) await link(file, kept)
+  for (const part of ['-wal', '-shm']) if (await exists(file + part)) await rename(file + part, kept + part)
   await rename(aside, file)
   await sync(dirname(file))
   return { epoch, ...(isThere ? { kept } : {}) }
@@ -61,8 +71,12 @@ async function inNewEpoch(file: string, from: string, now: number): Promise<Epoc
 async function epochOfUnused(file: string): Promise<Epoch> {
   return alone(file, async connection => {
     // Leaving WAL needs the file for oneself, and brings what is in the log into it.
-    const [row] = await query<{ journal_mode: string }>(connection, 'PRAGMA journal_mode = DELETE').catch(() => [])
-    if (row?.journal_mode !== 'delete') throw refusal('DATABASE_IN_USE', `a server has ${file} open: stop it first`)
+    const left = await query<{ journal_mode: string }>(connection, 'PRAGMA journal_mode = DELETE').then(
+      ([row]) => row?.journal_mode === 'delete',
+      // A damaged database is what a backup is for.
+      (error: { code?: unknown }) => error.code !== 'SQLITE_BUSY' && error.code !== 'SQLITE_LOCKED',
+    )
+    if (!left) throw refusal('DATABASE_IN_USE', `a server has ${file} open: stop it first`)
     return readEpoch(connection).catch(() => 0)
   })
 }

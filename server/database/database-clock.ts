@@ -4,17 +4,20 @@ import type { Service } from '../../shared/runtime/services.ts'
 
 /** Between two looks at the database's clock. Milliseconds. */
 const INTERVAL_MS = 30_000
+/** An answer that came later than this is not believed. */
+const MOST_MS = 1_000
 /** A server's own clock that is off by more than this is worth a word. */
 const NOTABLE_MS = 5_000
 
 /**
  * The database's clock, as one server keeps it: leases, permits and dates are compared by several servers, whose own clocks
- * may differ by minutes. Between two looks it goes by the monotonic clock, so that a step of the machine's clock does no harm.
+ * may differ by minutes. Between two looks it goes by the one of its own clocks that passed more: the monotonic one stands
+ * still while a machine is suspended, and a permit that was given after that would be over for all others.
  */
 export class DatabaseClock implements Clock {
   readonly #own: Clock
   readonly #ask: () => Promise<number>
-  #at = { now: 0, monotonic: 0 }
+  #at = { now: 0, monotonic: 0, own: 0 }
 
   /** `ask`: the database's time, epoch milliseconds. */
   private constructor(own: Clock, ask: () => Promise<number>) {
@@ -32,7 +35,8 @@ export class DatabaseClock implements Clock {
   }
 
   now(): number {
-    return Math.round(this.#at.now + this.#own.monotonic() - this.#at.monotonic)
+    const { now, monotonic, own } = this.#at
+    return Math.round(now + Math.max(this.#own.monotonic() - monotonic, this.#own.now() - own))
   }
 
   monotonic(): number {
@@ -43,12 +47,13 @@ export class DatabaseClock implements Clock {
     return this.#own.sleep(ms, signal)
   }
 
-  /** Half of the question's time is taken to be its way there. */
+  /** Half of the question's time is taken to be its way there; what took too long says nothing. */
   async look(): Promise<void> {
     const asked = this.#own.monotonic()
     const now = await this.#ask()
-    const answered = this.#own.monotonic()
-    this.#at = { now, monotonic: (asked + answered) / 2 }
+    const took = this.#own.monotonic() - asked
+    if (took > MOST_MS && this.#at.now > 0) return
+    this.#at = { now, monotonic: asked + took / 2, own: this.#own.now() - took / 2 }
   }
 }
 

@@ -1,5 +1,5 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
-import { type Executor, query, queryOne } from './sql.ts'
+import { type Executor, isSqlite, query, queryOne } from './sql.ts'
 
 /**
  * What a restored backup begins: part of every fence, so that what workers of the time after the backup still report is
@@ -26,5 +26,19 @@ export async function readEpoch(executor: Executor): Promise<Epoch> {
 export async function beginEpoch(executor: Executor, now: number): Promise<Epoch> {
   const next = Math.max((await readEpoch(executor)) + 1, Math.floor(now / 1000))
   await query(executor, 'UPDATE installation SET epoch = :next', { next })
+  await moveSessions(executor, fenceBase(next))
   return next
+}
+
+/** Workers of the time after the backup go on asking under their sessions: none of this epoch has the number of one of those. */
+async function moveSessions(executor: Executor, beyond: number): Promise<void> {
+  if (!isSqlite(executor)) {
+    await query(executor, "SELECT setval(pg_get_serial_sequence('sessions', 'id'), CAST(:beyond AS bigint))", {
+      beyond,
+    })
+    return
+  }
+  const sql = "UPDATE sqlite_sequence SET seq = :beyond WHERE name = 'sessions' RETURNING name"
+  if ((await query(executor, sql, { beyond })).length > 0) return
+  await query(executor, "INSERT INTO sqlite_sequence (name, seq) VALUES ('sessions', :beyond)", { beyond })
 }

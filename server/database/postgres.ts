@@ -82,6 +82,8 @@ function postgresConfig(options: PostgresOptions, connections: number): Knex.Con
     client: 'pg',
     connection: { ...connectionOf(options), types: { getTypeParser } } as Knex.PgConnectionConfig,
     pool: { min: 0, max: connections },
+    // Errors tell the statement without what was bound: that may be anything, sealed tokens too.
+    compileSqlOnError: false,
     // What goes wrong is thrown, and logged by whoever meets it: knex would print it besides.
     log: { warn: silent, error: silent, deprecate: silent, debug: silent },
   }

@@ -2,6 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { restoreSqlite } from './backup.ts'
 import { beginEpoch } from './epoch.ts'
 import { type DatabaseOptions, openDatabase } from './open.ts'
+import { queryOne } from './sql.ts'
 
 /**
  * Ends the drill of `docs/operations.md`: the data of a backup are in place, in a new epoch. Answers what was done, in words.
@@ -19,12 +20,19 @@ export async function restore(database: DatabaseOptions, from: string | undefine
   }
   const db = openDatabase(database)
   try {
+    const others = await db.write(executor => queryOne<{ count: number }>(executor, OTHERS))
+    if ((others?.count ?? 0) > 0)
+      throw refusal('DATABASE_IN_USE', 'a server has the database open: stop all of them first')
     await db.migrate()
     return `the database is in epoch ${await db.write(executor => beginEpoch(executor, now))}`
   } finally {
     await db.close()
   }
 }
+
+/** This is the first connection of ours. */
+const OTHERS = `SELECT count(*) AS count FROM pg_stat_activity
+  WHERE datname = current_database() AND application_name = 'waybill' AND pid <> pg_backend_pid()`
 
 function refusal(code: string, message: string): WaybillError {
   return new WaybillError(code, message, { status: 400 })

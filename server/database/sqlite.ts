@@ -34,6 +34,8 @@ function sqliteConfig(filename: string, connections: number): Knex.Config {
     client: 'sqlite3',
     connection: { filename },
     useNullAsDefault: true,
+    // Errors tell the statement without what was bound: that may be anything, sealed tokens too.
+    compileSqlOnError: false,
     pool: {
       min: 1,
       max: connections,

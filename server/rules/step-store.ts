@@ -13,8 +13,8 @@ export async function rulesInWork(executor: Executor, limit: number): Promise<Ru
   )
 }
 
-/** Names the advisory locks on rules among those of the database. */
-const RULE_LOCK = 1
+/** The advisory locks on rules among those of the database: above all others, with room for every key. */
+const RULE_LOCKS = 2 ** 50
 
 /**
  * One server at a time works at a rule; false: another is at it. Not the rule's row: whoever brings a file adds to its
@@ -22,15 +22,15 @@ const RULE_LOCK = 1
  */
 async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean> {
   if (isSqlite(executor)) return true
-  const sql = 'SELECT pg_try_advisory_xact_lock(:kind, :ruleId) AS taken'
-  const row = await queryOne<{ taken: boolean }>(executor, sql, { kind: RULE_LOCK, ruleId })
+  const sql = 'SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint)) AS taken'
+  const row = await queryOne<{ taken: boolean }>(executor, sql, { key: RULE_LOCKS + ruleId })
   return row?.taken === true
 }
 
 /** Waits for the step that is under way. */
 async function lockRule(executor: Executor, ruleId: number): Promise<void> {
   if (isSqlite(executor)) return
-  await query(executor, 'SELECT pg_advisory_xact_lock(:kind, :ruleId)', { kind: RULE_LOCK, ruleId })
+  await query(executor, 'SELECT pg_advisory_xact_lock(CAST(:key AS bigint))', { key: RULE_LOCKS + ruleId })
 }
 
 /** The guard of one step, at the beginning of its transaction: false when somebody else has taken it, or takes it now. */

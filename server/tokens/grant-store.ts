@@ -223,12 +223,17 @@ export async function takeLease(
   )
 }
 
-/** Gives the lease back as if nobody had taken it; nobody takes it before `notBefore`. */
-export async function putOff(executor: Executor, grant: LeasedGrant, notBefore: number): Promise<void> {
+/** Gives the lease back as if nobody had taken it, in the state that it was in; nobody takes it before `notBefore`. */
+export async function putOff(
+  executor: Executor,
+  grant: LeasedGrant,
+  notBefore: number,
+  state: GrantState = grant.state,
+): Promise<void> {
   await query(
     executor,
-    `UPDATE grants SET lease_session_id = NULL, lease_until = 0, not_before = :notBefore WHERE ${STILL_LEASED}`,
-    { ...leasedBindings(grant), notBefore },
+    `UPDATE grants SET state = :state, lease_session_id = NULL, lease_until = 0, not_before = :notBefore WHERE ${STILL_LEASED}`,
+    { ...leasedBindings(grant), notBefore, state },
   )
 }
 

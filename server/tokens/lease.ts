@@ -19,7 +19,11 @@ export async function leaseWithTurn(
   const leased = await takeLease(executor, grant, lease, now)
   if (leased === undefined) return undefined
   const { given, delayMs } = await takeTurn(executor, issuer, grant.id, now)
-  if (!given) await putOff(executor, leased, now + delayMs)
+  if (!given) {
+    // A token that lives is used on until its turn to be minted anew has come.
+    await putOff(executor, leased, now + delayMs, grant.state)
+    return { kind: 'later', delayMs }
+  }
   if (leased.state !== grant.state) await refreshReady(executor, [grant.id])
-  return given ? { kind: 'leased', grant: leased, delayMs } : { kind: 'later', delayMs }
+  return { kind: 'leased', grant: leased, delayMs }
 }

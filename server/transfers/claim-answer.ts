@@ -25,7 +25,9 @@ export async function describeWork(
   drained: boolean,
 ) {
   const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
-  const rows = (await describeClaimed(context.db.read, claimed)).filter(hasGrants)
+  const rows = (await describeClaimed(context.db.read, claimed))
+    .filter(hasGrants)
+    .filter(row => rses.has(row.source_rse_id) && rses.has(row.destination_rse_id))
   const described = new Set(rows.map(row => row.id))
   await handBack(
     context,
@@ -93,7 +95,7 @@ function hasGrants(
   return row.source_grant_id !== null && row.destination_grant_id !== null
 }
 
-/** Their grants ended between the claim and the look: they go back, and get others. */
+/** Their grants ended between the claim and the look, or this server has not heard of a storage yet: they go back. */
 async function handBack(
   context: TokenContext,
   retry: RetryPolicy,
@@ -101,14 +103,15 @@ async function handBack(
   rows: readonly ClaimedRow[],
 ): Promise<void> {
   if (rows.length === 0) return
-  const nothing = {
+  // Nobody has looked: what an earlier attempt may have left there is still its own.
+  const untouched = {
     result: 'handed-back',
-    left: 'nothing',
+    left: 'unknown',
     durationMs: 0,
     endedMsAgo: 0,
     bytes: 0,
     cleaned: false,
   } as const
-  const outcomes = rows.map(({ id: transfer, fence }) => ({ transfer, fence, ...nothing }))
+  const outcomes = rows.map(({ id: transfer, fence }) => ({ transfer, fence, ...untouched }))
   await applyOutcomes(context, retry, session, outcomes)
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -72,6 +72,35 @@ describe('backups', () => {
     expect(Number.isSafeInteger(fenceBase(second) + 2 ** 20)).to.equal(true)
   })
 
+  it('give no session a number that one of the time after the backup had', async () => {
+    await filled()
+    const before = openSqlite(file)
+    const world = await World.of(before)
+    const lost = [await world.openSession(), await world.openSession()]
+    await before.close()
+    await put(copy)
+    const after = openSqlite(file)
+    const session = await (await World.of(after)).openSession()
+    await after.close()
+    expect(lost).not.to.include(session)
+    expect(session).to.be.above(fenceBase(1_800_000_000))
+    expect(Number.isSafeInteger(session)).to.equal(true)
+  })
+
+  it('come back in the place of a damaged database, which is kept', async () => {
+    await filled()
+    await writeFile(file, 'this is no database any more')
+    expect(await put(copy)).to.match(/what was there is/)
+    expect(await datasets()).to.equal(1)
+    expect(await readFile(`${file}.replaced-1800000000`, 'utf8')).to.equal('this is no database any more')
+  })
+
+  it('are for who runs the server only', async () => {
+    await filled()
+    await put(copy)
+    for (const path of [copy, file]) expect((await stat(path)).mode & 0o777).to.equal(0o600)
+  })
+
   it('are refused where they would destroy something, or hold nothing', async () => {
     await writeFile(join(directory, 'no-database'), 'text')
     expect(await codeOf(backupSqlite(file, copy))).to.equal('DATABASE_MISSING')
@@ -96,6 +125,12 @@ describe('backups', () => {
     try {
       expect(await restore(options, undefined, NOW)).to.equal('the database is in epoch 1800000000')
       expect(await restore(options, undefined, NOW)).to.equal('the database is in epoch 1800000001')
+      const running = openDatabase(options)
+      expect(await running.epoch()).to.equal(1_800_000_001)
+      expect(await codeOf(restore(options, undefined, NOW))).to.equal('DATABASE_IN_USE')
+      const session = await (await World.make(running, { rses: ['A'] })).openSession()
+      expect(session).to.be.above(fenceBase(1_800_000_001))
+      await running.close()
       expect(await codeOf(restore(options, copy, NOW))).to.equal('BACKUP_ELSEWHERE')
     } finally {
       await server.dropDatabase(url)

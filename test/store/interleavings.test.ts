@@ -1,8 +1,10 @@
 import { expect } from 'chai'
+import { holdChildren, holdForAttaching, insertContents } from '../../server/catalogue/did-store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { openPostgres } from '../../server/database/postgres.ts'
 import { type Executor, queryOne } from '../../server/database/sql.ts'
+import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { refreshReady } from '../../server/tokens/grant-store.ts'
@@ -208,6 +210,32 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     stopped: reserve,
     other: world => world.claim(2, 100),
     broken: reservedAndClaimed,
+  },
+  'a dataset is attached to a container while a file is attached to it': {
+    async begin(world) {
+      await world.dataset('d', 4, 'A')
+      await world.dataset('other', 1, 'A')
+      await world.container('c', ['s:other'])
+      await world.addRule('c', 'B', 1)
+      await world.evaluate()
+    },
+    stopped: world => world.attach('d', 'late', 'A'),
+    async other(world) {
+      const [container, dataset] = [await world.didId('c'), await world.didId('d')]
+      await world.db.write(async e => {
+        const parent = { id: container, type: 'CONTAINER' as const }
+        await holdForAttaching(e, parent)
+        await holdChildren(e, parent, [dataset])
+        await insertContents(e, container, [dataset])
+        await reevaluateRules(e, container)
+      })
+      await world.evaluate()
+    },
+    afterwards: world => world.evaluate(),
+    async broken(world) {
+      const locks = await world.number('SELECT count(*) AS n FROM locks')
+      return locks === 6 ? undefined : `the rule has ${locks} locks for 6 files`
+    },
   },
   'a rule is added while a file is attached below it': {
     begin: world => world.dataset('d', 4, 'A'),

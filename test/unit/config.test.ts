@@ -107,6 +107,16 @@ describe('configuration', () => {
       FILE.replace('waybill/secret', 'waybill/other'),
       '/etc/waybill/other cannot be read',
     ],
+    [
+      'a database password in its URL',
+      `${FILE}\ndatabase: { url: "postgres://waybill:secret@localhost/waybill" }`,
+      'the password must not stand in it',
+    ],
+    [
+      'a database password in its URL’s query',
+      `${FILE}\ndatabase: { url: "postgres://waybill@localhost/waybill?password=secret" }`,
+      'the password must not stand in it',
+    ],
     ['an issuer without TLS', FILE.replace('url: https', 'url: http'), 'an https URL is wanted'],
     ['a worker for an unknown VO', FILE.replace('client: pool', 'client: pool, vos: [cms]'), 'not among the VOs: cms'],
     ['an activity that cannot be', FILE.replace('User Subscriptions', 'User/x'), 'workers.0.activities.0'],
