@@ -20,19 +20,20 @@ export interface Sums {
 }
 
 /**
- * The files to upload: each by its own name, those of a directory by their path below it. Throws `UsageError` for a name that
- * no DID can have, or one that is there twice: before anything is sent.
+ * The files to upload: each by its own name, those of a directory by their path below it, links to files as what they lead
+ * to. Throws `UsageError` for a name that no DID can have below its dataset's, for one that is there twice, and for what is no
+ * file: before anything is sent.
  */
 export async function findLocalFiles(paths: readonly string[]): Promise<LocalFile[]> {
   const found: LocalFile[] = []
   for (const path of paths) {
     const status = await stat(path)
     if (status.isDirectory()) found.push(...(await filesBelow(path)))
-    else found.push({ path, name: basename(path), bytes: status.size })
+    else found.push(await fileAt(path, basename(path)))
   }
   const byName = new Map<string, LocalFile>()
   for (const file of found) {
-    const reason = checkName('did', file.name)
+    const reason = checkName('did', `dataset/${file.name}`)
     if (reason !== undefined) throw new UsageError(`${file.path}: ${reason}`)
     const other = byName.get(file.name)
     if (other !== undefined) throw new UsageError(`${other.path} and ${file.path} would both be called ${file.name}`)
@@ -43,14 +44,14 @@ export async function findLocalFiles(paths: readonly string[]): Promise<LocalFil
 
 async function filesBelow(directory: string): Promise<LocalFile[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
-  const files = entries.filter(entry => entry.isFile()).map(entry => join(entry.parentPath, entry.name))
-  return Promise.all(
-    files.sort().map(async path => ({
-      path,
-      name: path.slice(join(directory, '/').length),
-      bytes: (await stat(path)).size,
-    })),
-  )
+  const others = entries.filter(entry => !entry.isDirectory()).map(entry => join(entry.parentPath, entry.name))
+  return Promise.all(others.sort().map(path => fileAt(path, path.slice(join(directory, '/').length))))
+}
+
+async function fileAt(path: string, name: string): Promise<LocalFile> {
+  const status = await stat(path)
+  if (!status.isFile()) throw new UsageError(`${path} is no file, nor a link to one: name a directory itself`)
+  return { path, name, bytes: status.size }
 }
 
 /** Reads the file once. Rejects when it is not `bytes` long any more. */

@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { firstPort, wholeNumber } from '../../cli/values.ts'
 import { runDemo } from './demo.ts'
+import { DATASETS } from './story.ts'
 
 interface DemoFlags {
   readonly dir?: string
@@ -12,13 +13,20 @@ interface DemoFlags {
   readonly portBase: number
 }
 
+/** A file for each dataset. */
+function filesOfDemo(text: string): number {
+  const files = wholeNumber(text)
+  if (files < DATASETS.length) throw new InvalidArgumentError(`${DATASETS.length} at least: one for each dataset`)
+  return files
+}
+
 export function addDemoCommand(program: Command): void {
   const command = program
     .command('demo')
     .description('run everything on this machine: issuer, three storages, server and worker; move files by a rule')
     .option('--dir <directory>', 'where everything of it lives; kept, and used again. Default: a temporary one')
     .option('--exit', 'end when the rule is OK; exit status 0 only if every replica was verified')
-    .option('--files <n>', 'how many files', wholeNumber, 200)
+    .option('--files <n>', `how many files, ${DATASETS.length} at least`, filesOfDemo, 200)
     .option('--port-base <n>', 'first of seven ports; 0 takes free ones', firstPort, 0)
     .addHelpText('after', '\nExamples:\n  $ waybill demo\n  $ waybill demo --exit --dir waybill-demo --files 1000')
     .action(async () => {

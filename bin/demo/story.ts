@@ -12,7 +12,7 @@ import type { Terminal } from '../../shared/runtime/terminal.ts'
 import type { StorageClient } from '../../shared/storage/types.ts'
 import { compareOnDisk, makeFiles } from './files.ts'
 
-const DATASETS = ['run1', 'run2', 'run3', 'run4']
+export const DATASETS = ['run1', 'run2', 'run3', 'run4']
 const SCOPE = 'demo'
 const CONTAINER = `${SCOPE}:all-runs`
 const ACCOUNT = 'manager'

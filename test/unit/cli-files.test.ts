@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -151,6 +151,20 @@ describe('command line: upload and download', () => {
     ])
     const [single] = await findLocalFiles([join(scratch, 'data', 'deep', 'b')])
     expect(single?.name).to.equal('b')
+  })
+
+  it('takes links to files for the files, names that a dataset may hold, and no links to directories', async () => {
+    const directory = join(scratch, 'linked')
+    await mkdir(directory)
+    await writeFile(join(directory, '_x'), 'abc')
+    await symlink(join(directory, '_x'), join(directory, '.link'))
+    const found = await findLocalFiles([directory])
+    expect(found.map(({ name, bytes }) => [name, bytes])).to.deep.equal([
+      ['.link', 3],
+      ['_x', 3],
+    ])
+    await symlink(directory, join(directory, 'loop'))
+    expect((await rejection(findLocalFiles([directory]))).message).to.contain('no file, nor a link to one')
   })
 
   it('refuses names before anything is sent', async () => {
