@@ -94,7 +94,12 @@ export async function list(
   // XRootD 5 writes paths as they are, later ones and all others percent-encoded.
   const raw = /^XrootD\/v?5\b/i.test(response.headers.server ?? '')
   const directory = decodeURIComponent(new URL(address).pathname).replace(/\/{2,}/g, '/')
-  return parseMultistatus(xml, raw).filter(
+  const entries = parseMultistatus(xml, raw)
+  const itself = entries.find(({ path }) => `${path}/` === directory)
+  if (itself?.directory === false) {
+    throw new StorageError(transferFailure('REQUEST_REFUSED', scope, 'PREPARATION', 'it is a file, and no directory'))
+  }
+  return entries.filter(
     ({ path }) =>
       path.startsWith(directory) && path.length > directory.length && !path.slice(directory.length).includes('/'),
   )

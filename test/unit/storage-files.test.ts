@@ -268,6 +268,13 @@ describe('storage client', () => {
       expect(stage.asked[0]?.headers).to.include({ Depth: '1' })
     })
 
+    it('of a file is refused: nothing lies in it', async () => {
+      const url = await stage.storage((_request, response) =>
+        response.writeHead(207).end(document(entry('/exp/f', '3'))),
+      )
+      expect(await failure(stage.client.list(`${url}/exp/f`, TOKEN))).to.equal('REQUEST_REFUSED GENERAL')
+    })
+
     it('takes the paths of XRootD 5 as they are', async () => {
       const url = await stage.storage((_request, response) =>
         response.writeHead(207, { Server: 'XrootD/v5.5.3' }).end(document(entry('/exp/100%25', '3'))),
