@@ -95,7 +95,7 @@ export async function list(
   const raw = /^XrootD\/v?5\b/i.test(response.headers.server ?? '')
   const directory = decodeURIComponent(new URL(address).pathname).replace(/\/{2,}/g, '/')
   const entries = parseMultistatus(xml, raw)
-  const itself = entries.find(({ path }) => `${path}/` === directory)
+  const itself = entries.find(({ path, size }) => `${path}/` === directory && size !== undefined)
   if (itself?.directory === false) {
     throw new StorageError(transferFailure('REQUEST_REFUSED', scope, 'PREPARATION', 'it is a file, and no directory'))
   }
