@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Authority } from '../../sandbox/authority.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { systemRandom } from '../../shared/runtime/random.ts'
+import { systemTerminal } from '../../shared/runtime/terminal.ts'
 
 /** A real XRootD with HTTP, third-party copies and SciTokens authorization, for tests: facts/http-tpc.md section 9. */
 export interface XrootdOptions {
@@ -60,7 +61,17 @@ export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
   const audience = `https://localhost:${port}`
   const paths = pathsIn(options.directory)
   await prepare(options, paths, port, audience)
-  const server = launch(paths)
+  let server = launch(paths)
+  let stopping = false
+  /** As its systemd unit does: 5.5.3 crashes now and then under many COPYs over https (facts/http-tpc.md section 8). */
+  const supervise = (): void => {
+    server.process.once('exit', (_status, signal) => {
+      if (stopping || signal === null) return
+      systemTerminal.err(`XRootD in ${options.directory} ended by ${signal}: it is started again\n`)
+      server = launch(paths)
+      supervise()
+    })
+  }
   const log = (): Promise<string> => readFile(paths.log, 'utf8')
   try {
     await initialized(server.process)
@@ -70,7 +81,17 @@ export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
       cause: error,
     })
   }
-  return { url: audience + BASE_PATH, audience, dataDirectory: paths.exported, log, stop: () => stop(server) }
+  supervise()
+  return {
+    url: audience + BASE_PATH,
+    audience,
+    dataDirectory: paths.exported,
+    log,
+    stop() {
+      stopping = true
+      return stop(server)
+    },
+  }
 }
 
 function pathsIn(directory: string) {
@@ -93,7 +114,7 @@ function pathsIn(directory: string) {
 type Paths = ReturnType<typeof pathsIn>
 
 async function prepare(options: XrootdOptions, paths: Paths, port: number, audience: string): Promise<void> {
-  for (const transient of [paths.admin, paths.cache]) await rm(transient, { recursive: true, force: true })
+  for (const transient of [paths.admin, paths.cache, paths.log]) await rm(transient, { recursive: true, force: true })
   for (const directory of [paths.exported, paths.admin, paths.cache]) await mkdir(directory, { recursive: true })
   const ca = await readFile(options.authority.caFile, 'utf8')
   await writeFile(paths.ca, ca)
@@ -159,7 +180,7 @@ function launch(paths: Paths): Launched {
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', HOME: paths.directory, XDG_CACHE_HOME: paths.cache },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const log = createWriteStream(paths.log)
+  const log = createWriteStream(paths.log, { flags: 'a' })
   for (const stream of [child.stdout, child.stderr]) stream?.pipe(log, { end: false })
   const ended = new AbortController()
   child.once('close', () => log.end(() => ended.abort()))
