@@ -15,10 +15,17 @@ export function addDatabaseCommands(program: Command): void {
 
 /** The database that the server's configuration names. */
 function databaseOf(command: Command, own: readonly string[] = []) {
-  return readServerConfig(sourcesOf(command, own), readSecretFile).database
+  return readServerConfig(sourcesOf(command, [...own, 'json']), readSecretFile).database
+}
+
+/** What was done, in words or as JSON. */
+function say(command: Command, text: string): void {
+  const { json } = command.opts<{ json?: true }>()
+  systemTerminal.out(json === true ? `${JSON.stringify({ done: text })}\n` : `${text}\n`)
 }
 
 function addServerSettings(command: Command, example: string): Command {
+  command.option('--json', 'the answer as JSON')
   return addSettings(command, flagsOf(serverConfigSchema(readSecretFile))).addHelpText(
     'after',
     `${CONFIG_HELP}\n\nExamples:\n  $ waybill ${example}`,
@@ -35,7 +42,7 @@ function addMigrateCommand(program: Command): void {
     } finally {
       await db.close()
     }
-    systemTerminal.out('the database is of this version\n')
+    say(command, 'the database is of this version')
   })
 }
 
@@ -53,7 +60,7 @@ function addBackupCommand(program: Command): void {
       }
       const { backupSqlite } = await import('../server/database/backup.ts')
       await backupSqlite(database.file, to)
-      systemTerminal.out(`${to} is a copy of ${database.file}; keep the vault's key file apart from it\n`)
+      say(command, `${to} is a copy of ${database.file}; keep the vault's key file apart from it`)
     },
   )
 }
@@ -69,7 +76,7 @@ function addRestoreCommand(program: Command): void {
     async () => {
       const { from } = command.opts<{ from?: string }>()
       const { restore } = await import('../server/database/restore.ts')
-      systemTerminal.out(`${await restore(databaseOf(command, ['from']), from, systemClock.now())}\n`)
+      say(command, await restore(databaseOf(command, ['from']), from, systemClock.now()))
     },
   )
 }

@@ -32,20 +32,35 @@ export function addAccountCommands(program: Command, tools: Tools): void {
     },
   })
 
-  addCommand<{ issuer: string; subject: string; vo?: string }>(account, tools, {
+  addCommand<{ issuer: string; subject: string; vo?: string; move?: true }>(account, tools, {
     usage: 'identity <account>',
     summary: 'map an identity (issuer and subject of a token) to an account',
     options: command =>
       command
         .requiredOption('--issuer <url>', 'as it stands in the token (iss)')
         .requiredOption('--subject <text>', 'as it stands in the token (sub)')
-        .option('--vo <name>', 'the VO; needed where there are several'),
+        .option('--vo <name>', 'the VO; needed where there are several')
+        .option('--move', 'also when it is another account’s until now'),
     examples: [
       'account identity alice --issuer https://iam.example.org/ --subject 6fb4a1b2-90d1-4a8a-9b1c-2f1d3c4b5a69',
     ],
-    run: async ({ client, output }, [name = ''], { issuer, subject, vo }) => {
-      const answer = await client.addIdentity({ body: { issuer, subject, account: name, ...given({ vo }) } })
+    run: async ({ client, output }, [name = ''], { issuer, subject, vo, move = false }) => {
+      const answer = await client.addIdentity({ body: { issuer, subject, account: name, move, ...given({ vo }) } })
       output.done(`${subject} of ${issuer} is ${name} now`, answer)
+    },
+  })
+
+  addCommand<{ issuer: string; subject: string }>(account, tools, {
+    usage: 'unmap',
+    summary: 'take an identity away from its account: whoever it is has no rights any more',
+    options: command =>
+      command
+        .requiredOption('--issuer <url>', 'as it stands in the token (iss)')
+        .requiredOption('--subject <text>', 'as it stands in the token (sub)'),
+    examples: ['account unmap --issuer https://iam.example.org/ --subject 6fb4a1b2-90d1-4a8a-9b1c-2f1d3c4b5a69'],
+    run: async ({ client, output }, _, { issuer, subject }) => {
+      const answer = await client.removeIdentity({ query: { issuer, subject } })
+      output.done(`${subject} of ${issuer} is nobody now`, answer)
     },
   })
 

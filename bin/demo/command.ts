@@ -11,6 +11,7 @@ interface DemoFlags {
   readonly exit?: true
   readonly files: number
   readonly portBase: number
+  readonly json?: true
 }
 
 /** A file for each dataset. */
@@ -27,12 +28,13 @@ export function addDemoCommand(program: Command): void {
     .option('--dir <directory>', 'where everything of it lives; kept, and used again. Default: a temporary one')
     .option('--exit', 'end when the rule is OK; exit status 0 only if every replica was verified')
     .option('--files <n>', `how many files, ${DATASETS.length} at least`, filesOfDemo, 200)
+    .option('--json', 'the summary as JSON; what is told meanwhile goes to standard error')
     .option('--port-base <n>', 'first of seven ports; 0 takes free ones', firstPort, 0)
     .addHelpText('after', '\nExamples:\n  $ waybill demo\n  $ waybill demo --exit --dir waybill-demo --files 1000')
     .action(async () => {
-      const { dir, exit, files, portBase } = command.opts<DemoFlags>()
+      const { dir, exit, files, portBase, json } = command.opts<DemoFlags>()
       const directory = dir ?? (await mkdtemp(join(tmpdir(), 'waybill-demo-')))
-      await runDemo({ directory, exit: exit === true, files, portBase })
+      await runDemo({ directory, exit: exit === true, files, portBase, json: json === true })
       // Only after a good end: after a bad one its logs say why.
       if (dir === undefined) await rm(directory, { recursive: true })
     })

@@ -7,7 +7,7 @@ import { createGotClient } from '../../shared/http/got-client.ts'
 import { createTrust } from '../../shared/http/trust.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
-import { systemTerminal } from '../../shared/runtime/terminal.ts'
+import { systemTerminal, type Terminal } from '../../shared/runtime/terminal.ts'
 import { stopRequest } from '../run.ts'
 import { Children } from './children.ts'
 import { type ManagerToken, managerToken } from './manager-token.ts'
@@ -21,14 +21,18 @@ export interface DemoOptions {
   readonly exit: boolean
   readonly files: number
   readonly portBase: number
+  /** The summary as JSON is all that goes out; what is told meanwhile goes beside it. */
+  readonly json: boolean
 }
 
 const clock = systemClock
 const log = silentLogger
-const say = (text: string): void => systemTerminal.out(`${text}\n`)
+const BESIDE: Terminal = { out: systemTerminal.err, err: systemTerminal.err, interactive: false }
 
 /** Everything on one machine, as separate processes. Throws when the story does not end well; nothing runs any more then. */
-export async function runDemo({ directory, exit, files, portBase }: DemoOptions): Promise<void> {
+export async function runDemo({ directory, exit, files, portBase, json }: DemoOptions): Promise<void> {
+  const terminal = json ? BESIDE : systemTerminal
+  const say = (text: string): void => terminal.out(`${text}\n`)
   const interrupted = stopRequest({ shutdownSeconds: 60, clock, log }).then(() => 'interrupted' as const)
   await demandPorts(directory, portBase)
   const sandbox = await prepareSandbox({ dir: directory, portBase })
@@ -43,10 +47,11 @@ export async function runDemo({ directory, exit, files, portBase }: DemoOptions)
     void manager.keepFresh(over.signal)
     say(`Issuer, ${sandbox.storages.length} storages, server and worker run; logs are in ${sandbox.directory}/logs`)
     const connection = openConnection({ server: settings.api, ca, token: async () => manager.current(), clock, log })
-    await tellStory({ ...connection, sandbox, clock, terminal: systemTerminal, files })
+    const summary = await tellStory({ ...connection, sandbox, clock, terminal, files })
+    if (json) systemTerminal.out(`${JSON.stringify(summary)}\n`)
     connection.close()
     if (exit) return
-    tellWhere(sandbox, settings, manager)
+    say(whereText(sandbox, settings, manager))
     await interrupted
   }
   try {
@@ -84,8 +89,8 @@ async function startParts(children: Children, sandbox: Sandbox, settings: Settin
   ])
 }
 
-function tellWhere(sandbox: Sandbox, settings: Settings, manager: ManagerToken): void {
-  say(`
+function whereText(sandbox: Sandbox, settings: Settings, manager: ManagerToken): string {
+  return `
 It serves on, until Ctrl-C:
   API             ${settings.api}
   documentation   ${settings.api}/docs
@@ -94,5 +99,5 @@ It serves on, until Ctrl-C:
 To talk to it from another terminal:
   export WAYBILL_URL=${settings.api} WAYBILL_CA=${sandbox.authority.caFile} BEARER_TOKEN_FILE=${manager.file}
   npx waybill status
-  npx waybill rule list`)
+  npx waybill rule list`
 }

@@ -28,8 +28,20 @@ export interface StoryOptions {
   readonly files: number
 }
 
+/** What came of it. */
+export interface Summary {
+  readonly files: number
+  readonly replicas: number
+  /** Of all replicas. */
+  readonly bytes: number
+  /** Undefined: some may have been there from before. */
+  readonly seconds?: number
+  readonly tokens: { readonly minted: number; readonly exchanged: number; readonly refreshed: number }
+  readonly grants: readonly { rse: string; purpose: string; audience: string; scopes: readonly string[] }[]
+}
+
 /** What the demo shows: files at one storage, a rule, and their copies at the two others. Throws when a copy is not right. */
-export async function tellStory(options: StoryOptions): Promise<void> {
+export async function tellStory(options: StoryOptions): Promise<Summary> {
   const { client, clock, terminal, sandbox } = options
   const say = (text: string): void => terminal.out(`${text}\n`)
   await prepareInstallation(options)
@@ -58,9 +70,18 @@ export async function tellStory(options: StoryOptions): Promise<void> {
   )
   if (wrong.length > 0) throw new WaybillError('DEMO_FAILED', `on the disks of the storages:\n  ${wrong.join('\n  ')}`)
   const moved = bytes * COPIES
-  const pace = isNew ? `in ${seconds.toFixed(1)} s, ${bytesText(moved / seconds)}/s` : 'from before'
+  const pace = isNew
+    ? `in ${seconds.toFixed(1)} s, ${bytesText(moved / seconds)}/s`
+    : 'in all, some or all of them from before'
   say(`Done: ${files.length * COPIES} replicas (${bytesText(moved)}) ${pace}; every adler32 was compared on disk`)
-  await tellTokens(client, say)
+  const replicas = files.length * COPIES
+  return {
+    files: files.length,
+    replicas,
+    bytes: moved,
+    ...(isNew ? { seconds } : {}),
+    ...(await tellTokens(client, say)),
+  }
 }
 
 async function prepareInstallation({ client, sandbox }: StoryOptions): Promise<void> {
@@ -109,17 +130,20 @@ async function addRule(client: Client): Promise<{ id: number; isNew: boolean }> 
   return { id: rule.id, isNew: added !== undefined }
 }
 
-async function tellTokens(client: Client, say: (text: string) => void): Promise<void> {
-  const { tokenRequests } = await client.status()
-  const { minted, exchanged, refreshed } = tokenRequests
+async function tellTokens(client: Client, say: (text: string) => void): Promise<Pick<Summary, 'tokens' | 'grants'>> {
+  const { tokenRequests: tokens } = await client.status()
+  const { minted, exchanged, refreshed } = tokens
+  const told = []
   say(
     `Tokens: ${minted} minted, ${exchanged} exchanged, ${refreshed} refreshed. Each was good for this and nothing else:`,
   )
   for await (const grants of pages(query => client.listGrants({ query }))) {
     for (const { rse, purpose, audience, scopes } of grants) {
       say(`  ${rse} ${purpose.padEnd(8)} ${audience}  ${scopes.join(' ')}`)
+      told.push({ rse, purpose, audience, scopes })
     }
   }
+  return { tokens, grants: told }
 }
 
 /** The answer; `undefined` when the server says that it is there already. */

@@ -4,10 +4,13 @@ import type { Context } from '../context.ts'
 import { once } from './idempotency.ts'
 import { demandIssuer } from './identity.ts'
 import { sees, sightOf } from './sight.ts'
-import { findAccount, insertAccount, listAccounts, mapIdentity } from './store.ts'
+import { accountOf, findAccount, insertAccount, listAccounts, mapIdentity, unmapIdentity } from './store.ts'
 import type { Vos } from './vos.ts'
 
-type AccountHandlers = Pick<Handlers, 'whoami' | 'listVos' | 'addAccount' | 'listAccounts' | 'addIdentity'>
+type AccountHandlers = Pick<
+  Handlers,
+  'whoami' | 'listVos' | 'addAccount' | 'listAccounts' | 'addIdentity' | 'removeIdentity'
+>
 
 /** `apiIssuers`: whose tokens the API takes. */
 export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly string[]): AccountHandlers {
@@ -38,7 +41,7 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
     async listAccounts({ caller }) {
       return { items: await listAccounts(context.db.read, sightOf(caller)) }
     },
-    async addIdentity({ body: { issuer, subject, account, vo } }) {
+    async addIdentity({ body: { issuer, subject, account, vo, move } }) {
       demandIssuer(issuer, apiIssuers)
       const voId = vos.named(vo).id
       await context.db.write(async executor => {
@@ -49,9 +52,17 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
             field: 'account',
           })
         }
-        await mapIdentity(executor, { issuer, subject }, id)
+        if (await mapIdentity(executor, { issuer, subject }, id, move)) return
+        const owner = await accountOf(executor, { issuer, subject })
+        const message = `${subject} of ${issuer} is ${owner?.name} of ${owner?.vo}: say that it is to be moved`
+        throw new WaybillError('IDENTITY_TAKEN', message, { status: 409, field: 'subject' })
       })
       return {}
+    },
+    async removeIdentity({ query: identity }) {
+      if (await context.db.write(executor => unmapIdentity(executor, identity))) return {}
+      const message = `no account is mapped to ${identity.subject} of ${identity.issuer}`
+      throw new WaybillError('IDENTITY_UNKNOWN', message, { status: 404, field: 'subject' })
     },
   }
 }

@@ -37,18 +37,30 @@ export async function listAccounts(executor: Executor, sight: Sight): Promise<{ 
   )
 }
 
-/** An identity has one account: mapping it again moves it. */
+/** An identity has one account. False when it is another's, and was not to be moved. */
 export async function mapIdentity(
   executor: Executor,
   identity: { issuer: string; subject: string },
   accountId: number,
-): Promise<void> {
-  await query(
+  move: boolean,
+): Promise<boolean> {
+  const rows = await query(
     executor,
     `INSERT INTO identities (issuer, subject, account_id) VALUES (:issuer, :subject, :accountId)
-     ON CONFLICT (issuer, subject) DO UPDATE SET account_id = excluded.account_id`,
+     ON CONFLICT (issuer, subject) DO UPDATE SET account_id = excluded.account_id
+       WHERE identities.account_id = excluded.account_id ${move ? 'OR true' : ''} RETURNING id`,
     { ...identity, accountId },
   )
+  return rows.length > 0
+}
+
+/** False when there is no such identity. */
+export async function unmapIdentity(
+  executor: Executor,
+  identity: { issuer: string; subject: string },
+): Promise<boolean> {
+  const sql = 'DELETE FROM identities WHERE issuer = :issuer AND subject = :subject RETURNING id'
+  return (await query(executor, sql, { ...identity })).length > 0
 }
 
 export async function accountOf(

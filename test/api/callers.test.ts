@@ -152,6 +152,24 @@ describe('who calls the API', () => {
       expect((await house.client.getRule({ params: { id: rule } })).account).to.equal('alice')
     })
 
+    it('an identity is moved only when that is said, and taken away for good', async () => {
+      const identity = { issuer: house.sandbox.issuer, subject: 'carol' }
+      for (const name of ['carol', 'dave']) await house.client.addAccount({ body: { name } })
+      await house.client.addIdentity({ body: { ...identity, account: 'carol' } })
+      await house.client.addIdentity({ body: { ...identity, account: 'carol' } })
+      const toDave = { body: { ...identity, account: 'dave' } }
+      const taken = await raw.refusal([409, 'IDENTITY_TAKEN', 'subject'], 'POST', '/v1/identities', toDave)
+      expect(taken.detail).to.contain('is carol of exp')
+      await house.client.addIdentity({ body: { ...identity, account: 'dave', move: true } })
+      const token = await sign(claims({ sub: 'carol' }))
+      const account = async () => (await house.clientFor(async () => new Secret(token)).whoami()).account
+      expect(await account()).to.equal('dave')
+      await house.client.removeIdentity({ query: identity })
+      expect(await account()).to.equal(undefined)
+      const path = `/v1/identities?issuer=${encodeURIComponent(identity.issuer)}&subject=carol`
+      await raw.refusal([404, 'IDENTITY_UNKNOWN', 'subject'], 'DELETE', path)
+    })
+
     it('identities are of issuers whose tokens are taken here', async () => {
       const { issuer } = house.sandbox
       const subject = house.sandbox.clients.manager.id
