@@ -167,7 +167,7 @@ describe('VOs that share an installation', () => {
     const names = namesOf(vo)
     const { account, rse, second } = names
     await house.client.addAccount({ body: { name: account, vo } })
-    await house.client.addIdentity({ body: { issuer: house.sandbox.issuer, subject, account, vo } })
+    await house.client.addIdentity({ body: { issuer: house.sandbox.issuer, subject, account, vo, move: true } })
     for (const [i, name] of [rse, second].entries()) {
       const { url = '', basePath = '', audience } = house.sandbox.storages[i] ?? {}
       const place = { prefix: `${basePath}/${vo}`, basePath, protocols: [{ url }], attributes: { owner: vo } }
