@@ -22,9 +22,9 @@ import { brokenInvariants } from './invariants.ts'
 import { FENCE_BASE, World } from './world.ts'
 
 /** How long one may wait for the other's locks before the other is let go on. Milliseconds. */
-const PATIENCE_MS = 60
+const PATIENCE_MS = 40
 /** Encounters in as many databases: most of their time is waiting. */
-const AT_ONCE = 6
+const AT_ONCE = 8
 /** More statements than any transaction has. */
 const MOST_STATEMENTS = 60
 
