@@ -89,9 +89,13 @@ export class StorageAccess {
 
   async #prove(place: Place): Promise<void> {
     const { grant } = place
-    const refusal = (await this.#canary(place)) && (await this.#canary(place))
-    if (refusal === undefined) return
-    // The server holds the grant now, and refuses; but somebody may have renewed it meanwhile.
+    let refusal: StorageError | undefined
+    // After two the server holds the grant, and gives no token for a third: there is one only when the token came from a
+    // request that was under way already, and the server has not heard of the refusal.
+    for (let canaries = 0; canaries < 3; canaries += 1) {
+      refusal = await this.#canary(place)
+      if (refusal === undefined) return
+    }
     await this.#tokens.tokenFor(grant, LIFE_SECONDS)
     throw refusal
   }

@@ -76,22 +76,33 @@ export class GrantTokens {
   #fetch(grant: number, lifeSeconds: number): Promise<GrantToken> {
     const underWay = this.#underWay.get(grant)
     if (underWay !== undefined) return underWay
-    const fetching = this.#acquire(grant, lifeSeconds)
-      .then(acquired => {
-        this.#hold(grant, acquired)
-        return acquired
-      })
+    const fetching = this.#acquireUnrefused(grant, lifeSeconds)
+      .then(acquired => this.#hold(grant, acquired))
       .finally(() => this.#underWay.delete(grant))
     this.#underWay.set(grant, fetching)
     return fetching
   }
 
-  #hold(grant: number, acquired: GrantToken): void {
+  /** What a storage refused while it was asked for once more is asked for anew: the server has not heard of it yet. */
+  async #acquireUnrefused(grant: number, lifeSeconds: number): Promise<GrantToken> {
+    for (;;) {
+      const told = this.#refused.get(grant)
+      const acquired = await this.#acquire(grant, lifeSeconds)
+      const refused = this.#refused.get(grant)
+      if (refused === told || refused?.generation !== acquired.generation) return acquired
+    }
+  }
+
+  /** Of one generation there is one token in memory, so that whoever has it can say that it was refused. */
+  #hold(grant: number, acquired: GrantToken): GrantToken {
     this.#refused.delete(grant)
+    const before = this.#held.get(grant)
+    const held = before?.generation === acquired.generation ? before : acquired
     this.#held.delete(grant)
-    this.#held.set(grant, acquired)
+    this.#held.set(grant, held)
     const oldest = this.#held.keys().next()
     if (this.#held.size > MOST_HELD && !oldest.done) this.#held.delete(oldest.value)
+    return held
   }
 
   async #acquire(grant: number, lifeSeconds: number): Promise<GrantToken> {
