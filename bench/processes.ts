@@ -2,15 +2,17 @@ import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { freeBase } from '../sandbox/ports.ts'
 import type { RunningServer } from '../server/main.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { environment } from '../shared/runtime/environment.ts'
+import { systemRandom } from '../shared/runtime/random.ts'
 import type { Launcher } from '../test/house/house.ts'
 import { until } from '../test/house/until.ts'
 import type { RunningWorker } from '../worker/main.ts'
@@ -49,7 +51,7 @@ export class Processes implements Launcher {
   }
 
   async worker(file: object, onLog: (line: string) => void): Promise<RunningWorker> {
-    const metricsPort = await freePort()
+    const metricsPort = await freeBase(1, systemRandom)
     const started = await start('worker', { ...file, metrics: { host: '127.0.0.1', port: metricsPort } }, onLog)
     this.workers.add(started.pid)
     await until(
@@ -196,13 +198,4 @@ function isListening(port: number): Promise<boolean> {
     socket.once('error', () => resolve(false))
     socket.once('connect', () => socket.end(() => resolve(true)))
   })
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>(resolve => probe.listen(0, '127.0.0.1', resolve))
-  const address = probe.address()
-  await new Promise(resolve => probe.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }

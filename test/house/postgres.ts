@@ -1,12 +1,12 @@
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { geteuid } from 'node:process'
 import { promisify } from 'node:util'
 import knex from 'knex'
+import { freeBase } from '../../sandbox/ports.ts'
 import { systemRandom } from '../../shared/runtime/random.ts'
 import { until } from './until.ts'
 
@@ -58,7 +58,7 @@ export async function startPostgres(settings: readonly string[] = []): Promise<P
   )
   const rules = join(data, 'pg_hba.conf')
   await writeFile(rules, `host all ${GUARDED} 127.0.0.1/32 scram-sha-256\n${await readFile(rules, 'utf8')}`)
-  const port = await freePort()
+  const port = await freeBase(1, systemRandom)
   const place = [`port=${port}`, 'listen_addresses=127.0.0.1', `unix_socket_directories=${directory}`]
   const flags = [...place, 'max_connections=200', ...settings].flatMap(setting => ['-c', setting])
   const urlOf = (database: string): string => `postgres://waybill@127.0.0.1:${port}/${database}`
@@ -132,13 +132,4 @@ async function execute(url: string, sql: string): Promise<void> {
   } finally {
     await connection.destroy()
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>(resolve => probe.listen(0, '127.0.0.1', resolve))
-  const address = probe.address()
-  await new Promise(resolve => probe.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }

@@ -7,16 +7,9 @@ import { extendSession, requireSession } from '../../server/transfers/session-st
 import { endSession, sessionReaper } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
-import { World } from './world.ts'
+import { FAILURE, World } from './world.ts'
 
 const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
-const FAILURE = {
-  scope: 'DESTINATION',
-  phase: 'TRANSFER',
-  code: 'STORAGE_ERROR',
-  message: '500',
-  retryable: true,
-} as const
 type Result = ReportedOutcome['result']
 type Left = ReportedOutcome['left']
 

@@ -6,15 +6,8 @@ import { grantPermit, prunePermits } from '../../server/transfers/permits.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
-import { FENCE_BASE, World } from './world.ts'
+import { FAILURE, FENCE_BASE, World } from './world.ts'
 
-const FAILURE = {
-  scope: 'DESTINATION',
-  phase: 'TRANSFER',
-  code: 'STORAGE_ERROR',
-  message: '500',
-  retryable: true,
-} as const
 type Result = ReportedOutcome['result']
 type Left = ReportedOutcome['left']
 

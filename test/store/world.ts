@@ -29,6 +29,15 @@ import { ManualClock } from '../unit/http-manual-clock.ts'
 
 /** Fences of the first epoch. */
 export const FENCE_BASE = 2 ** 32
+
+/** An attempt that failed at its destination and may be tried again. */
+export const FAILURE = {
+  scope: 'DESTINATION',
+  phase: 'TRANSFER',
+  code: 'STORAGE_ERROR',
+  message: '500',
+  retryable: true,
+} as const
 const YEAR_MS = 31_536_000_000
 const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
 /** Backoff is random: half of the most it may be. */
