@@ -25,16 +25,21 @@ export async function fillCatalogue(world: World, at: string, scope: string, fil
   return filled
 }
 
-/** The same, and a queued transfer of each file to another storage, in bundles that have their grants. */
+/**
+ * The same, and a queued transfer of each file to another storage, in bundles that have their grants. `alsoAt`: another
+ * storage that has the files.
+ */
 export async function fillQueue(
   world: World,
-  ends: { source: string; destination: string },
+  ends: { source: string; destination: string; alsoAt?: string },
   scope: string,
   files: number,
 ): Promise<void> {
   const [source, destination] = [await world.rse(ends.source), await world.rse(ends.destination)]
+  const other = ends.alsoAt === undefined ? undefined : await world.rse(ends.alsoAt)
   await world.db.write(async executor => {
     const filled = await addCatalogue(executor, world, source, scope, files)
+    if (other !== undefined) await addReplicas(executor, filled, other, 'AVAILABLE')
     await addReplicas(executor, filled, destination, 'COPYING')
     await addRule(executor, world, filled, destination)
     await addTransfers(executor, world, filled, source, destination)

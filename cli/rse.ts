@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
+import { timeText } from './output.ts'
 import { type AttributeValue, attribute, attributeValue, given, onOff, several, wholeNumber } from './values.ts'
 
 type Rse = Answer<Routes['getRse']>
@@ -209,13 +210,27 @@ function attributesText({ attributes }: Rse): string {
 
 /** Every property of a storage, for people. */
 export function rseFields(rse: Rse): Record<string, unknown> {
-  const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...rest } = rse
+  const {
+    availabilityRead: _,
+    availabilityWrite: __,
+    availabilityDelete: ___,
+    protocols,
+    attributes,
+    failing,
+    ...rest
+  } = rse
   return {
     ...rest,
     'open for': openFor(rse),
+    failing: failing && failingText(failing),
     attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
     protocols: protocols.map(protocolText).join('; '),
   }
+}
+
+function failingText({ failures, since, heldUntil, code, message }: NonNullable<Rse['failing']>): string {
+  const held = heldUntil === undefined ? '' : `, as a source held back until ${timeText(heldUntil)}`
+  return `${failures} times in a row since ${timeText(since)}${held}: ${code}: ${message}`
 }
 
 function protocolText({

@@ -62,6 +62,9 @@ export function addTransferCommands(program: Command, tools: Tools): void {
         bytes: bytesText(item.bytes),
         bytesDone: ENDED_STATES.some(state => state === item.state) ? undefined : bytesText(item.bytesDone),
         notBefore: timeText(item.notBefore),
+        replanned:
+          item.replanned &&
+          `${timeText(item.replanned.at)} from ${item.replanned.from}: ${item.replanned.code}: ${item.replanned.message}`,
         createdAt: timeText(item.createdAt),
         updatedAt: timeText(item.updatedAt),
       }))

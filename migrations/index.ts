@@ -3,6 +3,7 @@ import * as catalogue from './0001_catalogue.ts'
 import * as rules from './0002_rules.ts'
 import * as tokens from './0003_tokens.ts'
 import * as transfers from './0004_transfers.ts'
+import * as sources from './0005_sources.ts'
 
 interface Migration {
   name: string
@@ -15,6 +16,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0002_rules', ...rules },
   { name: '0003_tokens', ...tokens },
   { name: '0004_transfers', ...transfers },
+  { name: '0005_sources', ...sources },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

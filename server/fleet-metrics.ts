@@ -32,6 +32,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
   const linkLimit = gauge('link_limit', 'Transfers that may be active on a link', link)
   const storageActive = gauge('storage_active', 'Active transfers of a storage, in and out', ['rse', 'direction'])
   const storageLimit = gauge('storage_limit', 'Transfers that may be active at a storage', ['rse', 'direction'])
+  const held = gauge('storage_held', 'Storages that fail and are held back, by direction', ['rse', 'direction'])
   const rules = gauge('rules', 'Rules by state', ['state'])
   const locks = gauge('locks', 'Locks by state', ['state'])
   const grants = gauge('grants', 'Grants by state', ['state'])
@@ -52,6 +53,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     linkLimit,
     storageActive,
     storageLimit,
+    held,
     rules,
     locks,
     grants,
@@ -79,6 +81,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
         storageLimit.set({ rse, direction: 'in' }, max_inbound)
         storageLimit.set({ rse, direction: 'out' }, max_outbound)
       }
+      for (const rse of found.held) held.set({ rse, direction: 'out' }, 1)
       for (const { state, count } of found.rules) rules.set({ state }, count)
       locks.set({ state: 'OK' }, found.locks.ok)
       locks.set({ state: 'REPLICATING' }, found.locks.replicating)
@@ -112,6 +115,7 @@ interface Fleet {
   transfers: (LinkNames & { state: string; count: number })[]
   links: (LinkNames & { max_active: number })[]
   storages: StorageFigures[]
+  held: string[]
   rules: { state: string; count: number }[]
   locks: { ok: number; replicating: number; stuck: number }
   grants: { state: string; count: number }[]
@@ -154,6 +158,12 @@ async function readFleet(read: Executor): Promise<Fleet> {
               (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound
          FROM rses`,
     ),
+    held: (
+      await query<{ rse: string }>(
+        read,
+        `SELECT rses.name AS rse FROM endpoint_health JOIN rses ON rses.id = endpoint_health.rse_id WHERE held_until > 0`,
+      )
+    ).map(row => row.rse),
     rules: await query<Fleet['rules'][number]>(read, 'SELECT state, count(*) AS count FROM rules GROUP BY state'),
     locks: locks ?? { ok: 0, replicating: 0, stuck: 0 },
     grants: await query<Fleet['grants'][number]>(read, 'SELECT state, count(*) AS count FROM grants GROUP BY state'),

@@ -36,6 +36,7 @@ import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
 import type { TokenContext } from './tokens/tokens.ts'
 import { transferReleaser } from './transfers/plan.ts'
+import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
 import { type Topic, Wake } from './wake.ts'
 
@@ -157,6 +158,7 @@ function services(context: TokenContext): Service[] {
     ...minters(context),
     grantExpirer(context),
     transferReleaser(context),
+    replanner(context),
     sessionReaper(context),
     idempotencyPruner(context),
   ]

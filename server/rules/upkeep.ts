@@ -2,7 +2,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
-import { openTransfers } from '../transfers/plan.ts'
+import { openTransfers } from '../transfers/open.ts'
 import { repairLocks } from './lock-store.ts'
 import {
   chooseAgain,

@@ -4,6 +4,7 @@ import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
+import { failingSources, type HealthRow } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
@@ -40,7 +41,12 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
   async function changed(sight: Sight, name: string, change: (rse: Rse) => Promise<void>) {
     await change(await storages.byName(sight, name))
     storages.forget()
-    return view(await storages.byName(sight, name))
+    return shown(sight, name)
+  }
+
+  async function shown(sight: Sight, name: string) {
+    const [rse, failing] = [await storages.byName(sight, name), await failingSources(db.read)]
+    return view(rse, failing)
   }
 
   return {
@@ -67,15 +73,16 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
         return {}
       })
       storages.forget()
-      return view(await storages.byName(sightOf(request.caller), body.name))
+      return shown(sightOf(request.caller), body.name)
     },
     async listRses({ query: { expression }, caller }) {
       const rses = await storages.seenBy(sightOf(caller))
       const names = expression === undefined ? undefined : new Set(resolveExpression(expression, [...rses]))
-      return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(view) }
+      const failing = await failingSources(db.read)
+      return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(rse => view(rse, failing)) }
     },
     async getRse({ params, caller }) {
-      return view(await storages.byName(sightOf(caller), params.rse))
+      return shown(sightOf(caller), params.rse)
     },
     async updateRse({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, rse =>
@@ -137,9 +144,18 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
   }
 }
 
-function view({ id: _id, voId: _voId, ...rse }: Rse) {
+function view({ id, voId: _, ...rse }: Rse, failingRows: readonly HealthRow[]) {
+  const row = failingRows.find(failing => failing.rse_id === id)
+  const failing = row && {
+    failures: row.failures,
+    since: row.since,
+    ...(row.held_until > 0 ? { heldUntil: row.held_until } : {}),
+    code: row.code,
+    message: row.message,
+  }
   return {
     ...rse,
+    ...(failing ? { failing } : {}),
     attributes: { ...rse.attributes },
     protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
   }

@@ -23,7 +23,7 @@ export async function claimWork(
   }
   const share = settleShare(limit, random.fraction())
   const claimed = await settle(share)
-  const links = await linksToServe(db.read, claimant)
+  const links = await linksToServe(db.read, claimant, clock.now())
   for (const link of links.slice(0, LINKS_IN_VAIN)) {
     const rows = await unlessDrained(
       db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())),

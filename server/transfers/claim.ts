@@ -11,6 +11,7 @@ import {
   stateList,
 } from '../database/sql.ts'
 import { longLived, usable } from '../tokens/grant-store.ts'
+import { settleHints } from './bundles.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './session-store.ts'
@@ -43,7 +44,7 @@ const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END 
  * Links with work in the order they should be served, from a look without locks: the claim counts again. A link whose work
  * waits for tokens is not among them: it would have the smallest share, and hold up those that can be served.
  */
-export async function linksToServe(read: Executor, reach: WorkerReach): Promise<LinkLoad[]> {
+export async function linksToServe(read: Executor, reach: WorkerReach, now: number): Promise<LinkLoad[]> {
   const rows = await query<{
     id: number
     source_rse_id: number
@@ -76,12 +77,19 @@ export async function linksToServe(read: Executor, reach: WorkerReach): Promise<
   if (links.length === 0) return []
   return schedule(
     links,
-    await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))]),
+    await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))], now),
   )
 }
 
-/** A storage that may not be read gives nothing out, one that may not be written to takes nothing in. */
-async function storageLoads(executor: Executor, rseIds: readonly number[]): Promise<Map<number, StorageLoad>> {
+/**
+ * A storage that may not be read gives nothing out, one that may not be written to takes nothing in. From a source that is held
+ * back nothing is taken, and then one transfer at a time until one has shown that it works.
+ */
+async function storageLoads(
+  executor: Executor,
+  rseIds: readonly number[],
+  now: number,
+): Promise<Map<number, StorageLoad>> {
   const rows = await query<{
     id: number
     max_outbound: number
@@ -90,12 +98,14 @@ async function storageLoads(executor: Executor, rseIds: readonly number[]): Prom
     inbound: number
   }>(
     executor,
-    `SELECT rses.id, CASE WHEN rses.availability_read THEN rses.max_outbound ELSE 0 END AS max_outbound,
+    `SELECT rses.id, CASE WHEN NOT rses.availability_read OR health.held_until > :now THEN 0
+              WHEN health.held_until > 0 AND rses.max_outbound > 1 THEN 1 ELSE rses.max_outbound END AS max_outbound,
             CASE WHEN rses.availability_write THEN rses.max_inbound ELSE 0 END AS max_inbound,
             (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound,
             (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) AS inbound
-       FROM rses WHERE rses.id ${oneOf(executor, 'rses')}`,
-    { rses: encodeRows(rseIds) },
+       FROM rses LEFT JOIN endpoint_health AS health ON health.rse_id = rses.id AND health.direction = 'source'
+      WHERE rses.id ${oneOf(executor, 'rses')}`,
+    { rses: encodeRows(rseIds), now },
   )
   return new Map(
     rows.map(row => [
@@ -124,7 +134,7 @@ export async function claimOnLink(
   if (open.length === 0) return []
   const ends = [link.sourceId, link.destinationId]
   await lockRows(executor, 'rses', ends)
-  const loads = await storageLoads(executor, ends)
+  const loads = await storageLoads(executor, ends, now)
   const active = await queryOne<{ count: number }>(
     executor,
     `SELECT count(*) AS count FROM transfers WHERE link_id = :id AND state IN (${ACTIVE})`,
@@ -186,7 +196,7 @@ async function claimInBundle(
   )
   const taken = `state = 'CLAIMED', bytes_done = 0`
   const rows = await takeFree(executor, claimant, free, `transfers.state = 'QUEUED'`, taken, now)
-  if (rows.length < limit) await settleHints(executor, linkId, bundleId)
+  if (rows.length < limit) await settleHints(executor, linkId, [bundleId])
   return rows
 }
 
@@ -215,23 +225,6 @@ async function takeFree(
       fenceBase: claimant.fenceBase,
       free: encodeRows(free.map(row => row.id)),
     },
-  )
-}
-
-/** A bundle that ran dry, and a link whose bundles all did, is not looked at again until something is queued there. */
-export async function settleHints(executor: Executor, linkId: number, bundleId: number): Promise<void> {
-  const dry = await query(
-    executor,
-    `UPDATE bundles SET has_work = false WHERE id = :bundleId
-        AND NOT EXISTS (SELECT 1 FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED') RETURNING id`,
-    { bundleId },
-  )
-  if (dry.length === 0) return
-  await query(
-    executor,
-    `UPDATE links SET has_work = false WHERE id = :linkId
-        AND NOT EXISTS (SELECT 1 FROM bundles WHERE link_id = :linkId AND has_work)`,
-    { linkId },
   )
 }
 

@@ -172,33 +172,6 @@ export async function insertAttempts(
 }
 
 /**
- * Work came to these bundles' queues. Their rows are locked first: a claim that is just finding them dry cannot overwrite the
- * hint. Links before bundles, as a claim does.
- */
-export async function hintWork(
-  executor: Executor,
-  bundleIds: readonly number[],
-  linkIds: readonly number[],
-): Promise<void> {
-  await lockRows(executor, 'links', linkIds)
-  await lockRows(executor, 'bundles', bundleIds)
-  if (bundleIds.length > 0) {
-    await query(
-      executor,
-      `UPDATE bundles SET has_work = true WHERE NOT has_work AND id ${oneOf(executor, 'bundles')}`,
-      {
-        bundles: encodeRows(bundleIds),
-      },
-    )
-  }
-  if (linkIds.length > 0) {
-    await query(executor, `UPDATE links SET has_work = true WHERE NOT has_work AND id ${oneOf(executor, 'links')}`, {
-      links: encodeRows(linkIds),
-    })
-  }
-}
-
-/**
  * Progress of what a session holds; a transfer that it does not hold any more is left alone. A COPY that was taken found nothing
  * in its way: what lies there from then on may be its own, also when nobody hears of it again.
  */

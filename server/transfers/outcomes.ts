@@ -8,7 +8,10 @@ import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
+import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
+import { judgeAttempts } from './health.ts'
+import { addToMinutes, countFailures, failingSources, forgetFailures } from './health-store.ts'
 import { earlierLooks, earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
@@ -17,7 +20,6 @@ import {
   findTransfers,
   forgetWritten,
   type HeldTransfer,
-  hintWork,
   insertAttempts,
   type NewAttempt,
 } from './outcome-store.ts'
@@ -60,13 +62,18 @@ export async function applyOutcomes(
     const now = context.clock.now()
     const decisions = await decide(context, policy, sessionId, open, now)
     if (decisions.length === 0) break
-    const won = await context.db.write(executor => applyDecisions(executor, sessionId, decisions, now))
-    for (const { held, reported, judged } of decisions) {
-      if (!won.has(held.id)) continue
-      applied.add(reported)
-      onApplied?.(held, judged)
+    const failing = new Map((await failingSources(context.db.read)).map(row => [row.rse_id, row.since]))
+    const { won, held, works } = await context.db.write(executor =>
+      applyDecisions(executor, sessionId, decisions, failing, now),
+    )
+    await tellOfSources(context, held, works)
+    for (const decision of decisions) {
+      if (!won.has(decision.held.id)) continue
+      applied.add(decision.reported)
+      onApplied?.(decision.held, decision.judged)
     }
-    if (decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
+    if (works.length > 0 || decisions.some(decision => decision.application.to === 'QUEUED'))
+      context.wake.notify('queue')
     // Their slots are free: without this a link at its limit gets new work once in LOOK_AGAIN_MS only.
     else if (won.size > 0) context.wake.notifyOne('queue')
     open = decisions.filter(({ held }) => !won.has(held.id)).map(({ reported }) => reported)
@@ -79,6 +86,18 @@ export async function applyOutcomes(
     const otherwise = repeated.has(`${transfer} ${fence}`) ? 'already-applied' : 'refused'
     return { transfer, fence, answer: applied.has(reported) ? 'applied' : otherwise }
   })
+}
+
+async function tellOfSources(
+  { log, storages }: Context,
+  held: readonly number[],
+  works: readonly number[],
+): Promise<void> {
+  if (held.length + works.length === 0) return
+  const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+  for (const id of held)
+    log.warn({ rse: names.get(id) }, 'a source fails and is held back: one transfer at a time will try it')
+  for (const id of works) log.info({ rse: names.get(id) }, 'a source that failed works again')
 }
 
 /** What becomes of those transfers that the session holds. Of several reports on one attempt only the first can count. */
@@ -193,8 +212,9 @@ async function applyDecisions(
   executor: Executor,
   sessionId: number,
   decisions: readonly Decision[],
+  failing: ReadonlyMap<number, number>,
   now: number,
-): Promise<Set<number>> {
+): Promise<{ won: Set<number>; held: number[]; works: number[] }> {
   const applications = decisions.map(({ application, reported }) =>
     reported.result === 'unknown' ? { ...application, notBefore: now + SETTLE_DELAY } : application,
   )
@@ -241,8 +261,29 @@ async function applyDecisions(
     executor,
     winners.filter(({ reported }) => reported.cleaned).map(({ reported }) => reported),
   )
+  const { failures, works, copied } = judgeAttempts(
+    winners.filter(({ application }) => application.from !== 'SETTLING').map(decision => endedAttempt(decision, now)),
+    failing,
+  )
+  await forgetFailures(executor, works)
+  const held = await countFailures(executor, failures, now)
+  await addToMinutes(executor, copied, now)
   await addToRules(executor, summedByRule(deltas), now)
-  return won
+  return { won, held, works }
+}
+
+function endedAttempt({ held, judged: { result, mode, bytes, error, endedMsAgo, durationMs } }: Decision, now: number) {
+  const endedAt = now - Math.round(endedMsAgo)
+  return {
+    sourceRseId: held.source_rse_id,
+    linkId: held.link_id,
+    mode: mode ?? null,
+    outcome: result,
+    startedAt: endedAt - Math.round(durationMs),
+    endedAt,
+    bytes,
+    error,
+  }
 }
 
 function attemptOf({ held, judged: reported }: Decision, now: number): NewAttempt {

@@ -12,6 +12,8 @@ export interface ShownTransfer {
   reason: string | null
   /** TOKEN_REFUSED or TOKEN_AWAITED, and the error if there was one. */
   awaits_token: string | null
+  /** ENDPOINT_HELD, and the source's last failure. */
+  awaits_source: string | null
   /** Of the last attempt that had one: `CODE: words`. */
   last_error: string | null
   bytes: number
@@ -24,6 +26,10 @@ export interface ShownTransfer {
   destination_rse_id: number
   created_at: number
   updated_at: number
+  replanned_at: number | null
+  replanned_from: number | null
+  replan_code: string | null
+  replan_message: string | null
 }
 
 /** With what holds up its bundle: a queued transfer may wait for nothing but a token. */
@@ -35,10 +41,15 @@ const SHOWN = `SELECT transfers.id, transfers.vo_id, scopes.name || ':' || dids.
        FROM bundles JOIN grants ON grants.id IN (bundles.source_grant_id, bundles.destination_grant_id)
       WHERE transfers.state = 'QUEUED' AND bundles.id = transfers.bundle_id AND NOT ${usable('grants')}
       ORDER BY grants.state <> 'HELD', grants.error IS NULL LIMIT 1) AS awaits_token,
+    (SELECT 'ENDPOINT_HELD (' || endpoint_health.code || ': ' || endpoint_health.message || ')' FROM endpoint_health
+      WHERE transfers.state = 'QUEUED' AND endpoint_health.rse_id = transfers.source_rse_id
+        AND endpoint_health.direction = 'source' AND endpoint_health.held_until > 0) AS awaits_source,
+    replans.at AS replanned_at, replans.source_rse_id AS replanned_from, replans.code AS replan_code,
+    replans.message AS replan_message,
     (SELECT attempts.code || ': ' || coalesce(attempts.message, '') FROM attempts
       WHERE attempts.transfer_id = transfers.id AND attempts.code IS NOT NULL ORDER BY attempts.fence DESC LIMIT 1) AS last_error
   FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
-  JOIN scopes ON scopes.id = dids.scope_id`
+  JOIN scopes ON scopes.id = dids.scope_id LEFT JOIN replans ON replans.id = transfers.replan_id`
 
 export async function showTransfer(read: Executor, id: number): Promise<ShownTransfer | undefined> {
   return (await query<ShownTransfer>(read, `${SHOWN} WHERE transfers.id = :id`, { id }))[0]

@@ -80,11 +80,22 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
     ...(row.source_rse_id === null ? {} : { source: names.get(row.source_rse_id) ?? '' }),
     ...(reason === null ? {} : { reason }),
     ...(row.not_before > 0 ? { notBefore: row.not_before } : {}),
+    ...(row.replanned_at === null
+      ? {}
+      : {
+          replanned: {
+            at: row.replanned_at,
+            from: names.get(row.replanned_from ?? 0) ?? '',
+            code: row.replan_code ?? '',
+            message: row.replan_message ?? '',
+          },
+        }),
   }
 }
 
 /** Why it waits, or failed. */
-function reasonOf({ state, reason, awaits_token, last_error }: ShownTransfer): string | null {
+function reasonOf({ state, reason, awaits_source, awaits_token, last_error }: ShownTransfer): string | null {
+  if (awaits_source !== null) return awaits_source
   if (awaits_token !== null) return awaits_token
   if (reason === 'BACKOFF' && last_error !== null) return `BACKOFF (${last_error})`
   return state === 'FAILED' || state === 'SETTLING' ? last_error : reason

@@ -2,7 +2,7 @@ import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import type { Database } from '../database/database.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query, skippingLocked, stateList } from '../database/sql.ts'
-import { settleHints } from './claim.ts'
+import { settleHints } from './bundles.ts'
 
 const STARVING = stateList(statesAccepting(TRANSFER_MACHINE, 'starve'))
 const BUNDLES_PER_ROUND = 50
@@ -58,6 +58,6 @@ async function starveBundle(executor: Executor, bundle: ClosedBundle, now: numbe
       WHERE state IN (${STARVING}) AND id ${oneOf(executor, 'free')} RETURNING id`,
     { now, free: encodeRows(free.map(row => row.id)) },
   )
-  await settleHints(executor, bundle.link_id, bundle.id)
+  await settleHints(executor, bundle.link_id, [bundle.id])
   return rows.length
 }

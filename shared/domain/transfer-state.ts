@@ -17,6 +17,7 @@ export type TransferState =
 export type TransferEventType =
   | 'release' // what it waited for is there
   | 'starve' // no source is left
+  | 'replan' // another source is better
   | 'claim'
   | 'stage'
   | 'copy'
@@ -41,7 +42,7 @@ const active = {
 /** The one table of a transfer's life. A transfer that a worker holds is not cancelled, but marked: it ends with its attempt. */
 export const TRANSFER_MACHINE: StateMachine<TransferState, TransferEventType> = {
   WAITING: { release: 'QUEUED', cancel: 'CANCELLED' },
-  QUEUED: { claim: 'CLAIMED', starve: 'WAITING', cancel: 'CANCELLED' },
+  QUEUED: { claim: 'CLAIMED', starve: 'WAITING', replan: 'QUEUED', cancel: 'CANCELLED' },
   CLAIMED: { ...active, stage: 'STAGING', copy: 'COPYING', cancel: 'CLAIMED' },
   STAGING: { ...active, copy: 'COPYING', cancel: 'STAGING' },
   COPYING: { ...active, cancel: 'COPYING' },

@@ -136,14 +136,14 @@ export function classifyLastLine(mode: 'pull' | 'push', words: string): Transfer
     transferFailure(code, scope, 'TRANSFER', words, { side })
   if (isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
   if (/partial file|premature end/i.test(words)) return make('SOURCE_CUT_OFF', 'SOURCE')
+  if (/connect to server|connection refused|no route to host|connect to /i.test(words))
+    return make('CONNECT_FAILED', passive)
   if (/no bytes have been received|no activity|stalled?\b|timed? ?out/i.test(words)) {
     return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
   }
   if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
   if (/resolve host|unknown ?host|name or service not known/i.test(words)) return make('RESOLVE_FAILED', passive)
   if (/\bssl\b|\btls\b|certificate|handshake/i.test(words)) return make('TLS_FAILED', passive)
-  if (/connect to server|connection refused|no route to host|connect to /i.test(words))
-    return make('CONNECT_FAILED', passive)
   if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
   if (/permission denied/i.test(words)) return make('PERMISSION_DENIED', 'TRANSFER')
   return make('TRANSFER_FAILED', 'TRANSFER')

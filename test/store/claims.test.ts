@@ -83,7 +83,7 @@ for (const { name, open } of databases) {
       const world = await queue({ storageLimit: 1000, linkLimit: 1000 })
       const lost = await world.openSession()
       const [first] = await world.claim(lost, 1)
-      const links = await linksToServe(test.db.read, {})
+      const links = await linksToServe(test.db.read, {}, world.clock.now())
       await test.db.write(e => endSession(e, lost, world.clock.now(), world.clock.now()))
       const claimant = { sessionId: lost, fenceBase: FENCE_BASE }
       const now = world.clock.now()
@@ -109,10 +109,10 @@ for (const { name, open } of databases) {
     it('reach only what the worker may serve', async () => {
       const world = await queue({ storageLimit: 1000, linkLimit: 1000 })
       const [a, c] = [(await world.rse('A')).id, (await world.rse('C')).id]
-      const links = await linksToServe(test.db.read, { rseIds: [a, c] })
+      const links = await linksToServe(test.db.read, { rseIds: [a, c] }, world.clock.now())
       expect(links.map(link => [link.sourceId, link.destinationId])).to.deep.equal([[c, a]])
       const claimant = { sessionId: await world.openSession(), fenceBase: FENCE_BASE, voIds: [world.voId + 1] }
-      for (const link of await linksToServe(test.db.read, {})) {
+      for (const link of await linksToServe(test.db.read, {}, world.clock.now())) {
         expect(await test.db.write(e => claimOnLink(e, link, claimant, 10, world.clock.now()))).to.deep.equal([])
       }
     })
@@ -131,7 +131,9 @@ for (const { name, open } of databases) {
           good,
         },
       )
-      expect((await linksToServe(test.db.read, {})).map(link => link.destinationId)).to.deep.equal([good])
+      expect((await linksToServe(test.db.read, {}, world.clock.now())).map(link => link.destinationId)).to.deep.equal([
+        good,
+      ])
       expect(await world.claim(await world.openSession(), 3)).to.have.length(3)
     })
 

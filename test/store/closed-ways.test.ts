@@ -41,14 +41,14 @@ for (const { name, open } of databases) {
 
     for (const [when, reason, close] of closings) {
       it(`${when}: none is claimed, though a worker looked before`, async () => {
-        const links = await linksToServe(test.db.read, {})
+        const links = await linksToServe(test.db.read, {}, world.clock.now())
         expect(links).to.have.length(1)
         await close()
         const claimant = { sessionId: await world.openSession(), fenceBase: FENCE_BASE }
         for (const link of links) {
           expect(await test.db.write(e => claimOnLink(e, link, claimant, 5, world.clock.now()))).to.deep.equal([])
         }
-        expect(await linksToServe(test.db.read, {})).to.deep.equal([])
+        expect(await linksToServe(test.db.read, {}, world.clock.now())).to.deep.equal([])
       })
 
       it(`${when}: they leave the queue, and say why`, async () => {

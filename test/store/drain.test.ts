@@ -53,7 +53,7 @@ for (const { name, open } of databases) {
       )
       const [own, other] = [await session('w'), await session('other')]
       await drainIt()
-      const [link] = await linksToServe(test.db.read, {})
+      const [link] = await linksToServe(test.db.read, {}, world.clock.now())
       if (link === undefined) throw new Error('there is no work')
       const now = world.clock.now()
       const claims = (id: number): (() => Promise<unknown[]>)[] => [
@@ -82,7 +82,7 @@ for (const { name, open } of databases) {
 
     it('gets nothing of a claim that began before it and was not over', async () => {
       const own = await session('w')
-      const [link] = await linksToServe(test.db.read, {})
+      const [link] = await linksToServe(test.db.read, {}, world.clock.now())
       if (link === undefined) throw new Error('there is no work')
       let finish: () => void = () => undefined
       const mayEnd = new Promise<void>(resolve => {

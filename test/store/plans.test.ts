@@ -8,9 +8,11 @@ import { grantsToMint, grantsToMintAnew, grantsToRenew } from '../../server/toke
 import { unplannedBundles } from '../../server/tokens/unplanned.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
 import { claimWork } from '../../server/transfers/claim-work.ts'
+import { HOLD } from '../../server/transfers/health.ts'
 import { recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
+import { replanner } from '../../server/transfers/replan.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -20,7 +22,18 @@ import { FENCE_BASE, World } from './world.ts'
 const ROWS = 100_000
 const DATASETS = 100
 /** What grows with the installation: to read one of them whole is a fault, however fast it is today. */
-const LARGE = ['dids', 'contents', 'replicas', 'locks', 'transfers', 'attempts', 'bundles', 'grants', 'ledger']
+const LARGE = [
+  'dids',
+  'contents',
+  'replicas',
+  'locks',
+  'transfers',
+  'attempts',
+  'bundles',
+  'grants',
+  'ledger',
+  'replans',
+]
 /** What storages hold of a hundred datasets: it is to read all of their files, which here are a good part of all. */
 const OF_DATASETS = /AS dataset_id, replicas.rse_id/
 const FAILURE = {
@@ -79,6 +92,27 @@ for (const { name, open } of databases) {
     it('to plan what waits', async () => {
       await world.clock.advance(120_000)
       await world.run(transferReleaser)
+    })
+
+    it('to move what is queued to another source', async () => {
+      // A few files of each chunk are at C too.
+      await plain.change(
+        `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
+         SELECT file_id, 3, directories.id, replicas.name, 'AVAILABLE', 0, 0 FROM replicas
+           JOIN directories ON directories.rse_id = 3 WHERE replicas.rse_id = 1 AND replicas.name LIKE 'x%7'
+            AND directories.id = (SELECT min(id) FROM directories WHERE rse_id = 3)`,
+      )
+      // Its failures above have it held.
+      const now = world.clock.now()
+      await plain.change('UPDATE endpoint_health SET since = :since, held_until = :until', {
+        since: now - HOLD.beforeMoving,
+        until: now + 1,
+      })
+      await world.run(replanner)
+      const moved = await plain.number('SELECT count(*) AS n FROM transfers WHERE replan_id IS NOT NULL')
+      expect(moved).to.be.above(ROWS / 50)
+      await plain.change('DELETE FROM endpoint_health')
+      await plain.grantAll()
     })
 
     it('to end a session, and to settle what it had', async () => {

@@ -25,7 +25,7 @@ for (const { name, open } of databases) {
 
     const claimed = async (reach: WorkerReach): Promise<number> => {
       // With the link that anybody would be given: the claiming statement itself refuses what is not in reach.
-      const [link] = await linksToServe(test.db.read, {})
+      const [link] = await linksToServe(test.db.read, {}, world.clock.now())
       if (link === undefined) throw new Error('there is no work')
       const claimant = { ...reach, sessionId: session, fenceBase: FENCE_BASE }
       return (await test.db.write(e => claimOnLink(e, link, claimant, 10, world.clock.now()))).length
@@ -37,7 +37,7 @@ for (const { name, open } of databases) {
       expect(await claimed({ voIds: [world.voId + 1] })).to.equal(0)
       expect(await claimed({ rseIds: [a] })).to.equal(0)
       expect(await claimed({ rseIds: [b] })).to.equal(0)
-      expect(await linksToServe(test.db.read, { rseIds: [a] })).to.deep.equal([])
+      expect(await linksToServe(test.db.read, { rseIds: [a] }, world.clock.now())).to.deep.equal([])
       expect(await claimed({ voIds: [world.voId], rseIds: [a, b] })).to.equal(2)
     })
 
@@ -66,10 +66,10 @@ for (const { name, open } of databases) {
       ]
       for (const reach of [{ activities: [] }, { activities: ['other', 'tes'] }, { links: [] }, { links: [back] }]) {
         expect(await claimed(reach)).to.equal(0)
-        expect(await linksToServe(test.db.read, reach)).to.deep.equal([])
+        expect(await linksToServe(test.db.read, reach, world.clock.now())).to.deep.equal([])
       }
-      expect(await linksToServe(test.db.read, { activities: ['test'] })).to.have.length(1)
-      expect(await linksToServe(test.db.read, { links: [back, there] })).to.have.length(1)
+      expect(await linksToServe(test.db.read, { activities: ['test'] }, world.clock.now())).to.have.length(1)
+      expect(await linksToServe(test.db.read, { links: [back, there] }, world.clock.now())).to.have.length(1)
       expect(await claimed({ activities: ['other', 'test'], links: [back, there] })).to.equal(2)
     })
 

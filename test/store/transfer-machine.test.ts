@@ -4,6 +4,7 @@ import { claimToSettle } from '../../server/transfers/claim.ts'
 import { loseTransfers, recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { planTransfers } from '../../server/transfers/plan.ts'
+import { moveQueued } from '../../server/transfers/replan-store.ts'
 import { starveTransfers } from '../../server/transfers/starve.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import {
@@ -32,6 +33,7 @@ interface Row extends TransferFacts {
   readonly id: number
   readonly replicaId: number
   readonly fence: number
+  readonly source: number
 }
 
 /** What a statement of the store did to a row, to be compared with what the table says of the event. */
@@ -44,6 +46,8 @@ interface Case {
   readonly only?: readonly TransferState[]
   /** Nobody wants the replicas any more. */
   readonly unlocked?: boolean
+  /** A row that the event is accepted for gets another source, and no other row. */
+  readonly moves?: true
   /** The store's own addition to `notBefore`. */
   readonly delay?: number
   apply(world: World, session: number, rows: readonly Row[]): Promise<unknown>
@@ -84,6 +88,25 @@ const CASES: readonly Case[] = [
     apply: async world => {
       await world.change('UPDATE links SET distance = 0')
       await starveTransfers(world.db, world.clock.now(), 1_000)
+    },
+  },
+  {
+    name: 'a move to another source',
+    event: { type: 'replan' },
+    held: false,
+    moves: true,
+    apply: async (world, _session, rows) => {
+      const [link] = await world.rows<{ id: number; source: number }>(
+        'SELECT link_id AS id, source_rse_id AS source FROM transfers LIMIT 1',
+      )
+      const leaving = {
+        linkId: link?.id ?? 0,
+        sourceId: link?.source ?? 0,
+        hold: 1,
+        code: 'SOURCE_HELD',
+        message: '',
+      } as const
+      await world.db.write(e => moveQueued(e, idsOf(rows), leaving, world.clock.now()))
     },
   },
   {
@@ -156,7 +179,7 @@ for (const { name, open } of databases) {
       it(`${test.name} (${test.event.type}), from every state`, async () => {
         const { db, drop } = await open()
         try {
-          const world = await World.make(db, { rses: ['A', 'B'] })
+          const world = await World.make(db, { rses: ['A', 'B', 'C'] })
           const session = await world.openSession()
           const before = await oneOfEach(world, test.held ? session : null, test.unlocked === true)
           await test.apply(world, session, before)
@@ -178,6 +201,7 @@ for (const { name, open } of databases) {
               const delay = next.notBefore === 0 && test.delay ? world.clock.now() + test.delay : next.notBefore
               expect(found?.notBefore, where).to.equal(delay)
             }
+            if (test.moves) expect(found?.source !== row.source, where).to.equal(next !== undefined)
             if (next === undefined) expect(found, where).to.deep.include({ fence: row.fence })
           }
         } finally {
@@ -200,7 +224,7 @@ async function oneOfEach(world: World, session: number | null, unlocked: boolean
   const combinations = STATES.flatMap(state =>
     [0, LAST_BUT_ONE].flatMap(attempts => [false, true].map(cancelled => ({ state, attempts, cancelled }))),
   )
-  await world.dataset('d', combinations.length, 'A')
+  for (const rse of ['A', 'C']) await world.dataset('d', combinations.length, rse)
   await world.addRule('d', 'B', 1)
   await world.evaluate()
   await world.grantAll()
@@ -228,6 +252,7 @@ async function transfers(world: World): Promise<(Row & { notBefore: number })[]>
     attempts: number
     cancel_requested: number | boolean
     not_before: number
+    source_rse_id: number
   }>('SELECT * FROM transfers ORDER BY id')
   return rows.map(row => ({
     id: row.id,
@@ -237,6 +262,7 @@ async function transfers(world: World): Promise<(Row & { notBefore: number })[]>
     attempts: row.attempts,
     cancelRequested: Boolean(row.cancel_requested),
     notBefore: row.not_before,
+    source: row.source_rse_id,
   }))
 }
 

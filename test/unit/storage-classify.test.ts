@@ -209,6 +209,12 @@ describe('last lines that are no success', () => {
       "failure: Couldn't connect to server",
       'CONNECT_FAILED DESTINATION again',
     ],
+    [
+      'curl, as in XRootD and StoRM: a source whose packets are dropped',
+      'pull',
+      'failure: Failed to connect to se.example.org port 1094: Connection timed out',
+      'CONNECT_FAILED SOURCE again',
+    ],
     ['XRootD: unknown source [seen]', 'pull', "failure: Couldn't resolve host name", 'RESOLVE_FAILED SOURCE again'],
     ['XRootD: cut off', 'pull', 'failure: Transferred a partial file', 'SOURCE_CUT_OFF SOURCE again'],
     [

@@ -65,6 +65,12 @@ export const transferAnswer = z.object({
   bytesDone: z.number(),
   attempts: z.number(),
   notBefore: time.optional(),
+  replanned: z
+    .object({ at: time, from: z.string(), code: z.string(), message: z.string() })
+    .optional()
+    .describe(
+      'the last time that it was moved to another source while it was queued: SOURCE_HELD or SOURCE_SLOW, and why',
+    ),
   activity: z.string(),
   priority: z.number(),
   createdAt: time,

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { attributeKey, empty, rseName, storagePath, voName, words } from '../fields.ts'
+import { attributeKey, empty, rseName, storagePath, time, voName, words } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Storages'
@@ -46,6 +46,18 @@ export const rse = z.object({
   ...limits,
   attributes: z.record(z.string(), attributeValue),
   protocols: z.array(protocol),
+  failing: z
+    .object({
+      failures: z.number().int(),
+      since: time,
+      heldUntil: time.optional(),
+      code: z.string(),
+      message: z.string(),
+    })
+    .optional()
+    .describe(
+      'as a source: failures of its own since a copy from it succeeded, and the last one. Held: nothing is taken from it until then, and then one transfer at a time until one succeeds; what is queued goes to other sources.',
+    ),
 })
 
 const rseParams = z.object({ rse: rseName })

@@ -1,0 +1,35 @@
+import type { Knex } from 'knex'
+
+/** How the sources do: which fail and are held back, how fast links are, and why queued transfers were moved to another source. */
+export async function up(knex: Knex): Promise<void> {
+  await knex.schema.createTable('endpoint_health', t => {
+    t.bigInteger('rse_id').notNullable().references('rses.id')
+    t.text('direction').notNullable().comment('source: as what is read from')
+    t.integer('failures').notNullable().comment('its own, since the last attempt that succeeded')
+    t.bigInteger('since').notNullable().comment('the first of them')
+    t.integer('holds').notNullable().comment('how often it was held back for them')
+    t.bigInteger('held_until').notNullable().comment('nothing is claimed before it, then one at a time; 0: not held')
+    t.text('code').notNullable()
+    t.text('message').notNullable().comment("the last failure in the storage's own words")
+    t.primary(['rse_id', 'direction'])
+  })
+  await knex.schema.createTable('link_minutes', t => {
+    t.bigInteger('link_id').notNullable().references('links.id')
+    t.bigInteger('minute').notNullable().comment('since the epoch: when the attempts ended')
+    t.bigInteger('files').notNullable().comment('copied')
+    t.bigInteger('bytes').notNullable()
+    t.bigInteger('milliseconds').notNullable().comment('the sum over the files')
+    t.primary(['link_id', 'minute'])
+    t.index(['minute'])
+  })
+  await knex.schema.createTable('replans', t => {
+    t.bigIncrements('id')
+    t.bigInteger('at').notNullable()
+    t.bigInteger('source_rse_id').notNullable().references('rses.id').comment('the source that was left')
+    t.text('code').notNullable().comment('SOURCE_HELD | SOURCE_SLOW')
+    t.text('message').notNullable()
+  })
+  await knex.schema.alterTable('transfers', t => {
+    t.bigInteger('replan_id').references('replans.id').comment('the last time that it was moved to another source')
+  })
+}

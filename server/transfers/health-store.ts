@@ -1,0 +1,91 @@
+import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
+import { type Copied, type Health, nextHold, type SourceFailures } from './health.ts'
+
+export interface HealthRow {
+  rse_id: number
+  failures: number
+  since: number
+  holds: number
+  held_until: number
+  code: string
+  message: string
+}
+
+/** Sources that have failed since they last gave something. Few rows, mostly none. */
+export async function failingSources(executor: Executor): Promise<HealthRow[]> {
+  return query(executor, `SELECT * FROM endpoint_health WHERE direction = 'source' ORDER BY rse_id`)
+}
+
+export function healthOf({ failures, since, holds, held_until }: HealthRow): Health {
+  return { failures, since, holds, heldUntil: held_until }
+}
+
+/** Counts failures of sources, and holds back those that have too many. Answers the keys of those that are held from now on. */
+export async function countFailures(
+  executor: Executor,
+  failures: readonly SourceFailures[],
+  now: number,
+): Promise<number[]> {
+  if (failures.length === 0) return []
+  const set = recordset(executor, 'rows', { rse_id: 'bigint', count: 'bigint', code: 'text', message: 'text' })
+  // Whoever counts at the same time waits here: what is decided next is decided on all of them.
+  const rows = await query<HealthRow>(
+    executor,
+    `INSERT INTO endpoint_health (rse_id, direction, failures, since, holds, held_until, code, message)
+     SELECT rse_id, 'source', count, :now, 0, 0, code, message FROM ${set} AS given WHERE true ORDER BY rse_id
+     ON CONFLICT (rse_id, direction) DO UPDATE SET failures = endpoint_health.failures + excluded.failures,
+       code = excluded.code, message = excluded.message
+     RETURNING *`,
+    {
+      now,
+      rows: encodeRows(failures.map(({ rseId, count, code, message }) => ({ rse_id: rseId, count, code, message }))),
+    },
+  )
+  const held = rows.flatMap(row => {
+    const hold = nextHold(healthOf(row), now)
+    return hold === undefined ? [] : [{ rse_id: row.rse_id, holds: hold.holds, held_until: hold.heldUntil }]
+  })
+  if (held.length === 0) return []
+  await query(
+    executor,
+    `UPDATE endpoint_health SET holds = given.holds, held_until = given.held_until
+       FROM ${recordset(executor, 'rows', { rse_id: 'bigint', holds: 'bigint', held_until: 'bigint' })} AS given
+      WHERE endpoint_health.rse_id = given.rse_id AND direction = 'source'`,
+    { rows: encodeRows(held) },
+  )
+  return held.map(row => row.rse_id)
+}
+
+/** These sources have given a file by an attempt that began after their first failure: they work. */
+export async function forgetFailures(executor: Executor, rseIds: readonly number[]): Promise<void> {
+  if (rseIds.length === 0) return
+  await query(
+    executor,
+    `DELETE FROM endpoint_health WHERE direction = 'source' AND rse_id ${oneOf(executor, 'rses')}`,
+    {
+      rses: encodeRows(rseIds),
+    },
+  )
+}
+
+/** Adds to how fast links were; `now` tells the minute. */
+export async function addToMinutes(executor: Executor, copied: readonly Copied[], now: number): Promise<void> {
+  if (copied.length === 0) return
+  const set = recordset(executor, 'rows', {
+    link_id: 'bigint',
+    files: 'bigint',
+    bytes: 'bigint',
+    milliseconds: 'bigint',
+  })
+  await query(
+    executor,
+    `INSERT INTO link_minutes (link_id, minute, files, bytes, milliseconds)
+     SELECT link_id, :minute, files, bytes, milliseconds FROM ${set} AS given WHERE true ORDER BY link_id
+     ON CONFLICT (link_id, minute) DO UPDATE SET files = link_minutes.files + excluded.files,
+       bytes = link_minutes.bytes + excluded.bytes, milliseconds = link_minutes.milliseconds + excluded.milliseconds`,
+    {
+      minute: Math.floor(now / 60_000),
+      rows: encodeRows(copied.map(({ linkId, ...sums }) => ({ link_id: linkId, ...sums }))),
+    },
+  )
+}

@@ -1,0 +1,97 @@
+import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import { moveReplicas } from '../catalogue/replica-store.ts'
+import { type Executor, encodeRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
+import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
+import { planTransfers } from './plan.ts'
+import { held, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+
+/** For whom a transfer is. */
+type Wanted = Pick<Candidate, 'vo_id' | 'account_id' | 'activity' | 'priority'>
+
+type Source = Omit<Candidate, keyof Wanted> & { own_id: number }
+
+/**
+ * A transfer for each of these replicas that has none open. A second rule's lock joins the open one, and may raise its
+ * priority as long as it waits.
+ */
+export async function openTransfers(
+  executor: Executor,
+  replicaIds: readonly number[],
+  rule: Wanted,
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  const replicas = encodeRows(replicaIds)
+  await moveReplicas(executor, replicaIds, 'want', now)
+  // Those that were queued find their new place when they are planned next.
+  await query(
+    executor,
+    `UPDATE transfers SET priority = :priority, state = 'WAITING', not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
+      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id ${oneOf(executor, 'replicas')}`,
+    { priority: rule.priority, replicas },
+  )
+  // A cancellation that was asked for, and a lock that came after it: the copy is wanted again.
+  await query(
+    executor,
+    `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND state IN (${stateList(ACTIVE_STATES)})
+       AND replica_id ${oneOf(executor, 'replicas')}`,
+    { replicas },
+  )
+  await openNew(executor, replicaIds, rule, now)
+}
+
+/**
+ * Those that have a source are queued as they are inserted: a second write of each row, with all its indexes, would cost as
+ * much as the first. The others wait, and are planned as all that wait.
+ */
+async function openNew(
+  executor: Executor,
+  replicaIds: readonly number[],
+  { vo_id, account_id, activity, priority }: Wanted,
+  now: number,
+): Promise<void> {
+  const replicas = encodeRows(replicaIds)
+  const sources = await query<Source>(
+    executor,
+    `SELECT own.id AS own_id, ${SOURCE_COLUMNS} FROM replicas AS own ${SOURCES}
+      WHERE own.state = 'COPYING' AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, ${held('source.rse_id')}, links.distance, source.rse_id`,
+    { replicas, now },
+  )
+  const candidates = nearest(sources).map(source => ({ ...source, vo_id, account_id, activity, priority }))
+  const queued = await inBundles(executor, candidates, now)
+  const set = recordset(executor, 'rows', { own_id: 'bigint', ...QUEUED_COLUMNS })
+  const common = { voId: vo_id, accountId: account_id, activity, priority, now }
+  await query(
+    executor,
+    `INSERT INTO transfers (${NEW_COLUMNS}, state, source_replica_id, source_rse_id, link_id, bundle_id)
+     SELECT ${NEW_VALUES}, 'QUEUED', given.source_replica_id, given.source_rse_id, given.link_id, given.bundle_id
+       FROM ${set} AS given JOIN replicas ON replicas.id = given.own_id JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state = 'COPYING' ON CONFLICT DO NOTHING`,
+    { ...common, rows: encodeRows(queued) },
+  )
+  const found = new Set(candidates.map(({ own_id }) => own_id))
+  const without = replicaIds.filter(id => !found.has(id))
+  if (without.length === 0) return
+  const waiting = await query<{ id: number }>(
+    executor,
+    `INSERT INTO transfers (${NEW_COLUMNS}, state) SELECT ${NEW_VALUES}, 'WAITING'
+       FROM replicas JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'without')} ON CONFLICT DO NOTHING RETURNING id`,
+    { ...common, without: encodeRows(without) },
+  )
+  await planTransfers(
+    executor,
+    waiting.map(row => row.id),
+    now,
+  )
+}
+
+const NEW_COLUMNS = `replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, attempts, not_before, fence,
+  bytes_done, cancel_requested, created_at, updated_at`
+const NEW_VALUES =
+  'replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 0, 0, 0, 0, false, :now, :now'
+
+/** Of each replica's sources the first. */
+function nearest(sources: readonly Source[]): Source[] {
+  return sources.filter((source, i) => source.own_id !== sources[i - 1]?.own_id)
+}

@@ -1,0 +1,177 @@
+import { statesAccepting } from '../../shared/domain/state-machine.ts'
+import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
+import {
+  type Executor,
+  encodeRows,
+  lockRows,
+  oneOf,
+  query,
+  queryOne,
+  recordset,
+  skippingLocked,
+  stateList,
+} from '../database/sql.ts'
+import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
+import type { LinkPace, Target } from './slow.ts'
+import { held, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+
+const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
+/** Queued transfers of a link are counted up to here: who has more has enough. */
+const COUNTED = 10_000
+
+/** The links with work from these sources. */
+export async function linksFrom(
+  read: Executor,
+  rseIds: readonly number[],
+): Promise<{ id: number; source_rse_id: number }[]> {
+  if (rseIds.length === 0) return []
+  return query(
+    read,
+    `SELECT id, source_rse_id FROM links WHERE has_work AND source_rse_id ${oneOf(read, 'rses')} ORDER BY id`,
+    { rses: encodeRows(rseIds) },
+  )
+}
+
+export interface PacedLink extends LinkPace {
+  readonly sourceId: number
+}
+
+/** The open links into storages with queued work, from sources that are not held, and their pace since a minute. */
+export async function linkPaces(read: Executor, sinceMinute: number, now: number): Promise<PacedLink[]> {
+  const sum = (column: string): string => `CAST(coalesce(sum(link_minutes.${column}), 0) AS bigint) AS ${column}`
+  return query(
+    read,
+    `SELECT links.id, links.source_rse_id AS "sourceId", links.destination_rse_id AS "destinationId",
+            ${sum('files')}, ${sum('bytes')}, ${sum('milliseconds')}
+       FROM links JOIN rses ON rses.id = links.source_rse_id AND rses.availability_read
+       LEFT JOIN link_minutes ON link_minutes.link_id = links.id AND link_minutes.minute >= :sinceMinute
+      WHERE links.distance > 0 AND links.destination_rse_id IN (SELECT destination_rse_id FROM links WHERE has_work)
+        AND NOT ${held('links.source_rse_id')}
+      GROUP BY links.id ORDER BY links.id`,
+    { sinceMinute, now },
+  )
+}
+
+/** The transfers queued on each of these links, counted up to a bound. */
+export async function countQueued(read: Executor, linkIds: readonly number[]): Promise<Map<number, number>> {
+  if (linkIds.length === 0) return new Map()
+  const rows = await query<{ id: number; queued: number }>(
+    read,
+    `SELECT links.id, (SELECT count(*) FROM (SELECT 1 FROM bundles
+         JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
+        WHERE bundles.link_id = links.id AND bundles.has_work LIMIT ${COUNTED}) AS counted) AS queued
+       FROM links WHERE links.id ${oneOf(read, 'links')}`,
+    { links: encodeRows(linkIds) },
+  )
+  return new Map(rows.map(row => [row.id, row.queued]))
+}
+
+export async function pruneMinutes(executor: Executor, beforeMinute: number): Promise<void> {
+  await query(executor, 'DELETE FROM link_minutes WHERE minute < :beforeMinute', { beforeMinute })
+}
+
+/** How far a link's queue was gone through. */
+export interface Place {
+  readonly bundle: number
+  readonly transfer: number
+}
+
+export interface QueuedRow {
+  id: number
+  bundle_id: number
+}
+
+/** The next queued transfers of a link, in the order of bundles. */
+export async function queuedAfter(read: Executor, linkId: number, after: Place, limit: number): Promise<QueuedRow[]> {
+  return query(
+    read,
+    `SELECT transfers.id, transfers.bundle_id FROM bundles
+       JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
+      WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.id >= :bundle
+        AND (bundles.id > :bundle OR transfers.id > :transfer)
+      ORDER BY bundles.id, transfers.id LIMIT :limit`,
+    { linkId, ...after, limit },
+  )
+}
+
+/** A link whose queued transfers go to others, and why. */
+export interface Leaving {
+  readonly linkId: number
+  /** Which hold of the source it is; 0: none. */
+  readonly hold: number
+  readonly sourceId: number
+  readonly code: 'SOURCE_HELD' | 'SOURCE_SLOW'
+  readonly message: string
+  /** Undefined: to any. */
+  readonly to?: readonly Target[]
+}
+
+/**
+ * Moves those of these queued transfers that can have their file from another source, in the order of `planTransfers`; why
+ * is kept with them. Answers the bundles that they left.
+ */
+export async function moveQueued(
+  executor: Executor,
+  transferIds: readonly number[],
+  { linkId, sourceId, code, message, to }: Leaving,
+  now: number,
+): Promise<number[]> {
+  const free = await query<QueuedRow>(
+    executor,
+    `SELECT id, bundle_id FROM transfers WHERE state IN (${MOVABLE}) AND link_id = :linkId
+        AND id ${oneOf(executor, 'ids')} ORDER BY id ${skippingLocked(executor, 'transfers')}`,
+    { linkId, ids: encodeRows(transferIds) },
+  )
+  const targets = to === undefined ? '' : `AND links.id ${oneOf(executor, 'targets')}`
+  const candidates = await query<Candidate & { transfer_id: number }>(
+    executor,
+    `SELECT * FROM (
+       SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
+              transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
+              row_number() OVER (PARTITION BY transfers.id ORDER BY ${PAST_FAILURES}, links.distance, source.rse_id) AS place
+         FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
+        WHERE transfers.id ${oneOf(executor, 'ids')} AND links.id <> :linkId ${targets}
+          AND NOT ${held('source.rse_id')}
+     ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
+    {
+      now,
+      linkId,
+      ids: encodeRows(free.map(row => row.id)),
+      ...(to && { targets: encodeRows(to.map(({ id }) => id)) }),
+    },
+  )
+  const moving = await inBundles(executor, to === undefined ? candidates : within(candidates, to), now)
+  if (moving.length === 0) return []
+  const replan = await queryOne<{ id: number }>(
+    executor,
+    `INSERT INTO replans (at, source_rse_id, code, message) VALUES (:now, :sourceId, :code, :message) RETURNING id`,
+    { now, sourceId, code, message },
+  )
+  await query(
+    executor,
+    `UPDATE transfers SET source_replica_id = given.source_replica_id, source_rse_id = given.source_rse_id,
+            link_id = given.link_id, bundle_id = given.bundle_id, replan_id = CAST(:replan AS bigint), updated_at = :now
+       FROM ${recordset(executor, 'rows', { transfer_id: 'bigint', ...QUEUED_COLUMNS })} AS given
+      WHERE transfers.id = given.transfer_id`,
+    { now, replan: replan?.id ?? null, rows: encodeRows(moving) },
+  )
+  const moved = new Set(moving.map(row => row.transfer_id))
+  return [...new Set(free.filter(row => moved.has(row.id)).map(row => row.bundle_id))]
+}
+
+/** No more to each link than it may take. */
+function within<T extends Candidate>(candidates: readonly T[], to: readonly Target[]): T[] {
+  const left = new Map(to.map(({ id, most }) => [id, most]))
+  return candidates.filter(({ link_id }) => {
+    const most = left.get(link_id) ?? 0
+    left.set(link_id, most - 1)
+    return most > 0
+  })
+}
+
+/** After transfers left these bundles of a link. */
+export async function settleLeft(executor: Executor, linkId: number, bundleIds: readonly number[]): Promise<void> {
+  await lockRows(executor, 'links', [linkId])
+  await lockRows(executor, 'bundles', bundleIds)
+  await settleHints(executor, linkId, bundleIds)
+}

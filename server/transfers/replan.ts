@@ -1,0 +1,112 @@
+import type { Service } from '../../shared/runtime/services.ts'
+import type { Context } from '../context.ts'
+import { periodic } from '../periodic.ts'
+import { isToLeave } from './health.ts'
+import { failingSources, healthOf } from './health-store.ts'
+import {
+  countQueued,
+  type Leaving,
+  linkPaces,
+  linksFrom,
+  moveQueued,
+  type Place,
+  pruneMinutes,
+  queuedAfter,
+  settleLeft,
+} from './replan-store.ts'
+import { slowLinks, slowPairs } from './slow.ts'
+
+const MOVED_AT_ONCE = 1_000
+/** After all that is queued on a link was looked at: what is left has no other source. Milliseconds. */
+const REST_MS = 300_000
+/** How often paces are compared, over which time, and how long they are kept. */
+const SLOW_EVERY_MS = 10_000
+const PACE_MINUTES = 15
+const KEPT_MINUTES = 60
+
+interface Pass {
+  readonly hold: number
+  readonly after: Place
+  readonly restsUntil: number
+}
+
+const START: Place = { bundle: 0, transfer: 0 }
+
+/**
+ * Moves queued transfers off sources that are held back or much slower than another, a bounded number at a time. How far it
+ * got is in memory only: several servers go through the same, and each transfer is moved once.
+ */
+export function replanner(context: Context): Service {
+  const passes = new Map<number, Pass>()
+  let slowAt = 0
+  return periodic({
+    ...context,
+    name: 'replan',
+    interval: 1_000,
+    async round() {
+      const now = context.clock.now()
+      const held = await heldLinks(context, now)
+      const slow = now < slowAt ? [] : await findSlow(context, now)
+      if (now >= slowAt) slowAt = now + SLOW_EVERY_MS
+      let more = false
+      for (const leaving of [...held, ...slow]) more = (await leave(context, leaving, passes, now)) || more
+      return more
+    },
+  })
+}
+
+async function heldLinks({ db }: Context, now: number): Promise<Leaving[]> {
+  const sources = (await failingSources(db.read)).filter(row => isToLeave(healthOf(row), now))
+  const links = await linksFrom(
+    db.read,
+    sources.map(row => row.rse_id),
+  )
+  return links.flatMap(({ id, source_rse_id }) => {
+    const source = sources.find(row => row.rse_id === source_rse_id)
+    if (source === undefined) return []
+    const message = `${source.failures} failures in a row, the last: ${source.code}: ${source.message}`
+    return [{ linkId: id, sourceId: source_rse_id, hold: source.holds, code: 'SOURCE_HELD', message }]
+  })
+}
+
+async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
+  const minute = Math.floor(now / 60_000)
+  await db.write(executor => pruneMinutes(executor, minute - KEPT_MINUTES))
+  const links = await linkPaces(db.read, minute - PACE_MINUTES, now)
+  const sources = new Map(links.map(link => [link.id, link.sourceId]))
+  const pairs = slowPairs(links)
+  const involved = new Set(pairs.flatMap(({ slow, other }) => [slow.id, other.id]))
+  return slowLinks(pairs, await countQueued(db.read, [...involved])).map(({ id, to, millisecondsEach }) => ({
+    linkId: id,
+    sourceId: sources.get(id) ?? 0,
+    hold: 0,
+    code: 'SOURCE_SLOW',
+    message: `a file took ${(millisecondsEach / 1000).toFixed(1)} s from there in the last ${PACE_MINUTES} minutes`,
+    to,
+  }))
+}
+
+/** Moves the next of a link's queue; true when there may be more. */
+async function leave(context: Context, leaving: Leaving, passes: Map<number, Pass>, now: number): Promise<boolean> {
+  const { db, log, wake } = context
+  const { linkId, hold, code } = leaving
+  const pass = passes.get(linkId)
+  const { after, restsUntil } = pass?.hold === hold ? pass : { after: START, restsUntil: 0 }
+  if (restsUntil > now) return false
+  const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
+  const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)
+  passes.set(linkId, {
+    hold,
+    after: last === undefined ? START : { bundle: last.bundle_id, transfer: last.id },
+    restsUntil: last === undefined && hold > 0 ? now + REST_MS : 0,
+  })
+  const ids = next.map(row => row.id)
+  const left = ids.length === 0 ? [] : await db.write(executor => moveQueued(executor, ids, leaving, now))
+  if (left.length > 0) {
+    await db.write(executor => settleLeft(executor, linkId, left))
+    log.info({ link: linkId, code }, 'queued transfers were moved to another source')
+    wake.notify('grants')
+    wake.notify('queue')
+  }
+  return last !== undefined && hold > 0
+}

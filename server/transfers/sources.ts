@@ -1,0 +1,22 @@
+/** Where the file of the replica `own` can be had: what is AVAILABLE, readable and linked, while `own` can be written. */
+export const SOURCES = `JOIN directories AS own_directory ON own_directory.id = own.directory_id
+         JOIN rses AS own_rse ON own_rse.id = own.rse_id AND own_rse.availability_write
+         JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
+         JOIN rses ON rses.id = source.rse_id AND rses.availability_read
+         JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
+         JOIN directories AS source_directory ON source_directory.id = source.directory_id`
+
+/** The columns of a `Candidate` that its source decides. */
+export const SOURCE_COLUMNS = `source.id AS source_replica_id, source.rse_id AS source_rse_id, links.id AS link_id,
+              coalesce(source_directory.top_id, source_directory.id) AS source_directory_id,
+              coalesce(own_directory.top_id, own_directory.id) AS destination_directory_id`
+
+/** Whether this source is held back: such a one is taken only where there is no other. Binds `:now`. */
+export function held(rseColumn: string): string {
+  return `EXISTS (SELECT 1 FROM endpoint_health AS health
+    WHERE health.rse_id = ${rseColumn} AND health.direction = 'source' AND health.held_until > :now)`
+}
+
+/** How often the source has failed the transfer of the statement. */
+export const PAST_FAILURES = `(SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id
+                    AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE')`

@@ -1,0 +1,66 @@
+import { expect } from 'chai'
+import { askCopy, placeDataset, someFiles, transfersOf, untilRule, wrongFiles } from '../house/dataset.ts'
+import { type House, startHouse } from '../house/house.ts'
+import { LeapingClock } from '../house/leaping-clock.ts'
+import { until } from '../house/until.ts'
+
+const FILES = 60
+const files = someFiles(FILES)
+
+describe('a storage that dies with work queued on it', () => {
+  const clock = new LeapingClock()
+  let house: House
+
+  before(async () => {
+    // Leaps are no reason to lose a session.
+    house = await startHouse({ clock, server: { sessionLeaseSeconds: 600 } })
+    await house.addStorages()
+    await placeDataset(house, 'SITE-A', 'run1', files)
+    await placeDataset(house, 'SITE-C', 'run1', files)
+    await placeDataset(house, 'SITE-A', 'only', someFiles(3))
+    const far = { source: 'SITE-C', destination: 'SITE-B' }
+    await house.client.setDistance({ params: far, body: { distance: 9 } })
+    const near = { source: 'SITE-A', destination: 'SITE-B' }
+    await house.client.setDistance({ params: near, body: { distance: 1, maxActive: 4 } })
+    await house.startWorker()
+  })
+  after(() => house.stop())
+
+  const siteA = () => house.client.getRse({ params: { rse: 'SITE-A' } })
+  const reasons = async () => {
+    const { items } = await house.client.listTransfers({ query: { state: 'QUEUED', limit: 1_000 } })
+    return items.map(({ reason }) => reason ?? '')
+  }
+
+  it('is held back; all is copied from the other, and what was moved says why', async () => {
+    await house.restartStorage('SITE-A', async () => {
+      const rule = await askCopy(house, 'run1', 'SITE-B')
+      await until(reasons, found => found.some(reason => /^ENDPOINT_HELD \(CONNECT_FAILED: ./.test(reason)))
+      const { failing } = await siteA()
+      expect(failing).to.include({ code: 'CONNECT_FAILED' })
+      expect(failing?.heldUntil).to.be.above(clock.now())
+      clock.leap(31_000)
+      // The trial fails, and it is held again: now work leaves it.
+      await until(siteA, found => (found.failing?.heldUntil ?? 0) > clock.now())
+      await untilRule(house, rule, 'OK')
+      const transfers = await transfersOf(house, rule)
+      expect(transfers).to.have.length(FILES)
+      for (const { replanned, source, attemptList } of transfers) {
+        expect(source).to.equal('SITE-C')
+        if (attemptList.some(attempt => attempt.source === 'SITE-A')) continue
+        expect(replanned).to.include({ from: 'SITE-A', code: 'SOURCE_HELD' })
+        expect(replanned?.message).to.match(/^\d+ failures in a row, the last: CONNECT_FAILED: ./)
+      }
+      expect(transfers.filter(({ replanned }) => replanned !== undefined)).to.have.length.above(FILES / 2)
+    })
+    expect(await wrongFiles(house, 'SITE-B', 'run1', files)).to.deep.equal([])
+  })
+
+  it('gives what no other has when it is back, and is free then', async () => {
+    const rule = await askCopy(house, 'only', 'SITE-B')
+    await until(reasons, found => found.length === 3 && found.every(reason => reason.startsWith('ENDPOINT_HELD')))
+    clock.leap(60_000)
+    await untilRule(house, rule, 'OK')
+    expect((await siteA()).failing).to.equal(undefined)
+  })
+})

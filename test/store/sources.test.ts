@@ -1,0 +1,210 @@
+import { expect } from 'chai'
+import { fillQueue } from '../../bench/filled.ts'
+import { claimWork } from '../../server/transfers/claim-work.ts'
+import { HOLD } from '../../server/transfers/health.ts'
+import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
+import { transferReleaser } from '../../server/transfers/plan.ts'
+import { replanner } from '../../server/transfers/replan.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { databases, type TestDatabase } from './databases.ts'
+import { FENCE_BASE, World } from './world.ts'
+
+const QUEUED = 100_000
+const DEAD = {
+  scope: 'SOURCE',
+  phase: 'TRANSFER',
+  code: 'CONNECT_FAILED',
+  message: 'Connection refused',
+  retryable: true,
+} as const
+
+for (const { name, open } of databases) {
+  describe(`sources that fail, on ${name}`, () => {
+    let test: TestDatabase
+    let world: World
+    let session: number
+    let ids: { a: number; b: number; c: number }
+
+    beforeEach(async () => {
+      test = await open()
+      world = await World.make(test.db, { rses: ['A', 'B', 'C'] })
+      ids = { a: (await world.rse('A')).id, b: (await world.rse('B')).id, c: (await world.rse('C')).id }
+      session = await world.openSession(86_400_000)
+    })
+    afterEach(() => test.drop())
+
+    async function queue(dataset: string, files: number, ...at: string[]): Promise<void> {
+      for (const rse of at) await world.dataset(dataset, files, rse)
+      await world.addRule(dataset, 'B', 1)
+      await world.evaluate()
+      await world.grantAll()
+    }
+
+    const claim = (limit: number) => claimWork(world.context, { sessionId: session, fenceBase: FENCE_BASE }, limit)
+
+    async function report(
+      claimed: readonly { id: number; fence: number }[],
+      outcome: Pick<ReportedOutcome, 'result' | 'error'> & Partial<ReportedOutcome>,
+    ): Promise<void> {
+      const numbers = { durationMs: 10, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing' } as const
+      const outcomes = claimed.map(({ id: transfer, fence }) => ({
+        transfer,
+        fence,
+        mode: 'pull' as const,
+        ...numbers,
+        ...outcome,
+      }))
+      const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
+      expect(answers.filter(({ answer }) => answer !== 'applied')).to.deep.equal([])
+    }
+
+    const fail = async (count: number): Promise<void> => report(await claim(count), { result: 'failed', error: DEAD })
+    /** What is queued, by source, and for what it was moved there. */
+    const queued = () =>
+      world.rows(
+        `SELECT transfers.source_rse_id AS source, replans.source_rse_id AS left_rse, code, count(*) AS n FROM transfers
+           LEFT JOIN replans ON replans.id = replan_id WHERE state = 'QUEUED' GROUP BY 1, 2, 3 ORDER BY source, n`,
+      )
+    /** It has failed for so long that work leaves it. */
+    async function die(): Promise<void> {
+      await fail(HOLD.failures)
+      await world.clock.advance(HOLD.beforeMoving)
+      await fail(1)
+    }
+
+    it('are held back after a run of failures, then tried by one transfer at a time, until one is done', async () => {
+      await queue('d', 40, 'A')
+      await fail(HOLD.failures - 1)
+      const onTheirWay = await claim(3)
+      expect(onTheirWay).to.have.length(3)
+      await report(onTheirWay, { result: 'failed', error: DEAD })
+      expect(await claim(10), 'held').to.deep.equal([])
+      await world.clock.advance(HOLD.first)
+      const trial = await claim(10)
+      expect(trial, 'on trial').to.have.length(1)
+      expect(await claim(10), 'while it is tried').to.deep.equal([])
+      await report(trial, { result: 'failed', error: DEAD })
+      await world.clock.advance(HOLD.first)
+      expect(await claim(10), 'held for twice as long').to.deep.equal([])
+      await world.clock.advance(HOLD.first)
+      await report(await claim(10), { result: 'done' })
+      expect(await claim(10), 'it works').to.have.length(10)
+      expect(await world.rows('SELECT * FROM endpoint_health')).to.deep.equal([])
+    })
+
+    it('are not held for what is wrong with files or tokens, or while some of their files are copied', async () => {
+      await queue('d', 60, 'A')
+      const missing = { ...DEAD, code: 'SOURCE_MISSING', retryable: false }
+      await report(await claim(15), { result: 'failed', error: missing })
+      await report(await claim(15), { result: 'failed', error: { ...DEAD, scope: 'TOKEN', code: 'TOKEN_REFUSED' } })
+      for (let i = 0; i < 3; i += 1) {
+        await fail(HOLD.failures - 1)
+        await report(await claim(1), { result: 'done', durationMs: 0 })
+      }
+      expect(await world.rows('SELECT * FROM endpoint_health')).to.deep.equal([])
+    })
+
+    it('lose what is queued to sources that have it too, after a while; the rest waits there', async () => {
+      await queue('both', 30, 'A', 'C')
+      await queue('one', 30, 'A')
+      await fail(HOLD.failures)
+      await world.run(replanner)
+      expect(await queued(), 'not at once').to.deep.equal([{ source: ids.a, left_rse: null, code: null, n: 50 }])
+      await world.clock.advance(HOLD.beforeMoving)
+      await fail(1)
+      await world.run(replanner)
+      const moved = { source: ids.c, left_rse: ids.a, code: 'SOURCE_HELD' }
+      const [left, gone] = (await queued()) as { n: number }[]
+      expect([left, gone]).to.deep.equal([
+        { source: ids.a, left_rse: null, code: null, n: left?.n },
+        { ...moved, n: 49 - (left?.n ?? 0) },
+      ])
+      const [why] = await world.rows<{ message: string }>('SELECT message FROM replans')
+      expect(why?.message).to.equal(
+        `${HOLD.failures + 1} failures in a row, the last: CONNECT_FAILED: Connection refused`,
+      )
+      const stays = `SELECT count(*) AS n FROM transfers JOIN replicas AS own ON own.id = replica_id
+        JOIN replicas AS other ON other.file_id = own.file_id AND other.rse_id = ${ids.c}
+       WHERE transfers.state = 'QUEUED' AND transfers.source_rse_id = ${ids.a}`
+      expect(await world.number(stays), 'that C has').to.equal(0)
+      await world.grantAll()
+      expect((await claim(100)).length, 'from C').to.equal(gone?.n)
+    })
+
+    it('are chosen only where no other has the file', async () => {
+      await queue('d', 20, 'A')
+      await fail(HOLD.failures)
+      await queue('both', 5, 'A', 'C')
+      await queue('one', 5, 'A')
+      const from = (dataset: string) =>
+        world.rows(
+          `SELECT DISTINCT source_rse_id AS source FROM transfers JOIN replicas ON replicas.id = replica_id
+             JOIN dids ON dids.id = file_id WHERE dids.name LIKE '${dataset}.%' AND transfers.state = 'QUEUED'`,
+        )
+      expect(await from('both')).to.deep.equal([{ source: ids.c }])
+      expect(await from('one')).to.deep.equal([{ source: ids.a }])
+    })
+
+    it('that are much slower lose work as well', async () => {
+      await queue('d', 200, 'A', 'C')
+      await queue('e', 30, 'C')
+      const took = async (source: number, durationMs: number): Promise<void> => {
+        const claimed = await claim(1_000)
+        const rows = await world.rows<{ id: number }>(`SELECT id FROM transfers WHERE source_rse_id = ${source}`)
+        const mine = claimed.filter(({ id }) => rows.some(row => row.id === id))
+        await report(mine.slice(0, 25), { result: 'done', durationMs, bytes: 100 })
+        await report(
+          claimed.filter(({ id }) => !mine.slice(0, 25).some(other => other.id === id)),
+          {
+            result: 'handed-back',
+          },
+        )
+      }
+      await took(ids.a, 8_000)
+      await took(ids.c, 2_000)
+      await world.run(replanner)
+      expect(await world.rows('SELECT DISTINCT code, message FROM replans')).to.deep.equal([
+        { code: 'SOURCE_SLOW', message: 'a file took 8.0 s from there in the last 15 minutes' },
+      ])
+      // 175 and 5: in four fifths of the time of the whole they are even.
+      expect(((await queued()) as { n: number }[]).map(({ n }) => n)).to.deep.equal([36, 5, 139])
+    })
+
+    it('are left by each transfer once, when two servers move them', async () => {
+      await queue('d', 3_000, 'A', 'C')
+      await die()
+      await Promise.all([world.run(replanner), world.run(replanner)])
+      const at = await world.rows<{ source: number }>(
+        `SELECT DISTINCT source_rse_id AS source FROM transfers WHERE state = 'QUEUED'`,
+      )
+      expect(at).to.deep.equal([{ source: ids.c }])
+    })
+
+    it(`dead with ${QUEUED.toLocaleString('en')} transfers: all are done from the other, and each tells why it moved`, async function () {
+      this.timeout(300_000)
+      await fillQueue(world, { source: 'A', destination: 'B', alsoAt: 'C' }, 's', QUEUED)
+      await die()
+      await world.run(replanner)
+      await world.clock.advance(60_000)
+      await world.run(transferReleaser)
+      await world.grantAll()
+      for (;;) {
+        const claimed = await claim(1_000)
+        if (claimed.length === 0) break
+        await report(claimed, { result: 'done' })
+      }
+      const ends = `SELECT transfers.state, transfers.source_rse_id AS source, replans.source_rse_id AS left_rse, code,
+                           (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id AND outcome = 'failed') AS failed,
+                           count(*) AS n
+                      FROM transfers LEFT JOIN replans ON replans.id = replan_id GROUP BY 1, 2, 3, 4, 5 ORDER BY n`
+      const done = { state: 'DONE', source: ids.c }
+      expect(await world.rows(ends)).to.deep.equal([
+        { ...done, left_rse: null, code: null, failed: 1, n: HOLD.failures + 1 },
+        { ...done, left_rse: ids.a, code: 'SOURCE_HELD', failed: 0, n: QUEUED - HOLD.failures - 1 },
+      ])
+      expect(await world.rows(`SELECT state, locks_ok, locks_replicating, locks_stuck FROM rules`)).to.deep.equal([
+        { state: 'OK', locks_ok: QUEUED, locks_replicating: 0, locks_stuck: 0 },
+      ])
+    })
+  })
+}
