@@ -1,5 +1,13 @@
 import type { Context } from '../context.ts'
-import { type Claimant, type ClaimedRow, claimOnLink, claimToSettle, isToSettle, linksToServe } from './claim.ts'
+import {
+  type Claimant,
+  type ClaimedRow,
+  claimOnLink,
+  claimToSettle,
+  hasFree,
+  isToSettle,
+  linksToServe,
+} from './claim.ts'
 import { unlessDrained } from './session-store.ts'
 import { settleShare } from './settling.ts'
 
@@ -8,12 +16,14 @@ const LINKS_IN_VAIN = 25
 
 /**
  * Up to `limit` transfers for a worker. Those to settle come first, since they hold slots, but take half of the claim: a storage
- * that is gone must not keep every worker busy with looks at it. Throws 409 SESSION_ENDED.
+ * that is gone must not keep every worker busy with looks at it. `again`: it has just found nothing, and looks before it writes.
+ * Throws 409 SESSION_ENDED.
  */
 export async function claimWork(
   { db, clock, random }: Pick<Context, 'db' | 'clock' | 'random'>,
   claimant: Claimant,
   limit: number,
+  again = false,
 ): Promise<ClaimedRow[]> {
   if (limit === 0) return []
   const settle = async (most: number): Promise<ClaimedRow[]> => {
@@ -25,6 +35,7 @@ export async function claimWork(
   const claimed = await settle(share)
   const links = await linksToServe(db.read, claimant, clock.now())
   for (const link of links.slice(0, LINKS_IN_VAIN)) {
+    if (again && !(await hasFree(db.read, link.id, claimant, clock.now()))) continue
     const rows = await unlessDrained(
       db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())),
     )

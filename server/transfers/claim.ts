@@ -115,6 +115,20 @@ async function storageLoads(
   )
 }
 
+/** A look without locks whether anything on a link is free: what is queued may be under a permit, or reserved for an upload. */
+export async function hasFree(read: Executor, linkId: number, reach: WorkerReach, now: number): Promise<boolean> {
+  const rows = await query(
+    read,
+    `SELECT transfers.id FROM bundles
+       JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
+       JOIN replicas ON replicas.id = transfers.replica_id
+      WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
+        AND NOT ${underPermit('replicas')} ${copiesWithinReach(read, reach, TRANSFERS)} LIMIT 1`,
+    { linkId, now, ...reachBindings(reach) },
+  )
+  return rows.length > 0
+}
+
 /**
  * Claims up to `limit` transfers of one link: lock the two storages, count, claim what is free. With counters, or with the
  * count inside the claiming statement, 30 claimers against a limit of 7 reached 39 and 58; lock, then count, held 7.

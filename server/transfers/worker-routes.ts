@@ -52,9 +52,9 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   const { db, clock, storages } = context
   const { fenceBase } = settings
 
-  async function workFor(claimant: Claimant, limit: number): Promise<Work> {
+  async function workFor(claimant: Claimant, limit: number, again: boolean): Promise<Work> {
     return {
-      claimed: await claimWork(context, claimant, limit),
+      claimed: await claimWork(context, claimant, limit, again),
       renewals: await grantsToRenew(db.read, claimant, clock.now(), RENEWALS_PER_CLAIM),
       imports: (await isImportWaiting(db.read, claimant))
         ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
@@ -107,7 +107,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
         })
       }
       const deadline = clock.monotonic() + body.waitSeconds * 1000
-      for (;;) {
+      for (let looks = 0; ; looks += 1) {
         // Who has hung up would never hear what it got.
         if (signal.aborted) return describeWork(context, settings.retry, body.session, NOTHING, drained)
         // A worker that may take nothing must not be who is told of a free slot.
@@ -116,7 +116,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
           const drainedNow = await isDrained()
           const work = drainedNow
             ? NOTHING
-            : await workFor({ ...reach, sessionId: body.session, fenceBase }, body.limit)
+            : await workFor({ ...reach, sessionId: body.session, fenceBase }, body.limit, looks > 0)
           const left = deadline - clock.monotonic()
           const over = left <= 0 || signal.aborted || context.wake.closed || drainedNow !== drained
           if (over || Object.values(work).some(list => list.length > 0))

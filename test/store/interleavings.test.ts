@@ -12,6 +12,7 @@ import { claimToSettle } from '../../server/transfers/claim.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
+import { moveQueued, settleLeft } from '../../server/transfers/replan-store.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
@@ -19,7 +20,7 @@ import { type Postgres, sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
 import { migratedTemplate } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
-import { FENCE_BASE, World } from './world.ts'
+import { FAILURE, FENCE_BASE, World } from './world.ts'
 
 /** How long one may wait for the other's locks before the other is let go on. Milliseconds. */
 const PATIENCE_MS = 40
@@ -41,14 +42,14 @@ interface Encounter {
 }
 
 const report =
-  (world: World, result: ReportedOutcome['result'], sessionId = 1) =>
+  (world: World, result: ReportedOutcome['result'], sessionId = 1, error?: ReportedOutcome['error']) =>
   async (): Promise<unknown> => {
     const held = await world.rows<{ id: number; fence: number }>(
       'SELECT id, fence FROM transfers WHERE session_id = :sessionId ORDER BY id',
       { sessionId },
     )
     const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing' as const, result }
-    const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, ...numbers }))
+    const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, ...numbers, ...(error && { error }) }))
     return applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, outcomes)
   }
 const settleAs = (world: World, sessionId: number): Promise<unknown> =>
@@ -88,6 +89,30 @@ async function wantedAgain(world: World): Promise<void> {
   await world.evaluate()
   await world.addRule('d', 'B', 1)
 }
+
+/** Four files that A and C have are queued from A to B. */
+async function twoSources(world: World): Promise<void> {
+  await world.dataset('d', 4, 'A')
+  await world.dataset('d', 4, 'C')
+  await world.addRule('d', 'B', 1)
+  await world.evaluate()
+  await world.grantAll()
+  for (let i = 0; i < 2; i += 1) await world.openSession()
+}
+
+/** Two of them leave A for C, as the service does it. */
+async function moveSome(world: World): Promise<void> {
+  const [link] = await world.rows<{ id: number; source: number }>(
+    'SELECT DISTINCT link_id AS id, source_rse_id AS source FROM bundles JOIN links ON links.id = link_id WHERE links.has_work',
+  )
+  if (link === undefined) return
+  const leaving = { linkId: link.id, sourceId: link.source, hold: 0, code: 'SOURCE_SLOW', message: '' } as const
+  const left = await world.db.write(e => moveQueued(e, [1, 2], leaving, world.clock.now()))
+  await world.db.write(e => settleLeft(e, link.id, left))
+}
+
+const failFrom = (world: World, sessionId: number): Promise<unknown> =>
+  report(world, 'failed', sessionId, { ...FAILURE, scope: 'SOURCE', code: 'CONNECT_FAILED' })()
 
 const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
   'the tokens of both sides of a bundle arrive': {
@@ -133,6 +158,42 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     stopped: world => world.claim(2, 100),
     other: world => world.evaluate(),
     afterwards: world => world.evaluate(),
+  },
+  'queued transfers are moved to another source while they are claimed': {
+    begin: twoSources,
+    stopped: moveSome,
+    other: world => world.claim(2, 3),
+    afterwards: world => world.grantAll(),
+    broken: movedAndClaimed,
+  },
+  'a claim meets transfers that are just moved to another source': {
+    begin: twoSources,
+    stopped: world => world.claim(2, 3),
+    other: moveSome,
+    afterwards: world => world.grantAll(),
+    broken: movedAndClaimed,
+  },
+  'work comes to a bundle that another source was taken for': {
+    async begin(world) {
+      await twoSources(world)
+      await world.attach('d', 'late', 'A')
+    },
+    stopped: moveSome,
+    other: world => world.evaluate(),
+    afterwards: world => world.evaluate(),
+  },
+  'two servers hear of failures of one source': {
+    async begin(world) {
+      await twoSources(world)
+      await world.claim(1, 2)
+      await world.claim(2, 2)
+    },
+    stopped: world => failFrom(world, 1),
+    other: world => failFrom(world, 2),
+    async broken(world) {
+      const failures = await world.number('SELECT failures AS n FROM endpoint_health')
+      return failures === 4 ? undefined : `${failures} failures were counted of 4`
+    },
   },
   'a rule wants what is handed back and wanted by nobody any more': {
     begin: wantedAgain,
@@ -287,6 +348,17 @@ async function permit(world: World): Promise<unknown> {
   return world.db.write(e => grantPermit(e, held, world.clock.now())).catch(codeOf)
 }
 
+/** A worker that has one reads from where the server believes. */
+async function movedAndClaimed(world: World): Promise<string | undefined> {
+  const rows = await world.rows(
+    `SELECT transfers.id FROM transfers JOIN replicas AS source ON source.id = source_replica_id
+       JOIN bundles ON bundles.id = bundle_id JOIN links ON links.id = bundles.link_id
+      WHERE source.rse_id <> transfers.source_rse_id OR links.source_rse_id <> transfers.source_rse_id
+         OR transfers.link_id <> links.id OR (transfers.state = 'CLAIMED' AND replan_id IS NOT NULL)`,
+  )
+  return rows.length === 0 ? undefined : 'a transfer was moved under a worker’s hands'
+}
+
 async function reservedAndClaimed(world: World): Promise<string | undefined> {
   const both = await world.rows("SELECT id FROM transfers, permits WHERE transfers.state = 'CLAIMED'")
   return both.length === 0 ? undefined : 'a worker writes where a person may delete'
@@ -309,7 +381,7 @@ describe('two transactions at once on PostgreSQL', () => {
     const url = await server.createDatabase(template)
     const db = openPostgres({ kind: 'postgresql', url, connections: 6 })
     try {
-      return [await use(made ? await World.of(db) : await World.make(db, { rses: ['A', 'B'] })), url]
+      return [await use(made ? await World.of(db) : await World.make(db, { rses: ['A', 'B', 'C'] })), url]
     } finally {
       await db.close()
     }

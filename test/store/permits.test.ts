@@ -1,5 +1,7 @@
 import { expect } from 'chai'
+import type { Database } from '../../server/database/database.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
+import { claimWork } from '../../server/transfers/claim-work.ts'
 import { recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type OutcomeAnswer, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { grantPermit, prunePermits } from '../../server/transfers/permits.ts'
@@ -159,6 +161,16 @@ for (const { name, open } of databases) {
         await world.clock.advance(60_000)
         await test.db.write(e => prunePermits(e, world.clock.now()))
         expect((await world.claim(session, 1)).map(row => row.id)).to.deep.equal([nth(0).id])
+      })
+
+      it('cost who waits for work no write', async () => {
+        await permit()
+        await report(session, [[nth(0), 'handed-back']])
+        const claimant = { sessionId: session, fenceBase: FENCE_BASE }
+        const db: Database = { ...test.db, write: () => Promise.reject(new Error('it writes')) }
+        expect(await claimWork({ ...world.context, db }, claimant, 1, true)).to.deep.equal([])
+        await world.clock.advance(61_000)
+        expect(await claimWork(world.context, claimant, 1, true)).to.have.length(1)
       })
     })
 
