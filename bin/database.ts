@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { readServerConfig, serverConfigSchema } from '../server/config.ts'
+import type { DatabaseOptions } from '../server/database/open.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { flagsOf } from '../shared/runtime/config.ts'
@@ -14,14 +15,14 @@ export function addDatabaseCommands(program: Command): void {
 }
 
 /** The database that the server's configuration names. */
-function databaseOf(command: Command, own: readonly string[] = []) {
+function databaseOf(command: Command, own: readonly string[] = []): DatabaseOptions {
   return readServerConfig(sourcesOf(command, [...own, 'json']), readSecretFile).database
 }
 
-/** What was done, in words or as JSON. */
-function say(command: Command, text: string): void {
+/** What was done, in words or as JSON, which may tell more. */
+function say(command: Command, text: string, more: object = {}): void {
   const { json } = command.opts<{ json?: true }>()
-  systemTerminal.out(json === true ? `${JSON.stringify({ done: text })}\n` : `${text}\n`)
+  systemTerminal.out(json === true ? `${JSON.stringify({ done: text, ...more })}\n` : `${text}\n`)
 }
 
 function addServerSettings(command: Command, example: string): Command {
@@ -33,17 +34,42 @@ function addServerSettings(command: Command, example: string): Command {
 }
 
 function addMigrateCommand(program: Command): void {
-  const command = program.command('migrate').description('bring the database of the rules server to this version')
-  addServerSettings(command, 'migrate --config /etc/waybill/server.yaml').action(async () => {
-    const { openDatabase } = await import('../server/database/open.ts')
-    const db = openDatabase(databaseOf(command))
-    try {
-      await db.migrate()
-    } finally {
-      await db.close()
-    }
-    say(command, 'the database is of this version')
-  })
+  const command = program
+    .command('migrate')
+    .description('bring the database of the rules server to this version, or a SQLite database to PostgreSQL')
+    .option('--from <file>', 'a SQLite database that no server has open: all of it, into an empty PostgreSQL database')
+  const example = 'migrate --config /etc/waybill/server.yaml'
+  addServerSettings(command, `${example}\n  $ waybill ${example} --from /var/lib/waybill/waybill.sqlite`).action(
+    async () => {
+      const { from } = command.opts<{ from?: string }>()
+      const database = databaseOf(command, ['from'])
+      if (from === undefined) await migrate(command, database)
+      else await move(command, from, database)
+    },
+  )
+}
+
+async function migrate(command: Command, database: DatabaseOptions): Promise<void> {
+  const { openDatabase } = await import('../server/database/open.ts')
+  const db = openDatabase(database)
+  try {
+    await db.migrate()
+  } finally {
+    await db.close()
+  }
+  say(command, 'the database is of this version')
+}
+
+async function move(command: Command, from: string, database: DatabaseOptions): Promise<void> {
+  const { moveToPostgres } = await import('../server/database/move.ts')
+  const moved = await moveToPostgres(from, database, systemClock.now())
+  const rows = Object.entries(moved.rows).filter(([, count]) => count > 0)
+  const list = rows.map(([table, count]) => `${table} ${count}`).join(', ')
+  say(
+    command,
+    `PostgreSQL has all of ${from}, in epoch ${moved.epoch}; keep the vault's key file, which is not in it. Rows: ${list}`,
+    moved,
+  )
 }
 
 function addBackupCommand(program: Command): void {

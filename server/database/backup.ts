@@ -1,13 +1,10 @@
-import { chmod, chown, copyFile, link, open, rename, rm, stat } from 'node:fs/promises'
+import { chmod, chown, copyFile, link, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import knex, { type Knex } from 'knex'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { beginEpoch, type Epoch, readEpoch } from './epoch.ts'
 import { migrateWith } from './schema.ts'
 import { query } from './sql.ts'
-
-/** A copy holds all that the database does. */
-const OWNER_ONLY = 0o600
+import { alone, exists, OWNER_ONLY, removeDatabase, sync } from './sqlite-file.ts'
 
 /**
  * Writes a consistent copy of a SQLite database, also while the server works on it. Throws 400 DATABASE_MISSING,
@@ -37,7 +34,7 @@ export async function restoreSqlite(from: string, file: string, now: number): Pr
   const isThere = await exists(file)
   const last = isThere ? await epochOfUnused(file) : 0
   const aside = `${file}.restoring`
-  await rm(aside, { force: true })
+  await removeDatabase(aside)
   await copyFile(from, aside)
   const epoch = await inNewEpoch(aside, from, Math.max(now, (last + 1) * 1000))
   // Whoever runs the server owns what was there, or the directory.
@@ -62,7 +59,7 @@ async function inNewEpoch(file: string, from: string, now: number): Promise<Epoc
       return beginEpoch(connection, now)
     })
   } catch (cause) {
-    await rm(file, { force: true })
+    await removeDatabase(file)
     throw new WaybillError('BACKUP_UNREADABLE', `${from} is no backup of Waybill's database`, { status: 400, cause })
   }
 }
@@ -79,38 +76,6 @@ async function epochOfUnused(file: string): Promise<Epoch> {
     if (!left) throw refusal('DATABASE_IN_USE', `a server has ${file} open: stop it first`)
     return readEpoch(connection).catch(() => 0)
   })
-}
-
-/** One connection, without a wait for others. */
-async function alone<T>(filename: string, use: (connection: Knex) => Promise<T>): Promise<T> {
-  const connection = knex({
-    client: 'sqlite3',
-    connection: { filename },
-    useNullAsDefault: true,
-    pool: { min: 1, max: 1 },
-  })
-  try {
-    return await use(connection)
-  } finally {
-    await connection.destroy()
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
-}
-
-/** A power cut after it loses nothing of a file, or of what a directory lists. */
-async function sync(path: string): Promise<void> {
-  const handle = await open(path, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }
 
 function refusal(code: string, message: string): WaybillError {

@@ -1,5 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { restoreSqlite } from './backup.ts'
+import type { Database } from './database.ts'
 import { beginEpoch } from './epoch.ts'
 import { type DatabaseOptions, openDatabase } from './open.ts'
 import { queryOne } from './sql.ts'
@@ -20,14 +21,19 @@ export async function restore(database: DatabaseOptions, from: string | undefine
   }
   const db = openDatabase(database)
   try {
-    const others = await db.write(executor => queryOne<{ count: number }>(executor, OTHERS))
-    if ((others?.count ?? 0) > 0)
-      throw refusal('DATABASE_IN_USE', 'a server has the database open: stop all of them first')
+    await refuseOthers(db)
     await db.migrate()
     return `the database is in epoch ${await db.write(executor => beginEpoch(executor, now))}`
   } finally {
     await db.close()
   }
+}
+
+/** The first that is done with a PostgreSQL database which no server may have. Throws 400 DATABASE_IN_USE. */
+export async function refuseOthers(db: Database): Promise<void> {
+  const others = await db.write(executor => queryOne<{ count: number }>(executor, OTHERS))
+  if ((others?.count ?? 0) > 0)
+    throw refusal('DATABASE_IN_USE', 'a server has the database open: stop all of them first')
 }
 
 /** This is the first connection of ours. */

@@ -218,10 +218,10 @@ export class World {
   }
 
   /** Claims on the links in their order, as a worker's request does. */
-  async claim(sessionId: number, limit: number): Promise<ClaimedRow[]> {
+  async claim(sessionId: number, limit: number, fenceBase = FENCE_BASE): Promise<ClaimedRow[]> {
     const claimed: ClaimedRow[] = []
     for (const link of await linksToServe(this.db.read, {}, this.clock.now())) {
-      const claimant = { sessionId, fenceBase: FENCE_BASE }
+      const claimant = { sessionId, fenceBase }
       const left = limit - claimed.length
       if (left > 0) {
         claimed.push(

@@ -1,0 +1,100 @@
+import { mapIdentity } from '../../server/accounts/store.ts'
+import { planFiles } from '../../server/catalogue/upload-store.ts'
+import type { Database } from '../../server/database/database.ts'
+import { query } from '../../server/database/sql.ts'
+import { insertImport } from '../../server/imports/store.ts'
+import { insertProblems } from '../../server/rules/store.ts'
+import { putAttribute, putProtocol } from '../../server/storages/store.ts'
+import { writeLedger } from '../../server/tokens/grant-store.ts'
+import { countFailures } from '../../server/transfers/health-store.ts'
+import { applyOutcomes } from '../../server/transfers/outcomes.ts'
+import { grantPermit } from '../../server/transfers/permits.ts'
+import { insertSession } from '../../server/transfers/session-store.ts'
+import { drain } from '../../server/transfers/worker-store.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { FAILURE, World } from './world.ts'
+
+const POOL = { issuer: 'https://issuer.example.org', client: 'pool' }
+/** Not the one whose sessions the world opens. */
+const DRAINED = 'drained'
+const WORDS = 'Überlast: „kein Platz“ 🗄\n\'quoted\' "twice" \\u0000 $1 :name ?'
+
+/** Leaves rows in every table: transfers that are queued, held, done, failed and wait, and whatever comes with them. */
+export async function everything(db: Database): Promise<World> {
+  const world = await World.make(db, { rses: ['A', 'B', 'C'] })
+  await world.dataset('d', 8, 'A')
+  await world.attach('d', 'd/sub/in-a-directory-below', 'A')
+  await world.dataset('upload', 2, 'C')
+  await world.container('all', ['s:d'])
+  const rule = await world.addRule('d', 'B', 1)
+  await world.evaluate()
+  await world.grantAll()
+  const session = await world.openSession()
+  const held = await world.claim(session, 5)
+  const outcome = (index: number, result: 'done' | 'failed') => ({
+    transfer: held[index]?.id ?? 0,
+    fence: held[index]?.fence ?? 0,
+    result,
+    mode: 'pull' as const,
+    durationMs: 10,
+    endedMsAgo: 0,
+    bytes: 5,
+    cleaned: false,
+    left: 'own' as const,
+    ...(result === 'failed' ? { error: { ...FAILURE, message: WORDS } } : {}),
+  })
+  await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, [outcome(0, 'done'), outcome(1, 'failed')])
+  await aside(world, { rule, session, transfer: held[2]?.id ?? 0, fence: held[2]?.fence ?? 0 })
+  return world
+}
+
+/** The tables that no transfer needs. */
+async function aside(
+  world: World,
+  { rule, session, transfer, fence }: { rule: number; session: number; transfer: number; fence: number },
+): Promise<void> {
+  const { id: rseId } = await world.rse('C')
+  const { voId, accountId } = world
+  const now = world.clock.now()
+  const key = (sql: string): Promise<number> => world.number(`SELECT min(id) AS n FROM ${sql}`)
+  const grantId = await key('grants')
+  const [directoryId, datasetId] = [await key('directories'), await world.didId('d')]
+  const files = [await world.didId('upload.f0')]
+  await world.db.write(async e => {
+    await grantPermit(e, { sessionId: session, transfer, fence, written: true }, now)
+    await mapIdentity(e, { issuer: POOL.issuer, subject: 'somebody' }, accountId, false)
+    await putAttribute(e, rseId, 'tier', 2)
+    const protocol = {
+      url: 'https://c.example.org',
+      priority: 1,
+      canPull: true,
+      canPush: false,
+      freshConnections: true,
+    }
+    await putProtocol(e, rseId, { ...protocol, redirectHosts: ['pool.example.org'] })
+    const problem = { file_id: files[0] ?? 0, rse_id: rseId, code: 'PATH_TAKEN', message: WORDS }
+    await insertProblems(e, rule, [problem])
+    await writeLedger(e, { grantId, step: 'mint', outcome: 'ok', expiresAt: now, sessionId: null }, now)
+    await insertSession(e, POOL, { worker: DRAINED, publicJwk: '{}', expiresAt: now }, now)
+    await drain(e, { ...POOL, worker: DRAINED }, now)
+    await planFiles(e, { rseId, accountId, fileIds: files, expiresAt: now + 1, replace: false }, now)
+    await insertImport(e, { voId, rseId, directoryId, datasetId, accountId, grantId }, now)
+    const answer = { identity: 'somebody', key: 'k', request: 'r', answer: WORDS, now }
+    await query(e, 'INSERT INTO idempotency_keys VALUES (:identity, :key, :request, :answer, :now)', answer)
+    await countFailures(e, [{ rseId, count: 3, code: 'CONNECT_FAILED', message: WORDS }], now)
+    const replan = { now, rseId, message: WORDS }
+    await query(
+      e,
+      "INSERT INTO replans (at, source_rse_id, code, message) VALUES (:now, :rseId, 'SOURCE_HELD', :message)",
+      replan,
+    )
+    await query(e, "UPDATE transfers SET replan_id = 1 WHERE state = 'QUEUED'")
+    // One that refers to a later row of its own table.
+    const paths = `(1000, ${rseId}, '/data/top/below', 1001), (1001, ${rseId}, '/data/top', NULL)`
+    await query(e, 'PRAGMA defer_foreign_keys = ON')
+    await query(e, `INSERT INTO directories (id, rse_id, path, top_id) VALUES ${paths}`)
+    // The highest key of a table is not of a row any more.
+    await query(e, `INSERT INTO scopes (id, vo_id, name) VALUES (5000, ${voId}, 'gone')`)
+    await query(e, 'DELETE FROM scopes WHERE id = 5000')
+  })
+}
