@@ -6,6 +6,7 @@ import { timeText } from './output.ts'
 import { type AttributeValue, attribute, attributeValue, given, onOff, several, wholeNumber } from './values.ts'
 
 type Rse = Answer<Routes['getRse']>
+type Distance = Answer<Routes['listDistances']>['items'][number]
 
 interface ProtocolFlags {
   readonly url: string
@@ -146,6 +147,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
             { name: 'destination', value: item => item.destination },
             { name: 'distance', value: item => item.distance },
             { name: 'max active', value: item => item.maxActive },
+            { name: 'source fails', value: item => item.failing && failingText(item.failing) },
           ],
         )
         return
@@ -210,27 +212,18 @@ function attributesText({ attributes }: Rse): string {
 
 /** Every property of a storage, for people. */
 export function rseFields(rse: Rse): Record<string, unknown> {
-  const {
-    availabilityRead: _,
-    availabilityWrite: __,
-    availabilityDelete: ___,
-    protocols,
-    attributes,
-    failing,
-    ...rest
-  } = rse
+  const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...rest } = rse
   return {
     ...rest,
     'open for': openFor(rse),
-    failing: failing && failingText(failing),
     attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
     protocols: protocols.map(protocolText).join('; '),
   }
 }
 
-function failingText({ failures, since, heldUntil, code, message }: NonNullable<Rse['failing']>): string {
-  const held = heldUntil === undefined ? '' : `, as a source held back until ${timeText(heldUntil)}`
-  return `${failures} times in a row since ${timeText(since)}${held}: ${code}: ${message}`
+function failingText({ failures, since, heldUntil, code, message }: NonNullable<Distance['failing']>): string {
+  const held = heldUntil === undefined ? '' : `, held back until ${timeText(heldUntil)}`
+  return `${failures} times since ${timeText(since)}${held}: ${code}: ${message}`
 }
 
 function protocolText({

@@ -1,17 +1,15 @@
 import type { Knex } from 'knex'
 
-/** How the sources do: which fail and are held back, how fast links are, and why queued transfers were moved to another source. */
+/** How sources do, for each link: which fail and are held back, how fast they are, and why queued transfers were moved to another source. */
 export async function up(knex: Knex): Promise<void> {
-  await knex.schema.createTable('endpoint_health', t => {
-    t.bigInteger('rse_id').notNullable().references('rses.id')
-    t.text('direction').notNullable().comment('source: as what is read from')
-    t.integer('failures').notNullable().comment('its own, since the last attempt that succeeded')
+  await knex.schema.createTable('link_health', t => {
+    t.bigInteger('link_id').primary().references('links.id')
+    t.integer('failures').notNullable().comment("the source's own, since the last attempt on the link that succeeded")
     t.bigInteger('since').notNullable().comment('the first of them')
-    t.integer('holds').notNullable().comment('how often it was held back for them')
+    t.integer('holds').notNullable().comment('how often the link was held back for them')
     t.bigInteger('held_until').notNullable().comment('nothing is claimed before it, then one at a time; 0: not held')
     t.text('code').notNullable()
     t.text('message').notNullable().comment("the last failure in the storage's own words")
-    t.primary(['rse_id', 'direction'])
   })
   await knex.schema.createTable('link_minutes', t => {
     t.bigInteger('link_id').notNullable().references('links.id')

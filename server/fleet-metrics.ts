@@ -32,7 +32,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
   const linkLimit = gauge('link_limit', 'Transfers that may be active on a link', link)
   const storageActive = gauge('storage_active', 'Active transfers of a storage, in and out', ['rse', 'direction'])
   const storageLimit = gauge('storage_limit', 'Transfers that may be active at a storage', ['rse', 'direction'])
-  const held = gauge('storage_held', 'Storages that fail and are held back, by direction', ['rse', 'direction'])
+  const held = gauge('link_held', 'Links whose source fails and is held back', link)
   const rules = gauge('rules', 'Rules by state', ['state'])
   const locks = gauge('locks', 'Locks by state', ['state'])
   const grants = gauge('grants', 'Grants by state', ['state'])
@@ -81,7 +81,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
         storageLimit.set({ rse, direction: 'in' }, max_inbound)
         storageLimit.set({ rse, direction: 'out' }, max_outbound)
       }
-      for (const rse of found.held) held.set({ rse, direction: 'out' }, 1)
+      for (const labels of found.held) held.set(labels, 1)
       for (const { state, count } of found.rules) rules.set({ state }, count)
       locks.set({ state: 'OK' }, found.locks.ok)
       locks.set({ state: 'REPLICATING' }, found.locks.replicating)
@@ -115,7 +115,7 @@ interface Fleet {
   transfers: (LinkNames & { state: string; count: number })[]
   links: (LinkNames & { max_active: number })[]
   storages: StorageFigures[]
-  held: string[]
+  held: LinkNames[]
   rules: { state: string; count: number }[]
   locks: { ok: number; replicating: number; stuck: number }
   grants: { state: string; count: number }[]
@@ -158,12 +158,12 @@ async function readFleet(read: Executor): Promise<Fleet> {
               (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound
          FROM rses`,
     ),
-    held: (
-      await query<{ rse: string }>(
-        read,
-        `SELECT rses.name AS rse FROM endpoint_health JOIN rses ON rses.id = endpoint_health.rse_id WHERE held_until > 0`,
-      )
-    ).map(row => row.rse),
+    held: await query<LinkNames>(
+      read,
+      `SELECT source.name AS source, destination.name AS destination FROM link_health
+         JOIN links ON links.id = link_health.link_id JOIN rses AS source ON source.id = source_rse_id
+         JOIN rses AS destination ON destination.id = destination_rse_id WHERE held_until > 0`,
+    ),
     rules: await query<Fleet['rules'][number]>(read, 'SELECT state, count(*) AS count FROM rules GROUP BY state'),
     locks: locks ?? { ok: 0, replicating: 0, stuck: 0 },
     grants: await query<Fleet['grants'][number]>(read, 'SELECT state, count(*) AS count FROM grants GROUP BY state'),

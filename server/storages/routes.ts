@@ -4,7 +4,7 @@ import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
-import { failingSources, type HealthRow } from '../transfers/health-store.ts'
+import { failingLinks, type HealthRow } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
@@ -41,12 +41,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
   async function changed(sight: Sight, name: string, change: (rse: Rse) => Promise<void>) {
     await change(await storages.byName(sight, name))
     storages.forget()
-    return shown(sight, name)
-  }
-
-  async function shown(sight: Sight, name: string) {
-    const [rse, failing] = [await storages.byName(sight, name), await failingSources(db.read)]
-    return view(rse, failing)
+    return view(await storages.byName(sight, name))
   }
 
   return {
@@ -73,16 +68,15 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
         return {}
       })
       storages.forget()
-      return shown(sightOf(request.caller), body.name)
+      return view(await storages.byName(sightOf(request.caller), body.name))
     },
     async listRses({ query: { expression }, caller }) {
       const rses = await storages.seenBy(sightOf(caller))
       const names = expression === undefined ? undefined : new Set(resolveExpression(expression, [...rses]))
-      const failing = await failingSources(db.read)
-      return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(rse => view(rse, failing)) }
+      return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(view) }
     },
     async getRse({ params, caller }) {
-      return shown(sightOf(caller), params.rse)
+      return view(await storages.byName(sightOf(caller), params.rse))
     },
     async updateRse({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, rse =>
@@ -131,32 +125,31 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
     },
     async listDistances({ caller }) {
       const names = new Map((await storages.seenBy(sightOf(caller))).map(rse => [rse.id, rse.name]))
+      const failing = new Map((await failingLinks(db.read)).map(row => [row.link_id, row]))
       const links = await listLinks(db.read)
       return {
         items: links.flatMap(link => {
           const source = names.get(link.source_rse_id)
           const destination = names.get(link.destination_rse_id)
           if (source === undefined || destination === undefined) return []
-          return [{ source, destination, distance: link.distance, maxActive: link.max_active }]
+          const { distance, max_active: maxActive } = link
+          return [{ source, destination, distance, maxActive, ...viewFailing(failing.get(link.id)) }]
         }),
       }
     },
   }
 }
 
-function view({ id, voId: _, ...rse }: Rse, failingRows: readonly HealthRow[]) {
-  const row = failingRows.find(failing => failing.rse_id === id)
-  const failing = row && {
-    failures: row.failures,
-    since: row.since,
-    ...(row.held_until > 0 ? { heldUntil: row.held_until } : {}),
-    code: row.code,
-    message: row.message,
-  }
+function view({ id: _id, voId: _voId, ...rse }: Rse) {
   return {
     ...rse,
-    ...(failing ? { failing } : {}),
     attributes: { ...rse.attributes },
     protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
   }
+}
+
+function viewFailing(row: HealthRow | undefined) {
+  if (row === undefined) return {}
+  const { failures, since, held_until, code, message } = row
+  return { failing: { failures, since, code, message, ...(held_until > 0 ? { heldUntil: held_until } : {}) } }
 }

@@ -38,6 +38,10 @@ const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
 /** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
 const BUNDLES_PER_CLAIM = 20
 
+/** Nothing is taken from a source that is held back, and then one transfer at a time until one has shown that it works. */
+const MAX_ACTIVE = `CASE WHEN link_health.held_until > :now THEN 0
+  WHEN link_health.held_until > 0 AND links.max_active > 1 THEN 1 ELSE links.max_active END`
+
 const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END + 1'
 
 /**
@@ -55,15 +59,15 @@ export async function linksToServe(read: Executor, reach: WorkerReach, now: numb
     active: number
   }>(
     read,
-    `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, links.max_active, links.served_at,
+    `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, ${MAX_ACTIVE} AS max_active, links.served_at,
             (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active
-       FROM links WHERE has_work AND distance > 0
+       FROM links LEFT JOIN link_health ON link_health.link_id = links.id WHERE has_work AND distance > 0
         AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready${copiesWithinReach(
           read,
           reach,
           { ...BUNDLES, ends: ['links.source_rse_id', 'links.destination_rse_id'] },
         )})`,
-    reachBindings(reach),
+    { now, ...reachBindings(reach) },
   )
   const links = rows.map(row => ({
     id: row.id,
@@ -77,19 +81,12 @@ export async function linksToServe(read: Executor, reach: WorkerReach, now: numb
   if (links.length === 0) return []
   return schedule(
     links,
-    await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))], now),
+    await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))]),
   )
 }
 
-/**
- * A storage that may not be read gives nothing out, one that may not be written to takes nothing in. From a source that is held
- * back nothing is taken, and then one transfer at a time until one has shown that it works.
- */
-async function storageLoads(
-  executor: Executor,
-  rseIds: readonly number[],
-  now: number,
-): Promise<Map<number, StorageLoad>> {
+/** A storage that may not be read gives nothing out, one that may not be written to takes nothing in. */
+async function storageLoads(executor: Executor, rseIds: readonly number[]): Promise<Map<number, StorageLoad>> {
   const rows = await query<{
     id: number
     max_outbound: number
@@ -98,14 +95,12 @@ async function storageLoads(
     inbound: number
   }>(
     executor,
-    `SELECT rses.id, CASE WHEN NOT rses.availability_read OR health.held_until > :now THEN 0
-              WHEN health.held_until > 0 AND rses.max_outbound > 1 THEN 1 ELSE rses.max_outbound END AS max_outbound,
+    `SELECT rses.id, CASE WHEN rses.availability_read THEN rses.max_outbound ELSE 0 END AS max_outbound,
             CASE WHEN rses.availability_write THEN rses.max_inbound ELSE 0 END AS max_inbound,
             (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) AS outbound,
             (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) AS inbound
-       FROM rses LEFT JOIN endpoint_health AS health ON health.rse_id = rses.id AND health.direction = 'source'
-      WHERE rses.id ${oneOf(executor, 'rses')}`,
-    { rses: encodeRows(rseIds), now },
+       FROM rses WHERE rses.id ${oneOf(executor, 'rses')}`,
+    { rses: encodeRows(rseIds) },
   )
   return new Map(
     rows.map(row => [
@@ -148,16 +143,19 @@ export async function claimOnLink(
   if (open.length === 0) return []
   const ends = [link.sourceId, link.destinationId]
   await lockRows(executor, 'rses', ends)
-  const loads = await storageLoads(executor, ends, now)
-  const active = await queryOne<{ count: number }>(
+  const loads = await storageLoads(executor, ends)
+  const own = await queryOne<{ active: number; max_active: number }>(
     executor,
-    `SELECT count(*) AS count FROM transfers WHERE link_id = :id AND state IN (${ACTIVE})`,
-    { id: link.id },
+    `SELECT (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active,
+            ${MAX_ACTIVE} AS max_active
+       FROM links LEFT JOIN link_health ON link_health.link_id = links.id WHERE links.id = :id`,
+    { id: link.id, now },
   )
   const source = loads.get(link.sourceId)
   const destination = loads.get(link.destinationId)
-  if (source === undefined || destination === undefined) return []
-  let room = Math.min(limit, roomOf({ ...link, active: active?.count ?? 0 }, source, destination))
+  if (own === undefined || source === undefined || destination === undefined) return []
+  const load = { ...link, active: own.active, maxActive: own.max_active }
+  let room = Math.min(limit, roomOf(load, source, destination))
   const claimed: ClaimedRow[] = []
   for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant, now) : []) {
     const rows = await claimInBundle(executor, link.id, bundle.id, claimant, room, now)

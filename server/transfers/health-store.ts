@@ -2,7 +2,7 @@ import { type Executor, encodeRows, oneOf, query, recordset } from '../database/
 import { type Copied, type Health, nextHold, type SourceFailures } from './health.ts'
 
 export interface HealthRow {
-  rse_id: number
+  link_id: number
   failures: number
   since: number
   holds: number
@@ -11,61 +11,57 @@ export interface HealthRow {
   message: string
 }
 
-/** Sources that have failed since they last gave something. Few rows, mostly none. */
-export async function failingSources(executor: Executor): Promise<HealthRow[]> {
-  return query(executor, `SELECT * FROM endpoint_health WHERE direction = 'source' ORDER BY rse_id`)
+/** The links whose source has failed since it last gave something. Few rows, mostly none. */
+export async function failingLinks(executor: Executor): Promise<HealthRow[]> {
+  return query(executor, 'SELECT * FROM link_health ORDER BY link_id')
 }
 
 export function healthOf({ failures, since, holds, held_until }: HealthRow): Health {
   return { failures, since, holds, heldUntil: held_until }
 }
 
-/** Counts failures of sources, and holds back those that have too many. Answers the keys of those that are held from now on. */
+/** Counts failures of sources, and holds back the links that have too many. Answers which are held from now on. */
 export async function countFailures(
   executor: Executor,
   failures: readonly SourceFailures[],
   now: number,
 ): Promise<number[]> {
   if (failures.length === 0) return []
-  const set = recordset(executor, 'rows', { rse_id: 'bigint', count: 'bigint', code: 'text', message: 'text' })
+  const set = recordset(executor, 'rows', { link_id: 'bigint', count: 'bigint', code: 'text', message: 'text' })
   // Whoever counts at the same time waits here: what is decided next is decided on all of them.
   const rows = await query<HealthRow>(
     executor,
-    `INSERT INTO endpoint_health (rse_id, direction, failures, since, holds, held_until, code, message)
-     SELECT rse_id, 'source', count, :now, 0, 0, code, message FROM ${set} AS given WHERE true ORDER BY rse_id
-     ON CONFLICT (rse_id, direction) DO UPDATE SET failures = endpoint_health.failures + excluded.failures,
+    `INSERT INTO link_health (link_id, failures, since, holds, held_until, code, message)
+     SELECT link_id, count, :now, 0, 0, code, message FROM ${set} AS given WHERE true ORDER BY link_id
+     ON CONFLICT (link_id) DO UPDATE SET failures = link_health.failures + excluded.failures,
        code = excluded.code, message = excluded.message
      RETURNING *`,
     {
       now,
-      rows: encodeRows(failures.map(({ rseId, count, code, message }) => ({ rse_id: rseId, count, code, message }))),
+      rows: encodeRows(failures.map(({ linkId, ...failure }) => ({ link_id: linkId, ...failure }))),
     },
   )
   const held = rows.flatMap(row => {
     const hold = nextHold(healthOf(row), now)
-    return hold === undefined ? [] : [{ rse_id: row.rse_id, holds: hold.holds, held_until: hold.heldUntil }]
+    return hold === undefined ? [] : [{ link_id: row.link_id, holds: hold.holds, held_until: hold.heldUntil }]
   })
   if (held.length === 0) return []
   await query(
     executor,
-    `UPDATE endpoint_health SET holds = given.holds, held_until = given.held_until
-       FROM ${recordset(executor, 'rows', { rse_id: 'bigint', holds: 'bigint', held_until: 'bigint' })} AS given
-      WHERE endpoint_health.rse_id = given.rse_id AND direction = 'source'`,
+    `UPDATE link_health SET holds = given.holds, held_until = given.held_until
+       FROM ${recordset(executor, 'rows', { link_id: 'bigint', holds: 'bigint', held_until: 'bigint' })} AS given
+      WHERE link_health.link_id = given.link_id`,
     { rows: encodeRows(held) },
   )
-  return held.map(row => row.rse_id)
+  return held.map(row => row.link_id)
 }
 
-/** These sources have given a file by an attempt that began after their first failure: they work. */
-export async function forgetFailures(executor: Executor, rseIds: readonly number[]): Promise<void> {
-  if (rseIds.length === 0) return
-  await query(
-    executor,
-    `DELETE FROM endpoint_health WHERE direction = 'source' AND rse_id ${oneOf(executor, 'rses')}`,
-    {
-      rses: encodeRows(rseIds),
-    },
-  )
+/** The sources of these links have given a file to an attempt that began after their first failure: they work. */
+export async function forgetFailures(executor: Executor, linkIds: readonly number[]): Promise<void> {
+  if (linkIds.length === 0) return
+  await query(executor, `DELETE FROM link_health WHERE link_id ${oneOf(executor, 'links')}`, {
+    links: encodeRows(linkIds),
+  })
 }
 
 /** Adds to how fast links were; `now` tells the minute. */

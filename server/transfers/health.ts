@@ -1,6 +1,9 @@
-/** When a source that fails is held back, and for how long. Pure; times in milliseconds. */
+/**
+ * When a source that fails is held back, and for how long. For each link by itself: most failures of a source are told by the
+ * destination that could not reach it, and another may. Pure; times in milliseconds.
+ */
 
-/** A run of failures that are the storage's own, not those of a file or of a token. */
+/** A run of failures on a link that are its source's own, not those of a file or of a token. */
 export interface Health {
   readonly failures: number
   readonly since: number
@@ -52,11 +55,10 @@ export function isToLeave(health: Health, now: number): boolean {
   return health.heldUntil > now && now - health.since >= HOLD.beforeMoving
 }
 
-/** One attempt as it ended; `sourceRseId` null: it had none. */
+/** One attempt as it ended. */
 export interface EndedAttempt {
-  readonly sourceRseId: number | null
-  readonly linkId: number | null
-  /** A COPY was sent: null where none was, so that nothing is known of the source. */
+  readonly linkId: number
+  /** Of the COPY that was sent: null where none was, so that nothing is known of the source. */
   readonly mode: string | null
   readonly outcome: string
   readonly startedAt: number
@@ -65,8 +67,9 @@ export interface EndedAttempt {
   readonly error: { readonly scope: string; readonly code: string; readonly message: string } | undefined
 }
 
+/** Of one link's source; the words are those of the last. */
 export interface SourceFailures {
-  readonly rseId: number
+  readonly linkId: number
   readonly count: number
   readonly code: string
   readonly message: string
@@ -81,7 +84,7 @@ export interface Copied {
 }
 
 /**
- * What attempts say of their sources and links. `failing`: since when sources fail; one works again when it gave a file to an
+ * What attempts say of their links. `failing`: since when the sources of links fail; one works again when it gave a file to an
  * attempt that began after that.
  */
 export function judgeAttempts(
@@ -91,19 +94,13 @@ export function judgeAttempts(
   const failures = new Map<number, SourceFailures>()
   const works = new Set<number>()
   const copied = new Map<number, Copied>()
-  for (const { sourceRseId, linkId, mode, outcome, startedAt, endedAt, bytes, error } of attempts) {
-    if (sourceRseId === null || linkId === null) continue
+  for (const { linkId, mode, outcome, startedAt, endedAt, bytes, error } of attempts) {
     if (error !== undefined && isSourceFault(error)) {
       const { code, message } = error
-      failures.set(sourceRseId, {
-        rseId: sourceRseId,
-        count: (failures.get(sourceRseId)?.count ?? 0) + 1,
-        code,
-        message,
-      })
+      failures.set(linkId, { linkId, count: (failures.get(linkId)?.count ?? 0) + 1, code, message })
     }
     if (outcome !== 'done' || mode === null) continue
-    if (startedAt >= (failing.get(sourceRseId) ?? Number.POSITIVE_INFINITY)) works.add(sourceRseId)
+    if (startedAt >= (failing.get(linkId) ?? Number.POSITIVE_INFINITY)) works.add(linkId)
     const before = copied.get(linkId) ?? { linkId, files: 0, bytes: 0, milliseconds: 0 }
     copied.set(linkId, {
       linkId,
@@ -112,9 +109,9 @@ export function judgeAttempts(
       milliseconds: before.milliseconds + Math.max(1, endedAt - startedAt),
     })
   }
-  // Of a source that does both the failures are no run.
   return {
-    failures: [...failures.values()].filter(({ rseId }) => !works.has(rseId)),
+    // Of a source that does both the failures are no run.
+    failures: [...failures.values()].filter(({ linkId }) => !works.has(linkId)),
     works: [...works],
     copied: [...copied.values()],
   }

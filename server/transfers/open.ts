@@ -3,7 +3,7 @@ import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
 import { planTransfers } from './plan.ts'
-import { held, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { HELD, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 /** For whom a transfer is. */
 type Wanted = Pick<Candidate, 'vo_id' | 'account_id' | 'activity' | 'priority'>
@@ -54,7 +54,7 @@ async function openNew(
   const sources = await query<Source>(
     executor,
     `SELECT own.id AS own_id, ${SOURCE_COLUMNS} FROM replicas AS own ${SOURCES}
-      WHERE own.state = 'COPYING' AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, ${held('source.rse_id')}, links.distance, source.rse_id`,
+      WHERE own.state = 'COPYING' AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, ${HELD}, links.distance, source.rse_id`,
     { replicas, now },
   )
   const candidates = nearest(sources).map(source => ({ ...source, vo_id, account_id, activity, priority }))

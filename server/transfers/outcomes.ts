@@ -10,8 +10,8 @@ import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
-import { judgeAttempts } from './health.ts'
-import { addToMinutes, countFailures, failingSources, forgetFailures } from './health-store.ts'
+import { type EndedAttempt, judgeAttempts } from './health.ts'
+import { addToMinutes, countFailures, failingLinks, forgetFailures } from './health-store.ts'
 import { earlierLooks, earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
@@ -62,11 +62,11 @@ export async function applyOutcomes(
     const now = context.clock.now()
     const decisions = await decide(context, policy, sessionId, open, now)
     if (decisions.length === 0) break
-    const failing = new Map((await failingSources(context.db.read)).map(row => [row.rse_id, row.since]))
+    const failing = new Map((await failingLinks(context.db.read)).map(row => [row.link_id, row.since]))
     const { won, held, works } = await context.db.write(executor =>
       applyDecisions(executor, sessionId, decisions, failing, now),
     )
-    await tellOfSources(context, held, works)
+    tellOfSources(context, held, works)
     for (const decision of decisions) {
       if (!won.has(decision.held.id)) continue
       applied.add(decision.reported)
@@ -88,16 +88,10 @@ export async function applyOutcomes(
   })
 }
 
-async function tellOfSources(
-  { log, storages }: Context,
-  held: readonly number[],
-  works: readonly number[],
-): Promise<void> {
-  if (held.length + works.length === 0) return
-  const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
-  for (const id of held)
-    log.warn({ rse: names.get(id) }, 'a source fails and is held back: one transfer at a time will try it')
-  for (const id of works) log.info({ rse: names.get(id) }, 'a source that failed works again')
+function tellOfSources({ log }: Context, held: readonly number[], works: readonly number[]): void {
+  for (const link of held)
+    log.warn({ link }, 'the source of a link fails and is held back: one transfer at a time will try it')
+  for (const link of works) log.info({ link }, 'the source of a link that failed works again')
 }
 
 /** What becomes of those transfers that the session holds. Of several reports on one attempt only the first can count. */
@@ -262,7 +256,7 @@ async function applyDecisions(
     winners.filter(({ reported }) => reported.cleaned).map(({ reported }) => reported),
   )
   const { failures, works, copied } = judgeAttempts(
-    winners.filter(({ application }) => application.from !== 'SETTLING').map(decision => endedAttempt(decision, now)),
+    winners.flatMap(decision => endedAttempts(decision, now)),
     failing,
   )
   await forgetFailures(executor, works)
@@ -272,18 +266,12 @@ async function applyDecisions(
   return { won, held, works }
 }
 
-function endedAttempt({ held, judged: { result, mode, bytes, error, endedMsAgo, durationMs } }: Decision, now: number) {
+/** None of a look at what an earlier attempt left. */
+function endedAttempts({ held, judged, application }: Decision, now: number): EndedAttempt[] {
+  const { result: outcome, mode = null, bytes, error, endedMsAgo, durationMs } = judged
+  if (application.from === 'SETTLING' || held.link_id === null) return []
   const endedAt = now - Math.round(endedMsAgo)
-  return {
-    sourceRseId: held.source_rse_id,
-    linkId: held.link_id,
-    mode: mode ?? null,
-    outcome: result,
-    startedAt: endedAt - Math.round(durationMs),
-    endedAt,
-    bytes,
-    error,
-  }
+  return [{ linkId: held.link_id, mode, outcome, startedAt: endedAt - Math.round(durationMs), endedAt, bytes, error }]
 }
 
 function attemptOf({ held, judged: reported }: Decision, now: number): NewAttempt {

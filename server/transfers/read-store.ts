@@ -41,9 +41,8 @@ const SHOWN = `SELECT transfers.id, transfers.vo_id, scopes.name || ':' || dids.
        FROM bundles JOIN grants ON grants.id IN (bundles.source_grant_id, bundles.destination_grant_id)
       WHERE transfers.state = 'QUEUED' AND bundles.id = transfers.bundle_id AND NOT ${usable('grants')}
       ORDER BY grants.state <> 'HELD', grants.error IS NULL LIMIT 1) AS awaits_token,
-    (SELECT 'ENDPOINT_HELD (' || endpoint_health.code || ': ' || endpoint_health.message || ')' FROM endpoint_health
-      WHERE transfers.state = 'QUEUED' AND endpoint_health.rse_id = transfers.source_rse_id
-        AND endpoint_health.direction = 'source' AND endpoint_health.held_until > 0) AS awaits_source,
+    (SELECT 'ENDPOINT_HELD (' || link_health.code || ': ' || link_health.message || ')' FROM link_health
+      WHERE transfers.state = 'QUEUED' AND link_health.link_id = transfers.link_id AND link_health.held_until > 0) AS awaits_source,
     replans.at AS replanned_at, replans.source_rse_id AS replanned_from, replans.code AS replan_code,
     replans.message AS replan_message,
     (SELECT attempts.code || ': ' || coalesce(attempts.message, '') FROM attempts

@@ -12,23 +12,20 @@ import {
   stateList,
 } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
+import type { HealthRow } from './health-store.ts'
 import type { LinkPace, Target } from './slow.ts'
-import { held, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
 /** Queued transfers of a link are counted up to here: who has more has enough. */
 const COUNTED = 10_000
 
-/** The links with work from these sources. */
-export async function linksFrom(
-  read: Executor,
-  rseIds: readonly number[],
-): Promise<{ id: number; source_rse_id: number }[]> {
-  if (rseIds.length === 0) return []
+/** The links with work whose source fails. */
+export async function failingWithWork(read: Executor): Promise<(HealthRow & { source_rse_id: number })[]> {
   return query(
     read,
-    `SELECT id, source_rse_id FROM links WHERE has_work AND source_rse_id ${oneOf(read, 'rses')} ORDER BY id`,
-    { rses: encodeRows(rseIds) },
+    `SELECT link_health.*, links.source_rse_id FROM link_health JOIN links ON links.id = link_health.link_id
+      WHERE links.has_work ORDER BY links.id`,
   )
 }
 
@@ -46,7 +43,7 @@ export async function linkPaces(read: Executor, sinceMinute: number, now: number
        FROM links JOIN rses ON rses.id = links.source_rse_id AND rses.availability_read
        LEFT JOIN link_minutes ON link_minutes.link_id = links.id AND link_minutes.minute >= :sinceMinute
       WHERE links.distance > 0 AND links.destination_rse_id IN (SELECT destination_rse_id FROM links WHERE has_work)
-        AND NOT ${held('links.source_rse_id')}
+        AND NOT ${HELD}
       GROUP BY links.id ORDER BY links.id`,
     { sinceMinute, now },
   )
@@ -131,7 +128,7 @@ export async function moveQueued(
               row_number() OVER (PARTITION BY transfers.id ORDER BY ${PAST_FAILURES}, links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.id ${oneOf(executor, 'ids')} AND links.id <> :linkId ${targets}
-          AND NOT ${held('source.rse_id')}
+          AND NOT ${HELD}
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
     {
       now,

@@ -2,12 +2,12 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
 import { isToLeave } from './health.ts'
-import { failingSources, healthOf } from './health-store.ts'
+import { healthOf } from './health-store.ts'
 import {
   countQueued,
+  failingWithWork,
   type Leaving,
   linkPaces,
-  linksFrom,
   moveQueued,
   type Place,
   pruneMinutes,
@@ -56,17 +56,14 @@ export function replanner(context: Context): Service {
 }
 
 async function heldLinks({ db }: Context, now: number): Promise<Leaving[]> {
-  const sources = (await failingSources(db.read)).filter(row => isToLeave(healthOf(row), now))
-  const links = await linksFrom(
-    db.read,
-    sources.map(row => row.rse_id),
-  )
-  return links.flatMap(({ id, source_rse_id }) => {
-    const source = sources.find(row => row.rse_id === source_rse_id)
-    if (source === undefined) return []
-    const message = `${source.failures} failures in a row, the last: ${source.code}: ${source.message}`
-    return [{ linkId: id, sourceId: source_rse_id, hold: source.holds, code: 'SOURCE_HELD', message }]
-  })
+  const links = (await failingWithWork(db.read)).filter(row => isToLeave(healthOf(row), now))
+  return links.map(({ link_id, source_rse_id, holds, failures, code, message }) => ({
+    linkId: link_id,
+    sourceId: source_rse_id,
+    hold: holds,
+    code: 'SOURCE_HELD',
+    message: `${failures} failures in a row, the last: ${code}: ${message}`,
+  }))
 }
 
 async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {

@@ -20,8 +20,14 @@ export class Apart implements Launcher {
   /** Resolves when it takes requests. */
   server(file: object, onLog: (line: string) => void): Promise<RunningServer> {
     return new Promise((resolve, reject) => {
+      let words = ''
       const listen = (line: string): void => {
         onLog(line)
+        // Why it does not start is for people.
+        if (!line.startsWith('{')) {
+          words += ` ${line}`
+          return
+        }
         const { msg, port } = JSON.parse(line) as { msg?: string; port?: number }
         if (msg === 'the rules server takes requests' && port !== undefined) {
           resolve({ port, metricsPort: undefined, stop: () => this.#stop('server') })
@@ -29,7 +35,7 @@ export class Apart implements Launcher {
       }
       void this.#start('server', file, listen).then(child =>
         child.once('exit', status =>
-          reject(new Error(`the server ended with status ${status} before it took requests`)),
+          reject(new Error(`the server ended with status ${status} before it took requests:${words}`)),
         ),
       )
     })

@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { geteuid } from 'node:process'
@@ -8,6 +9,7 @@ import { promisify } from 'node:util'
 import knex from 'knex'
 import { freeBase } from '../../sandbox/ports.ts'
 import { systemRandom } from '../../shared/runtime/random.ts'
+import { systemTerminal } from '../../shared/runtime/terminal.ts'
 import { until } from './until.ts'
 
 const run = promisify(execFile)
@@ -28,6 +30,8 @@ export interface Postgres {
 }
 
 const GUARDED = 'guarded'
+/** Characters of its log that are kept. */
+const SAID_MOST = 2_000
 
 let shared: Promise<Postgres> | undefined
 
@@ -65,23 +69,33 @@ export async function startPostgres(settings: readonly string[] = []): Promise<P
   const spawnServer = () => {
     const child = spawn('setpriv', [...launch, join(bin, 'postgres'), '-D', data, ...flags], {
       cwd: directory,
-      stdio: 'ignore',
+      stdio: ['ignore', 'ignore', 'pipe'],
     })
     child.unref()
+    const log = child.stderr as Socket
+    log.unref()
+    said = ''
+    log.on('data', chunk => {
+      said = `${said}${chunk}`.slice(-SAID_MOST)
+    })
     return child
   }
+  let said = ''
   let server = spawnServer()
   process.once('exit', () => {
     server.kill('SIGKILL')
     rmSync(directory, { recursive: true, force: true })
   })
-  async function ready(): Promise<void> {
-    await until(
+  /** False when it has ended before. */
+  async function ready(): Promise<boolean> {
+    const isOver = (): boolean => server.exitCode !== null || server.signalCode !== null
+    const outcome = await until(
       () => execute(urlOf('postgres'), 'SELECT 1').catch(error => error),
-      outcome => outcome === undefined,
+      found => found === undefined || isOver(),
     )
+    return outcome === undefined
   }
-  await ready()
+  if (!(await ready())) throw new Error(`PostgreSQL did not start: ${said}`)
   return {
     async createDatabase(template) {
       const name = `test_${systemRandom.uuid().replaceAll('-', '')}`
@@ -106,8 +120,11 @@ export async function startPostgres(settings: readonly string[] = []): Promise<P
       await ended
     },
     async start() {
-      server = spawnServer()
-      await ready()
+      for (;;) {
+        server = spawnServer()
+        if (await ready()) return
+        systemTerminal.err(said)
+      }
     },
   }
 }

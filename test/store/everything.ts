@@ -81,7 +81,7 @@ async function aside(
     await insertImport(e, { voId, rseId, directoryId, datasetId, accountId, grantId }, now)
     const answer = { identity: 'somebody', key: 'k', request: 'r', answer: WORDS, now }
     await query(e, 'INSERT INTO idempotency_keys VALUES (:identity, :key, :request, :answer, :now)', answer)
-    await countFailures(e, [{ rseId, count: 3, code: 'CONNECT_FAILED', message: WORDS }], now)
+    await countFailures(e, [{ linkId: await key('links'), count: 3, code: 'CONNECT_FAILED', message: WORDS }], now)
     const replan = { now, rseId, message: WORDS }
     await query(
       e,

@@ -191,7 +191,7 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     stopped: world => failFrom(world, 1),
     other: world => failFrom(world, 2),
     async broken(world) {
-      const failures = await world.number('SELECT failures AS n FROM endpoint_health')
+      const failures = await world.number('SELECT failures AS n FROM link_health')
       return failures === 4 ? undefined : `${failures} failures were counted of 4`
     },
   },

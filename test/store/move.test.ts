@@ -174,7 +174,7 @@ describe('the move from SQLite to PostgreSQL', () => {
       'sessions',
       'workers',
       'link_minutes',
-      'endpoint_health',
+      'link_health',
       'replans',
     ]
     await change(

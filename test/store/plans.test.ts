@@ -104,14 +104,14 @@ for (const { name, open } of databases) {
       )
       // Its failures above have it held.
       const now = world.clock.now()
-      await plain.change('UPDATE endpoint_health SET since = :since, held_until = :until', {
+      await plain.change('UPDATE link_health SET since = :since, held_until = :until', {
         since: now - HOLD.beforeMoving,
         until: now + 1,
       })
       await world.run(replanner)
       const moved = await plain.number('SELECT count(*) AS n FROM transfers WHERE replan_id IS NOT NULL')
       expect(moved).to.be.above(ROWS / 50)
-      await plain.change('DELETE FROM endpoint_health')
+      await plain.change('DELETE FROM link_health')
       await plain.grantAll()
     })
 

@@ -89,7 +89,17 @@ for (const { name, open } of databases) {
       await world.clock.advance(HOLD.first)
       await report(await claim(10), { result: 'done' })
       expect(await claim(10), 'it works').to.have.length(10)
-      expect(await world.rows('SELECT * FROM endpoint_health')).to.deep.equal([])
+      expect(await world.rows('SELECT * FROM link_health')).to.deep.equal([])
+    })
+
+    it('are held for who cannot reach them only: another destination may', async () => {
+      await queue('d', 20, 'A')
+      await fail(HOLD.failures)
+      await world.dataset('e', 20, 'A')
+      await world.addRule('e', 'C', 1)
+      await world.evaluate()
+      await world.grantAll()
+      expect(await claim(100)).to.have.length(20)
     })
 
     it('are not held for what is wrong with files or tokens, or while some of their files are copied', async () => {
@@ -101,7 +111,7 @@ for (const { name, open } of databases) {
         await fail(HOLD.failures - 1)
         await report(await claim(1), { result: 'done', durationMs: 0 })
       }
-      expect(await world.rows('SELECT * FROM endpoint_health')).to.deep.equal([])
+      expect(await world.rows('SELECT * FROM link_health')).to.deep.equal([])
     })
 
     it('lose what is queued to sources that have it too, after a while; the rest waits there', async () => {

@@ -64,7 +64,6 @@ describe('a failure', () => {
 
 describe('what attempts say of their sources', () => {
   const done: EndedAttempt = {
-    sourceRseId: 1,
     linkId: 7,
     mode: 'pull',
     outcome: 'done',
@@ -76,15 +75,14 @@ describe('what attempts say of their sources', () => {
   const failed = { ...done, outcome: 'failed', error: { scope: 'SOURCE', code: 'CONNECT_FAILED', message: 'refused' } }
   const copied = { linkId: 7, files: 1, bytes: 100, milliseconds: 500 }
   const nothing = { failures: [], works: [], copied: [] }
-  const failures = [{ rseId: 1, count: 2, code: 'CONNECT_FAILED', message: 'refused' }]
+  const failures = [{ linkId: 7, count: 2, code: 'CONNECT_FAILED', message: 'refused' }]
   const cases: [string, EndedAttempt[], [number, number][], ReturnType<typeof judgeAttempts>][] = [
     ['nothing of one that has not failed', [done], [], { ...nothing, copied: [copied] }],
-    ['that it works, after it has failed', [done], [[1, NOW]], { ...nothing, works: [1], copied: [copied] }],
-    ['nothing, when they began before it failed', [done], [[1, NOW + 1]], { ...nothing, copied: [copied] }],
+    ['that it works, after it has failed', [done], [[7, NOW]], { ...nothing, works: [7], copied: [copied] }],
+    ['nothing, when they began before it failed', [done], [[7, NOW + 1]], { ...nothing, copied: [copied] }],
     ['that it fails', [failed, failed], [], { ...nothing, failures }],
-    ['that it works, when some fail', [failed, done], [[1, NOW]], { ...nothing, works: [1], copied: [copied] }],
-    ['nothing, when the file was there already', [{ ...done, mode: null }], [[1, 0]], nothing],
-    ['nothing, when a worker had no source', [{ ...failed, sourceRseId: null }], [], nothing],
+    ['that it works, when some fail', [failed, done], [[7, NOW]], { ...nothing, works: [7], copied: [copied] }],
+    ['nothing, when the file was there already', [{ ...done, mode: null }], [[7, 0]], nothing],
     [
       'how long files took',
       [done, { ...done, endedAt: NOW + 100, bytes: 1 }],

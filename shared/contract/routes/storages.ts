@@ -46,18 +46,6 @@ export const rse = z.object({
   ...limits,
   attributes: z.record(z.string(), attributeValue),
   protocols: z.array(protocol),
-  failing: z
-    .object({
-      failures: z.number().int(),
-      since: time,
-      heldUntil: time.optional(),
-      code: z.string(),
-      message: z.string(),
-    })
-    .optional()
-    .describe(
-      'as a source: failures of its own since a copy from it succeeded, and the last one. Held: nothing is taken from it until then, and then one transfer at a time until one succeeds; what is queued goes to other sources.',
-    ),
 })
 
 const rseParams = z.object({ rse: rseName })
@@ -69,6 +57,18 @@ const distance = z.object({
   destination: rseName,
   distance: z.number().int(),
   maxActive: z.number().int(),
+  failing: z
+    .object({
+      failures: z.number().int(),
+      since: time,
+      heldUntil: time.optional(),
+      code: z.string(),
+      message: z.string(),
+    })
+    .optional()
+    .describe(
+      'failures of the source since the last copy on the link, and the last one. Held: nothing is taken from it until then, and then one transfer at a time until one is copied; what is queued goes to other sources.',
+    ),
 })
 
 export const storageRoutes = {
