@@ -38,9 +38,12 @@ const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
 /** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
 const BUNDLES_PER_CLAIM = 20
 
+/** What may be active on a link on trial: one, beside what is only looked at. */
+const ON_TRIAL = `1 + (SELECT count(*) FROM transfers
+  WHERE transfers.link_id = links.id AND state IN (${ACTIVE}) AND state = 'SETTLING')`
 /** Nothing is taken from a source that is held back, and then one transfer at a time until one has shown that it works. */
 const MAX_ACTIVE = `CASE WHEN link_health.held_until > :now THEN 0
-  WHEN link_health.held_until > 0 AND links.max_active > 1 THEN 1 ELSE links.max_active END`
+  WHEN link_health.held_until > 0 AND links.max_active > ${ON_TRIAL} THEN ${ON_TRIAL} ELSE links.max_active END`
 
 const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END + 1'
 

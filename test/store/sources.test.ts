@@ -92,6 +92,16 @@ for (const { name, open } of databases) {
       expect(await world.rows('SELECT * FROM link_health')).to.deep.equal([])
     })
 
+    it('are tried also while an attempt whose end nobody saw is still looked at', async () => {
+      await queue('d', 20, 'A')
+      const [lost, ...others] = await claim(HOLD.failures + 1)
+      await report(lost ? [lost] : [], { result: 'unknown' })
+      await report(others, { result: 'failed', error: DEAD })
+      await world.clock.advance(HOLD.first)
+      const taken = await world.claim(session, 10)
+      expect(taken.map(({ state }) => state)).to.deep.equal(['CLAIMED'])
+    })
+
     it('are held for who cannot reach them only: another destination may', async () => {
       await queue('d', 20, 'A')
       await fail(HOLD.failures)
