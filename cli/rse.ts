@@ -221,9 +221,12 @@ export function rseFields(rse: Rse): Record<string, unknown> {
   }
 }
 
-function failingText({ failures, since, heldUntil, code, message }: NonNullable<Distance['failing']>): string {
-  const held = heldUntil === undefined ? '' : `, held back until ${timeText(heldUntil)}`
-  return `${failures} times since ${timeText(since)}${held}: ${code}: ${message}`
+function failingText({ failures, holds, since, heldUntil, code, message }: NonNullable<Distance['failing']>): string {
+  const what =
+    heldUntil === undefined
+      ? `${failures} times`
+      : `held back ${holds} times, until ${timeText(heldUntil)}, then on trial`
+  return `since ${timeText(since)}, ${what}: ${code}: ${message}`
 }
 
 function protocolText({

@@ -4,10 +4,14 @@ import type { Knex } from 'knex'
 export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('link_health', t => {
     t.bigInteger('link_id').primary().references('links.id')
-    t.integer('failures').notNullable().comment("the source's own, since the last attempt on the link that succeeded")
-    t.bigInteger('since').notNullable().comment('the first of them')
+    t.bigInteger('since').notNullable().comment("the first of the source's own failures on the link")
+    t.bigInteger('failed_at').notNullable().comment('the last')
+    t.integer('failures').notNullable().comment('of the run; once it is held: of what was claimed since the hold ended')
+    t.integer('successes').notNullable().comment('likewise')
+    t.boolean('confirmed').notNullable().comment('by the destination, or by more than one worker')
+    t.bigInteger('session_id').notNullable().comment('of the worker that told the first')
     t.integer('holds').notNullable().comment('how often the link was held back for them')
-    t.bigInteger('held_until').notNullable().comment('nothing is claimed before it, then one at a time; 0: not held')
+    t.bigInteger('held_until').notNullable().comment('nothing is claimed before it, then few at a time; 0: not held')
     t.text('code').notNullable()
     t.text('message').notNullable().comment("the last failure in the storage's own words")
   })

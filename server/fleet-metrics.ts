@@ -32,7 +32,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
   const linkLimit = gauge('link_limit', 'Transfers that may be active on a link', link)
   const storageActive = gauge('storage_active', 'Active transfers of a storage, in and out', ['rse', 'direction'])
   const storageLimit = gauge('storage_limit', 'Transfers that may be active at a storage', ['rse', 'direction'])
-  const held = gauge('link_held', 'Links whose source fails and is held back', link)
+  const held = gauge('link_held', 'Links whose source fails: held back, or on trial', link)
   const rules = gauge('rules', 'Rules by state', ['state'])
   const locks = gauge('locks', 'Locks by state', ['state'])
   const grants = gauge('grants', 'Grants by state', ['state'])

@@ -150,6 +150,6 @@ function view({ id: _id, voId: _voId, ...rse }: Rse) {
 
 function viewFailing(row: HealthRow | undefined) {
   if (row === undefined) return {}
-  const { failures, since, held_until, code, message } = row
-  return { failing: { failures, since, code, message, ...(held_until > 0 ? { heldUntil: held_until } : {}) } }
+  const { failures, holds, since, held_until, code, message } = row
+  return { failing: { failures, holds, since, code, message, ...(held_until > 0 ? { heldUntil: held_until } : {}) } }
 }

@@ -34,13 +34,15 @@ export async function claimWork(
   const share = settleShare(limit, random.fraction())
   const claimed = await settle(share)
   const links = await linksToServe(db.read, claimant, clock.now())
-  for (const link of links.slice(0, LINKS_IN_VAIN)) {
+  let inVain = 0
+  for (const link of links) {
     if (again && !(await hasFree(db.read, link.id, claimant, clock.now()))) continue
     const rows = await unlessDrained(
       db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())),
     )
     claimed.push(...rows)
-    if (rows.length > 0) break
+    inVain += 1
+    if (rows.length > 0 || inVain === LINKS_IN_VAIN) break
   }
   return claimed.length > 0 || share > 0 ? claimed : settle(limit)
 }

@@ -38,10 +38,14 @@ const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
 /** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
 const BUNDLES_PER_CLAIM = 20
 
-/** What may be active on a link on trial: one, beside what is only looked at. */
-const ON_TRIAL = `1 + (SELECT count(*) FROM transfers
-  WHERE transfers.link_id = links.id AND state IN (${ACTIVE}) AND state = 'SETTLING')`
-/** Nothing is taken from a source that is held back, and then one transfer at a time until one has shown that it works. */
+/**
+ * What may be active on a link on trial: one, and one more for each that succeeded or moves, beside what was claimed before it
+ * was held.
+ */
+const ON_TRIAL = `1 + link_health.successes + (SELECT count(*) FROM transfers
+  WHERE transfers.link_id = links.id AND state IN (${ACTIVE})
+    AND (state = 'SETTLING' OR bytes_done > 0 OR claimed_at < link_health.held_until))`
+/** Nothing is taken from a source that is held back, and then little until it has shown that it works. */
 const MAX_ACTIVE = `CASE WHEN link_health.held_until > :now THEN 0
   WHEN link_health.held_until > 0 AND links.max_active > ${ON_TRIAL} THEN ${ON_TRIAL} ELSE links.max_active END`
 
@@ -121,7 +125,7 @@ export async function hasFree(read: Executor, linkId: number, reach: WorkerReach
        JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
        JOIN replicas ON replicas.id = transfers.replica_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
-        AND NOT ${underPermit('replicas')} ${copiesWithinReach(read, reach, TRANSFERS)} LIMIT 1`,
+        AND NOT ${underPermit('replicas')} ${copiesWithinReach(read, reach, BUNDLES)} LIMIT 1`,
     { linkId, now, ...reachBindings(reach) },
   )
   return rows.length > 0
@@ -147,10 +151,10 @@ export async function claimOnLink(
   const ends = [link.sourceId, link.destinationId]
   await lockRows(executor, 'rses', ends)
   const loads = await storageLoads(executor, ends)
-  const own = await queryOne<{ active: number; max_active: number }>(
+  const own = await queryOne<{ active: number; max_active: number; on_trial: number | boolean }>(
     executor,
     `SELECT (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active,
-            ${MAX_ACTIVE} AS max_active
+            ${MAX_ACTIVE} AS max_active, coalesce(link_health.held_until, 0) > 0 AS on_trial
        FROM links LEFT JOIN link_health ON link_health.link_id = links.id WHERE links.id = :id`,
     { id: link.id, now },
   )
@@ -161,7 +165,13 @@ export async function claimOnLink(
   let room = Math.min(limit, roomOf(load, source, destination))
   const claimed: ClaimedRow[] = []
   for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant, now) : []) {
-    const rows = await claimInBundle(executor, link.id, bundle.id, claimant, room, now)
+    const rows = await claimInBundle(
+      executor,
+      { id: bundle.id, linkId: link.id, onTrial: Boolean(own.on_trial) },
+      claimant,
+      room,
+      now,
+    )
     claimed.push(...rows)
     room -= rows.length
     if (room <= 0) break
@@ -193,20 +203,20 @@ async function readyBundles(
 
 async function claimInBundle(
   executor: Executor,
-  linkId: number,
-  bundleId: number,
+  { id: bundleId, linkId, onTrial }: { id: number; linkId: number; onTrial: boolean },
   claimant: Claimant,
   limit: number,
   now: number,
 ): Promise<ClaimedRow[]> {
   // The bundle's row is locked before the queue is looked at: who adds work meanwhile sets the hint after us.
   await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :bundleId', { now, bundleId })
+  // A file that always fails must not be every trial.
   const free = await query<{ id: number }>(
     executor,
     `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
       WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
         AND NOT ${underPermit('replicas')} ${copiesWithinReach(executor, claimant, TRANSFERS)}
-      ORDER BY transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
+      ORDER BY ${onTrial ? 'transfers.attempts, ' : ''}transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
     { now, bundleId, limit, ...reachBindings(claimant) },
   )
   const taken = `state = 'CLAIMED', bytes_done = 0`

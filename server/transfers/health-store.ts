@@ -1,67 +1,142 @@
-import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
-import { type Copied, type Health, nextHold, type SourceFailures } from './health.ts'
+import { type Executor, encodeRows, isSqlite, oneOf, query, queryOne, recordset } from '../database/sql.ts'
+import { type EndedAttempt, type Health, healthAfter, isEvidence } from './health.ts'
+import type { Copied } from './pace.ts'
 
 export interface HealthRow {
   link_id: number
-  failures: number
   since: number
+  failed_at: number
+  failures: number
+  successes: number
+  confirmed: number | boolean
+  session_id: number
   holds: number
   held_until: number
   code: string
   message: string
 }
 
-/** The links whose source has failed since it last gave something. Few rows, mostly none. */
+/** The links whose source fails, or has failed and is on trial. Few rows, mostly none. */
 export async function failingLinks(executor: Executor): Promise<HealthRow[]> {
-  return query(executor, 'SELECT * FROM link_health ORDER BY link_id')
+  return query(executor, 'SELECT * FROM link_health WHERE failures + holds > 0 ORDER BY link_id')
 }
 
-export function healthOf({ failures, since, holds, held_until }: HealthRow): Health {
-  return { failures, since, holds, heldUntil: held_until }
+export function healthOf({ failed_at, session_id, held_until, confirmed, ...row }: HealthRow): Health {
+  const { since, failures, successes, holds, code, message } = row
+  const rest = { since, failures, successes, holds, code, message }
+  return { ...rest, failedAt: failed_at, sessionId: session_id, heldUntil: held_until, confirmed: Boolean(confirmed) }
 }
 
-/** Counts failures of sources, and holds back the links that have too many. Answers which are held from now on. */
-export async function countFailures(
+export interface HealthChanges {
+  /** Links that are held from now on. */
+  readonly held: readonly number[]
+  /** Links that are not held any more, or may do more. */
+  readonly freed: readonly number[]
+}
+
+const NO_CHANGES: HealthChanges = { held: [], freed: [] }
+
+/**
+ * Takes what attempts say of the sources of their links. `failing`: the links that were known to fail before, from a look
+ * without locks. Where nothing fails it does nothing.
+ */
+export async function judgeSources(
   executor: Executor,
-  failures: readonly SourceFailures[],
+  attempts: readonly EndedAttempt[],
+  failing: ReadonlySet<number>,
   now: number,
-): Promise<number[]> {
-  if (failures.length === 0) return []
-  const set = recordset(executor, 'rows', { link_id: 'bigint', count: 'bigint', code: 'text', message: 'text' })
-  // Whoever counts at the same time waits here: what is decided next is decided on all of them.
-  const rows = await query<HealthRow>(
-    executor,
-    `INSERT INTO link_health (link_id, failures, since, holds, held_until, code, message)
-     SELECT link_id, count, :now, 0, 0, code, message FROM ${set} AS given WHERE true ORDER BY link_id
-     ON CONFLICT (link_id) DO UPDATE SET failures = link_health.failures + excluded.failures,
-       code = excluded.code, message = excluded.message
-     RETURNING *`,
-    {
-      now,
-      rows: encodeRows(failures.map(({ linkId, ...failure }) => ({ link_id: linkId, ...failure }))),
-    },
-  )
-  const held = rows.flatMap(row => {
-    const hold = nextHold(healthOf(row), now)
-    return hold === undefined ? [] : [{ link_id: row.link_id, holds: hold.holds, held_until: hold.heldUntil }]
-  })
-  if (held.length === 0) return []
+): Promise<HealthChanges> {
+  const byLink = new Map<number, EndedAttempt[]>()
+  for (const attempt of attempts.filter(isEvidence)) {
+    byLink.set(attempt.linkId, [...(byLink.get(attempt.linkId) ?? []), attempt])
+  }
+  const judged = [...byLink].filter(([link, own]) => failing.has(link) || own.every(({ error }) => error !== undefined))
+  if (judged.length === 0) return NO_CHANGES
+  const rows = await lockHealth(executor, [...judged.map(([link]) => link)], now)
+  const sole = await isSoleWorker(executor)
+  const changed: { link: number; before: Health | undefined; after: Health | undefined }[] = []
+  for (const [link, own] of judged) {
+    const row = rows.find(({ link_id }) => link_id === link)
+    const before = row === undefined || row.failures + row.holds === 0 ? undefined : healthOf(row)
+    changed.push({ link, before, after: healthAfter(before, own, sole, now) })
+  }
+  await storeHealth(executor, changed)
+  return {
+    held: changed
+      .filter(({ before, after }) => (after?.heldUntil ?? 0) > (before?.heldUntil ?? 0))
+      .map(({ link }) => link),
+    freed: changed
+      .filter(({ before, after }) => before !== undefined && (after?.successes ?? Infinity) > before.successes)
+      .map(({ link }) => link),
+  }
+}
+
+/** A row for each of these links, locked in their order: whoever judges them too waits. */
+async function lockHealth(executor: Executor, links: readonly number[], now: number): Promise<HealthRow[]> {
+  const keys = encodeRows(links.map(link_id => ({ link_id })))
   await query(
     executor,
-    `UPDATE link_health SET holds = given.holds, held_until = given.held_until
-       FROM ${recordset(executor, 'rows', { link_id: 'bigint', holds: 'bigint', held_until: 'bigint' })} AS given
-      WHERE link_health.link_id = given.link_id`,
-    { rows: encodeRows(held) },
+    `INSERT INTO link_health (link_id, since, failed_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
+     SELECT link_id, :now, :now, 0, 0, false, 0, 0, 0, '', ''
+       FROM ${recordset(executor, 'keys', { link_id: 'bigint' })} AS given WHERE true ORDER BY link_id ON CONFLICT DO NOTHING`,
+    { now, keys },
   )
-  return held.map(row => row.link_id)
+  return query(
+    executor,
+    `SELECT * FROM link_health WHERE link_id ${oneOf(executor, 'links')} ORDER BY link_id
+      ${isSqlite(executor) ? '' : 'FOR UPDATE'}`,
+    { links: encodeRows(links) },
+  )
 }
 
-/** The sources of these links have given a file to an attempt that began after their first failure: they work. */
-export async function forgetFailures(executor: Executor, linkIds: readonly number[]): Promise<void> {
-  if (linkIds.length === 0) return
-  await query(executor, `DELETE FROM link_health WHERE link_id ${oneOf(executor, 'links')}`, {
-    links: encodeRows(linkIds),
+async function storeHealth(
+  executor: Executor,
+  changed: readonly { link: number; after: Health | undefined }[],
+): Promise<void> {
+  const well = changed.filter(({ after }) => after === undefined).map(({ link }) => link)
+  if (well.length > 0) {
+    await query(executor, `DELETE FROM link_health WHERE link_id ${oneOf(executor, 'links')}`, {
+      links: encodeRows(well),
+    })
+  }
+  const rows = changed.flatMap(({ link, after }) => {
+    if (after === undefined) return []
+    const { failedAt, sessionId, heldUntil, ...rest } = after
+    return [{ link_id: link, failed_at: failedAt, session_id: sessionId, held_until: heldUntil, ...rest }]
   })
+  if (rows.length === 0) return
+  const columns = {
+    since: 'bigint',
+    failed_at: 'bigint',
+    failures: 'bigint',
+    successes: 'bigint',
+    confirmed: 'boolean',
+    session_id: 'bigint',
+    holds: 'bigint',
+    held_until: 'bigint',
+    code: 'text',
+    message: 'text',
+  } as const
+  const sets = Object.keys(columns).map(column => `${column} = given.${column}`)
+  await query(
+    executor,
+    `UPDATE link_health SET ${sets.join(', ')}
+       FROM ${recordset(executor, 'rows', { link_id: 'bigint', ...columns })} AS given WHERE link_health.link_id = given.link_id`,
+    { rows: encodeRows(rows) },
+  )
+}
+
+async function isSoleWorker(executor: Executor): Promise<boolean> {
+  const row = await queryOne<{ count: number }>(
+    executor,
+    'SELECT count(*) AS count FROM sessions WHERE ended_at IS NULL',
+  )
+  return (row?.count ?? 0) < 2
+}
+
+/** What nobody has tried since, or what did not go on, is nothing to remember. */
+export async function forgetHealth(executor: Executor, before: number): Promise<void> {
+  await query(executor, 'DELETE FROM link_health WHERE failed_at < :before AND held_until < :before', { before })
 }
 
 /** Adds to how fast links were; `now` tells the minute. */

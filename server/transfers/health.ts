@@ -1,15 +1,24 @@
 /**
  * When a source that fails is held back, and for how long. For each link by itself: most failures of a source are told by the
- * destination that could not reach it, and another may. Pure; times in milliseconds.
+ * destination that could not reach it, and another may. Pure; times in milliseconds, epoch or length.
  */
 
 /** A run of failures on a link that are its source's own, not those of a file or of a token. */
 export interface Health {
-  readonly failures: number
+  /** The first of them. */
   readonly since: number
+  readonly failedAt: number
+  /** Before the first hold: all of the run. After it: of transfers that were claimed since the last hold ended. */
+  readonly failures: number
+  readonly successes: number
+  /** Seen by the destination, or by more than one worker: by one alone it may be that worker's own fault. */
+  readonly confirmed: boolean
+  readonly sessionId: number
   readonly holds: number
-  /** 0: not held yet. In the past: on trial, one transfer at a time. */
+  /** 0: not held yet. In the past: on trial. */
   readonly heldUntil: number
+  readonly code: string
+  readonly message: string
 }
 
 export const HOLD = {
@@ -18,7 +27,11 @@ export const HOLD = {
   first: 15_000,
   longest: 600_000,
   /** A restart passes: work is moved elsewhere only from a source that has failed for longer. */
-  beforeMoving: 30_000,
+  beforeMoving: 60_000,
+  /** Copies on trial after which all is well. Each lets one more run. */
+  successes: 20,
+  /** A failure that is older has nothing to do with the next. */
+  forgetAfter: 600_000,
 } as const
 
 /** What says something of the storage as a whole. A file that is missing or not permitted does not, and neither does a token. */
@@ -42,77 +55,97 @@ export function isSourceFault({ scope, code }: { readonly scope: string; readonl
   return scope === 'SOURCE' && OWN_FAULTS.has(code)
 }
 
-/** The hold that follows failures that were just counted; undefined: none, or the one there is stands. */
-export function nextHold(health: Health, now: number): { holds: number; heldUntil: number } | undefined {
-  // The last of what was on its way when the hold began is no trial.
-  if (health.failures < HOLD.failures || health.heldUntil > now) return undefined
-  const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(health.holds, 10))
-  return { holds: health.holds + 1, heldUntil: now + length }
-}
-
-/** Whether queued transfers leave this source for another. */
-export function isToLeave(health: Health, now: number): boolean {
-  return health.heldUntil > now && now - health.since >= HOLD.beforeMoving
-}
-
-/** One attempt as it ended. */
+/** One attempt as it ended, with a COPY that was sent or without. */
 export interface EndedAttempt {
   readonly linkId: number
-  /** Of the COPY that was sent: null where none was, so that nothing is known of the source. */
+  readonly sessionId: number
+  /** Of the COPY that was sent; null: none was. */
   readonly mode: string | null
   readonly outcome: string
-  readonly startedAt: number
+  readonly claimedAt: number
   readonly endedAt: number
-  readonly bytes: number
   readonly error: { readonly scope: string; readonly code: string; readonly message: string } | undefined
 }
 
-/** Of one link's source; the words are those of the last. */
-export interface SourceFailures {
-  readonly linkId: number
-  readonly count: number
-  readonly code: string
-  readonly message: string
-}
-
-/** Files copied on one link. */
-export interface Copied {
-  readonly linkId: number
-  readonly files: number
-  readonly bytes: number
-  readonly milliseconds: number
+/** Whether it says anything of the source: a copy from it, or a failure of its own. */
+export function isEvidence({ mode, outcome, error }: EndedAttempt): boolean {
+  return (outcome === 'done' && mode !== null) || (error !== undefined && isSourceFault(error))
 }
 
 /**
- * What attempts say of their links. `failing`: since when the sources of links fail; one works again when it gave a file to an
- * attempt that began after that.
+ * A link's health after attempts that are evidence; undefined: nothing is wrong. `soleWorker`: there is no other that could see
+ * it otherwise.
  */
-export function judgeAttempts(
+export function healthAfter(
+  before: Health | undefined,
   attempts: readonly EndedAttempt[],
-  failing: ReadonlyMap<number, number>,
-): { failures: SourceFailures[]; works: number[]; copied: Copied[] } {
-  const failures = new Map<number, SourceFailures>()
-  const works = new Set<number>()
-  const copied = new Map<number, Copied>()
-  for (const { linkId, mode, outcome, startedAt, endedAt, bytes, error } of attempts) {
-    if (error !== undefined && isSourceFault(error)) {
-      const { code, message } = error
-      failures.set(linkId, { linkId, count: (failures.get(linkId)?.count ?? 0) + 1, code, message })
-    }
-    if (outcome !== 'done' || mode === null) continue
-    if (startedAt >= (failing.get(linkId) ?? Number.POSITIVE_INFINITY)) works.add(linkId)
-    const before = copied.get(linkId) ?? { linkId, files: 0, bytes: 0, milliseconds: 0 }
-    copied.set(linkId, {
-      linkId,
-      files: before.files + 1,
-      bytes: before.bytes + bytes,
-      milliseconds: before.milliseconds + Math.max(1, endedAt - startedAt),
-    })
+  soleWorker: boolean,
+  now: number,
+): Health | undefined {
+  // What a worker kept while the server was away tells of another time.
+  const fresh = attempts.filter(({ endedAt }) => now - endedAt < HOLD.beforeMoving)
+  if (before === undefined || before.heldUntil === 0) {
+    const old = before !== undefined && now - before.failedAt > HOLD.forgetAfter
+    return inRun(old ? undefined : before, fresh, soleWorker, now)
   }
+  // What was on its way before it was held is no trial.
+  return onTrial(
+    before,
+    before.heldUntil > now ? [] : fresh.filter(({ claimedAt }) => claimedAt >= before.heldUntil),
+    now,
+  )
+}
+
+/** A success ends the run. */
+function inRun(
+  before: Health | undefined,
+  attempts: readonly EndedAttempt[],
+  soleWorker: boolean,
+  now: number,
+): Health | undefined {
+  const failed = attempts.filter(isFailure)
+  const last = failed.at(-1)
+  if (failed.length < attempts.length) return undefined
+  if (last?.error === undefined) return before
+  const sessionId = before?.sessionId ?? last.sessionId
+  const told = failed.some(attempt => attempt.mode === 'pull' || attempt.sessionId !== sessionId)
+  const confirmed = before?.confirmed === true || told
+  const failures = (before?.failures ?? 0) + failed.length
+  const isHeld = failures >= HOLD.failures && (confirmed || soleWorker)
   return {
-    // Of a source that does both the failures are no run.
-    failures: [...failures.values()].filter(({ linkId }) => !works.has(linkId)),
-    works: [...works],
-    copied: [...copied.values()],
+    since: before?.since ?? now,
+    failedAt: now,
+    failures: isHeld ? 0 : failures,
+    successes: 0,
+    confirmed,
+    sessionId,
+    holds: isHeld ? 1 : 0,
+    heldUntil: isHeld ? now + HOLD.first : 0,
+    code: last.error.code,
+    message: last.error.message,
   }
+}
+
+/** As long as it succeeds more often than it fails it may do more. */
+function onTrial(before: Health, attempts: readonly EndedAttempt[], now: number): Health | undefined {
+  const failed = attempts.filter(isFailure)
+  const failures = before.failures + failed.length
+  const successes = before.successes + attempts.length - failed.length
+  const { code, message } = failed.at(-1)?.error ?? before
+  const failedAt = failed.length > 0 ? now : before.failedAt
+  if (failed.length > 0 && failures > successes) {
+    const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(before.holds, 10))
+    const held = { failures: 0, successes: 0, holds: before.holds + 1, heldUntil: now + length }
+    return { ...before, ...held, failedAt, code, message }
+  }
+  return successes >= HOLD.successes ? undefined : { ...before, failures, successes, failedAt, code, message }
+}
+
+function isFailure({ outcome, error }: EndedAttempt): boolean {
+  return outcome !== 'done' && error !== undefined
+}
+
+/** Whether queued transfers leave this source for another: it was held, and has not shown yet that it works. */
+export function isToLeave(health: Health, now: number): boolean {
+  return health.heldUntil > 0 && health.successes === 0 && now - health.since >= HOLD.beforeMoving
 }

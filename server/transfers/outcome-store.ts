@@ -9,6 +9,7 @@ export interface HeldTransfer {
   attempts: number
   cancel_requested: number | boolean
   session_id: number | null
+  claimed_at: number | null
   replica_id: number
   bundle_id: number | null
   link_id: number | null
@@ -19,8 +20,8 @@ export interface HeldTransfer {
 export async function findTransfers(executor: Executor, ids: readonly number[]): Promise<HeldTransfer[]> {
   return query<HeldTransfer>(
     executor,
-    `SELECT id, fence, state, attempts, cancel_requested, session_id, replica_id, bundle_id, link_id, source_rse_id,
-            destination_rse_id
+    `SELECT id, fence, state, attempts, cancel_requested, session_id, claimed_at, replica_id, bundle_id, link_id,
+            source_rse_id, destination_rse_id
        FROM transfers WHERE id ${oneOf(executor, 'ids')}`,
     { ids: encodeRows(ids) },
   )

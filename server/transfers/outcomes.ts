@@ -10,8 +10,8 @@ import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
-import { type EndedAttempt, judgeAttempts } from './health.ts'
-import { addToMinutes, countFailures, failingLinks, forgetFailures } from './health-store.ts'
+import type { EndedAttempt } from './health.ts'
+import { addToMinutes, failingLinks, type HealthChanges, judgeSources } from './health-store.ts'
 import { earlierLooks, earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
@@ -23,6 +23,7 @@ import {
   insertAttempts,
   type NewAttempt,
 } from './outcome-store.ts'
+import { type DoneCopy, sumByLink } from './pace.ts'
 import { dropPermits } from './permits.ts'
 import { type EarlierLooks, isLastLook, lookDelay } from './settling.ts'
 
@@ -62,17 +63,17 @@ export async function applyOutcomes(
     const now = context.clock.now()
     const decisions = await decide(context, policy, sessionId, open, now)
     if (decisions.length === 0) break
-    const failing = new Map((await failingLinks(context.db.read)).map(row => [row.link_id, row.since]))
-    const { won, held, works } = await context.db.write(executor =>
+    const failing = new Set((await failingLinks(context.db.read)).map(row => row.link_id))
+    const { won, health } = await context.db.write(executor =>
       applyDecisions(executor, sessionId, decisions, failing, now),
     )
-    tellOfSources(context, held, works)
+    for (const link of health.held) context.log.warn({ link }, 'the source of a link fails and is held back')
     for (const decision of decisions) {
       if (!won.has(decision.held.id)) continue
       applied.add(decision.reported)
       onApplied?.(decision.held, decision.judged)
     }
-    if (works.length > 0 || decisions.some(decision => decision.application.to === 'QUEUED'))
+    if (health.freed.length > 0 || decisions.some(decision => decision.application.to === 'QUEUED'))
       context.wake.notify('queue')
     // Their slots are free: without this a link at its limit gets new work once in LOOK_AGAIN_MS only.
     else if (won.size > 0) context.wake.notifyOne('queue')
@@ -86,12 +87,6 @@ export async function applyOutcomes(
     const otherwise = repeated.has(`${transfer} ${fence}`) ? 'already-applied' : 'refused'
     return { transfer, fence, answer: applied.has(reported) ? 'applied' : otherwise }
   })
-}
-
-function tellOfSources({ log }: Context, held: readonly number[], works: readonly number[]): void {
-  for (const link of held)
-    log.warn({ link }, 'the source of a link fails and is held back: one transfer at a time will try it')
-  for (const link of works) log.info({ link }, 'the source of a link that failed works again')
 }
 
 /** What becomes of those transfers that the session holds. Of several reports on one attempt only the first can count. */
@@ -206,9 +201,9 @@ async function applyDecisions(
   executor: Executor,
   sessionId: number,
   decisions: readonly Decision[],
-  failing: ReadonlyMap<number, number>,
+  failing: ReadonlySet<number>,
   now: number,
-): Promise<{ won: Set<number>; held: number[]; works: number[] }> {
+): Promise<{ won: Set<number>; health: HealthChanges }> {
   const applications = decisions.map(({ application, reported }) =>
     reported.result === 'unknown' ? { ...application, notBefore: now + SETTLE_DELAY } : application,
   )
@@ -229,10 +224,10 @@ async function applyDecisions(
     sessionId,
     winners.map(decision => attemptOf(decision, now)),
   )
-  const ended = (state: string): number[] =>
+  const endedAs = (state: string): number[] =>
     winners.filter(({ application }) => application.to === state).map(({ held }) => held.replica_id)
-  const arrived = ended('DONE')
-  const failed = [...ended('FAILED'), ...ended('CANCELLED')]
+  const arrived = endedAs('DONE')
+  const failed = [...endedAs('FAILED'), ...endedAs('CANCELLED')]
 
   await moveReplicas(executor, arrived, 'succeed', now)
   await moveReplicas(executor, failed, 'fail', now)
@@ -255,23 +250,25 @@ async function applyDecisions(
     executor,
     winners.filter(({ reported }) => reported.cleaned).map(({ reported }) => reported),
   )
-  const { failures, works, copied } = judgeAttempts(
-    winners.flatMap(decision => endedAttempts(decision, now)),
-    failing,
-  )
-  await forgetFailures(executor, works)
-  const held = await countFailures(executor, failures, now)
-  await addToMinutes(executor, copied, now)
+  // A look at what an earlier attempt left says nothing of the source.
+  const tried = winners.filter(({ application }) => application.from !== 'SETTLING')
+  const ended = tried.flatMap(decision => endedAttempts(decision, sessionId, now))
+  const health = await judgeSources(executor, ended, failing, now)
+  await addToMinutes(executor, sumByLink(tried.flatMap(doneCopies)), now)
   await addToRules(executor, summedByRule(deltas), now)
-  return { won, held, works }
+  return { won, health }
 }
 
-/** None of a look at what an earlier attempt left. */
-function endedAttempts({ held, judged, application }: Decision, now: number): EndedAttempt[] {
-  const { result: outcome, mode = null, bytes, error, endedMsAgo, durationMs } = judged
-  if (application.from === 'SETTLING' || held.link_id === null) return []
-  const endedAt = now - Math.round(endedMsAgo)
-  return [{ linkId: held.link_id, mode, outcome, startedAt: endedAt - Math.round(durationMs), endedAt, bytes, error }]
+function endedAttempts({ held, judged }: Decision, sessionId: number, now: number): EndedAttempt[] {
+  const { result: outcome, mode = null, error, endedMsAgo } = judged
+  const { link_id: linkId, claimed_at: claimedAt } = held
+  if (linkId === null || claimedAt === null) return []
+  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt: now - Math.round(endedMsAgo), error }]
+}
+
+function doneCopies({ held, judged: { result, mode, bytes, durationMs } }: Decision): DoneCopy[] {
+  if (held.link_id === null || result !== 'done' || mode === undefined) return []
+  return [{ linkId: held.link_id, bytes, milliseconds: Math.round(durationMs) }]
 }
 
 function attemptOf({ held, judged: reported }: Decision, now: number): NewAttempt {

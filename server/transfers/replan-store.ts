@@ -1,5 +1,5 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
-import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
+import { ACTIVE_STATES, TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import {
   type Executor,
   encodeRows,
@@ -13,12 +13,12 @@ import {
 } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { HealthRow } from './health-store.ts'
-import type { LinkPace, Target } from './slow.ts'
+import { type LinkPace, type Load, SLOW, type Target } from './slow.ts'
 import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
+/** A target that work can be taken from at all. */
+const OPEN_TARGET = `NOT ${HELD} AND rses.max_outbound > 0 AND links.max_active > 0`
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
-/** Queued transfers of a link are counted up to here: who has more has enough. */
-const COUNTED = 10_000
 
 /** The links with work whose source fails. */
 export async function failingWithWork(read: Executor): Promise<(HealthRow & { source_rse_id: number })[]> {
@@ -34,33 +34,35 @@ export interface PacedLink extends LinkPace {
 }
 
 /** The open links into storages with queued work, from sources that are not held, and their pace since a minute. */
-export async function linkPaces(read: Executor, sinceMinute: number, now: number): Promise<PacedLink[]> {
+export async function linkPaces(read: Executor, sinceMinute: number): Promise<PacedLink[]> {
   const sum = (column: string): string => `CAST(coalesce(sum(link_minutes.${column}), 0) AS bigint) AS ${column}`
   return query(
     read,
     `SELECT links.id, links.source_rse_id AS "sourceId", links.destination_rse_id AS "destinationId",
-            ${sum('files')}, ${sum('bytes')}, ${sum('milliseconds')}
+            ${sum('files')}, ${sum('bytes')}, ${sum('milliseconds')},
+            CASE WHEN links.max_active < rses.max_outbound THEN links.max_active ELSE rses.max_outbound END AS "atOnce"
        FROM links JOIN rses ON rses.id = links.source_rse_id AND rses.availability_read
        LEFT JOIN link_minutes ON link_minutes.link_id = links.id AND link_minutes.minute >= :sinceMinute
       WHERE links.distance > 0 AND links.destination_rse_id IN (SELECT destination_rse_id FROM links WHERE has_work)
-        AND NOT ${HELD}
-      GROUP BY links.id ORDER BY links.id`,
-    { sinceMinute, now },
+        AND ${OPEN_TARGET}
+      GROUP BY links.id, rses.max_outbound ORDER BY links.id`,
+    { sinceMinute },
   )
 }
 
-/** The transfers queued on each of these links, counted up to a bound. */
-export async function countQueued(read: Executor, linkIds: readonly number[]): Promise<Map<number, number>> {
+export async function linkLoads(read: Executor, linkIds: readonly number[]): Promise<Map<number, Load>> {
   if (linkIds.length === 0) return new Map()
-  const rows = await query<{ id: number; queued: number }>(
+  const rows = await query<Load & { id: number }>(
     read,
     `SELECT links.id, (SELECT count(*) FROM (SELECT 1 FROM bundles
          JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
-        WHERE bundles.link_id = links.id AND bundles.has_work LIMIT ${COUNTED}) AS counted) AS queued
+        WHERE bundles.link_id = links.id AND bundles.has_work LIMIT ${SLOW.counted}) AS counted) AS queued,
+            (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id
+                AND state IN (${stateList(ACTIVE_STATES)})) AS active
        FROM links WHERE links.id ${oneOf(read, 'links')}`,
     { links: encodeRows(linkIds) },
   )
-  return new Map(rows.map(row => [row.id, row.queued]))
+  return new Map(rows.map(({ id, ...load }) => [id, load]))
 }
 
 export async function pruneMinutes(executor: Executor, beforeMinute: number): Promise<void> {
@@ -85,7 +87,7 @@ export async function queuedAfter(read: Executor, linkId: number, after: Place, 
     `SELECT transfers.id, transfers.bundle_id FROM bundles
        JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.id >= :bundle
-        AND (bundles.id > :bundle OR transfers.id > :transfer)
+        AND transfers.id > CASE WHEN bundles.id = :bundle THEN CAST(:transfer AS bigint) ELSE 0 END
       ORDER BY bundles.id, transfers.id LIMIT :limit`,
     { linkId, ...after, limit },
   )
@@ -94,8 +96,8 @@ export async function queuedAfter(read: Executor, linkId: number, after: Place, 
 /** A link whose queued transfers go to others, and why. */
 export interface Leaving {
   readonly linkId: number
-  /** Which hold of the source it is; 0: none. */
-  readonly hold: number
+  /** Which hold of the source it is; undefined: none. */
+  readonly hold: string | undefined
   readonly sourceId: number
   readonly code: 'SOURCE_HELD' | 'SOURCE_SLOW'
   readonly message: string
@@ -103,45 +105,56 @@ export interface Leaving {
   readonly to?: readonly Target[]
 }
 
-/**
- * Moves those of these queued transfers that can have their file from another source, in the order of `planTransfers`; why
- * is kept with them. Answers the bundles that they left.
- */
-export async function moveQueued(
+/** Where a queued transfer may go. */
+type Move = Candidate & { transfer_id: number; bundle_left: number }
+
+/** Those of these queued transfers that can have their file from another source, in the order of `planTransfers`. */
+export async function movable(
   executor: Executor,
   transferIds: readonly number[],
-  { linkId, sourceId, code, message, to }: Leaving,
-  now: number,
-): Promise<number[]> {
-  const free = await query<QueuedRow>(
-    executor,
-    `SELECT id, bundle_id FROM transfers WHERE state IN (${MOVABLE}) AND link_id = :linkId
-        AND id ${oneOf(executor, 'ids')} ORDER BY id ${skippingLocked(executor, 'transfers')}`,
-    { linkId, ids: encodeRows(transferIds) },
-  )
+  { linkId, to }: Pick<Leaving, 'linkId' | 'to'>,
+): Promise<Move[]> {
+  if (transferIds.length === 0) return []
   const targets = to === undefined ? '' : `AND links.id ${oneOf(executor, 'targets')}`
-  const candidates = await query<Candidate & { transfer_id: number }>(
+  const found = await query<Move>(
     executor,
     `SELECT * FROM (
-       SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
+       SELECT transfers.id AS transfer_id, transfers.bundle_id AS bundle_left, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               row_number() OVER (PARTITION BY transfers.id ORDER BY ${PAST_FAILURES}, links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
-        WHERE transfers.id ${oneOf(executor, 'ids')} AND links.id <> :linkId ${targets}
-          AND NOT ${HELD}
+        WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
+          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET}
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
-    {
-      now,
-      linkId,
-      ids: encodeRows(free.map(row => row.id)),
-      ...(to && { targets: encodeRows(to.map(({ id }) => id)) }),
-    },
+    { linkId, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )
-  const moving = await inBundles(executor, to === undefined ? candidates : within(candidates, to), now)
-  if (moving.length === 0) return []
+  return to === undefined ? found : within(found, to)
+}
+
+/** Moves them, those that are still queued on the link; why is kept with them. Answers the bundles that they left. */
+export async function moveQueued(
+  executor: Executor,
+  transferIds: readonly number[],
+  leaving: Leaving,
+  now: number,
+): Promise<number[]> {
+  const { linkId, sourceId, code, message } = leaving
+  const free = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM transfers WHERE state IN (${MOVABLE}) AND link_id = :linkId AND id ${oneOf(executor, 'ids')}
+      ORDER BY id ${skippingLocked(executor, 'transfers')}`,
+    { linkId, ids: encodeRows(transferIds) },
+  )
+  const found = await movable(
+    executor,
+    free.map(row => row.id),
+    leaving,
+  )
+  const moves = await inBundles(executor, found, now)
+  if (moves.length === 0) return []
   const replan = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO replans (at, source_rse_id, code, message) VALUES (:now, :sourceId, :code, :message) RETURNING id`,
+    'INSERT INTO replans (at, source_rse_id, code, message) VALUES (:now, :sourceId, :code, :message) RETURNING id',
     { now, sourceId, code, message },
   )
   await query(
@@ -150,10 +163,9 @@ export async function moveQueued(
             link_id = given.link_id, bundle_id = given.bundle_id, replan_id = CAST(:replan AS bigint), updated_at = :now
        FROM ${recordset(executor, 'rows', { transfer_id: 'bigint', ...QUEUED_COLUMNS })} AS given
       WHERE transfers.id = given.transfer_id`,
-    { now, replan: replan?.id ?? null, rows: encodeRows(moving) },
+    { now, replan: replan?.id ?? null, rows: encodeRows(moves) },
   )
-  const moved = new Set(moving.map(row => row.transfer_id))
-  return [...new Set(free.filter(row => moved.has(row.id)).map(row => row.bundle_id))]
+  return [...new Set(moves.map(({ bundle_left }) => bundle_left))]
 }
 
 /** No more to each link than it may take. */

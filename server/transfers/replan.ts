@@ -2,12 +2,13 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
 import { isToLeave } from './health.ts'
-import { healthOf } from './health-store.ts'
+import { forgetHealth, healthOf } from './health-store.ts'
 import {
-  countQueued,
   failingWithWork,
   type Leaving,
+  linkLoads,
   linkPaces,
+  movable,
   moveQueued,
   type Place,
   pruneMinutes,
@@ -19,18 +20,20 @@ import { slowLinks, slowPairs } from './slow.ts'
 const MOVED_AT_ONCE = 1_000
 /** After all that is queued on a link was looked at: what is left has no other source. Milliseconds. */
 const REST_MS = 300_000
-/** How often paces are compared, over which time, and how long they are kept. */
+/** How often paces are compared, over which time, how long they are kept, and how often those are sought that are older. */
 const SLOW_EVERY_MS = 10_000
 const PACE_MINUTES = 15
 const KEPT_MINUTES = 60
+const PRUNE_EVERY_MS = 600_000
 
 interface Pass {
-  readonly hold: number
+  readonly hold: string | undefined
   readonly after: Place
   readonly restsUntil: number
 }
 
 const START: Place = { bundle: 0, transfer: 0 }
+const FIRST: Omit<Pass, 'hold'> = { after: START, restsUntil: 0 }
 
 /**
  * Moves queued transfers off sources that are held back or much slower than another, a bounded number at a time. How far it
@@ -39,6 +42,7 @@ const START: Place = { bundle: 0, transfer: 0 }
 export function replanner(context: Context): Service {
   const passes = new Map<number, Pass>()
   let slowAt = 0
+  let pruneAt = 0
   return periodic({
     ...context,
     name: 'replan',
@@ -48,6 +52,10 @@ export function replanner(context: Context): Service {
       const held = await heldLinks(context, now)
       const slow = now < slowAt ? [] : await findSlow(context, now)
       if (now >= slowAt) slowAt = now + SLOW_EVERY_MS
+      if (now >= pruneAt) {
+        pruneAt = now + PRUNE_EVERY_MS
+        await prune(context, now)
+      }
       let more = false
       for (const leaving of [...held, ...slow]) more = (await leave(context, leaving, passes, now)) || more
       return more
@@ -57,30 +65,36 @@ export function replanner(context: Context): Service {
 
 async function heldLinks({ db }: Context, now: number): Promise<Leaving[]> {
   const links = (await failingWithWork(db.read)).filter(row => isToLeave(healthOf(row), now))
-  return links.map(({ link_id, source_rse_id, holds, failures, code, message }) => ({
+  return links.map(({ link_id, source_rse_id, since, holds, code, message }) => ({
     linkId: link_id,
     sourceId: source_rse_id,
-    hold: holds,
+    hold: `${since} ${holds}`,
     code: 'SOURCE_HELD',
-    message: `${failures} failures in a row, the last: ${code}: ${message}`,
+    message: `it has failed for ${Math.round((now - since) / 1000)} s, the last time: ${code}: ${message}`,
   }))
 }
 
 async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
-  const minute = Math.floor(now / 60_000)
-  await db.write(executor => pruneMinutes(executor, minute - KEPT_MINUTES))
-  const links = await linkPaces(db.read, minute - PACE_MINUTES, now)
+  const links = await linkPaces(db.read, Math.floor(now / 60_000) - PACE_MINUTES)
   const sources = new Map(links.map(link => [link.id, link.sourceId]))
   const pairs = slowPairs(links)
   const involved = new Set(pairs.flatMap(({ slow, other }) => [slow.id, other.id]))
-  return slowLinks(pairs, await countQueued(db.read, [...involved])).map(({ id, to, millisecondsEach }) => ({
+  return slowLinks(pairs, await linkLoads(db.read, [...involved])).map(({ id, to, millisecondsEach }) => ({
     linkId: id,
     sourceId: sources.get(id) ?? 0,
-    hold: 0,
+    hold: undefined,
     code: 'SOURCE_SLOW',
     message: `a file took ${(millisecondsEach / 1000).toFixed(1)} s from there in the last ${PACE_MINUTES} minutes`,
     to,
   }))
+}
+
+async function prune({ db }: Context, now: number): Promise<void> {
+  const before = now - KEPT_MINUTES * 60_000
+  await db.write(async executor => {
+    await forgetHealth(executor, before)
+    await pruneMinutes(executor, Math.floor(before / 60_000))
+  })
 }
 
 /** Moves the next of a link's queue; true when there may be more. */
@@ -88,16 +102,22 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
   const { db, log, wake } = context
   const { linkId, hold, code } = leaving
   const pass = passes.get(linkId)
-  const { after, restsUntil } = pass?.hold === hold ? pass : { after: START, restsUntil: 0 }
+  const { after, restsUntil } = pass?.hold === hold ? (pass ?? FIRST) : FIRST
   if (restsUntil > now) return false
   const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
   const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)
   passes.set(linkId, {
     hold,
     after: last === undefined ? START : { bundle: last.bundle_id, transfer: last.id },
-    restsUntil: last === undefined && hold > 0 ? now + REST_MS : 0,
+    restsUntil: last === undefined && hold !== undefined ? now + REST_MS : 0,
   })
-  const ids = next.map(row => row.id)
+  // A look first: what has no other source costs no write.
+  const found = await movable(
+    db.read,
+    next.map(row => row.id),
+    leaving,
+  )
+  const ids = found.map(row => row.transfer_id)
   const left = ids.length === 0 ? [] : await db.write(executor => moveQueued(executor, ids, leaving, now))
   if (left.length > 0) {
     await db.write(executor => settleLeft(executor, linkId, left))
@@ -105,5 +125,5 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
     wake.notify('grants')
     wake.notify('queue')
   }
-  return last !== undefined && hold > 0
+  return last !== undefined && hold !== undefined
 }

@@ -95,8 +95,8 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
 
 /** Why it waits, or failed. */
 function reasonOf({ state, reason, awaits_source, awaits_token, last_error }: ShownTransfer): string | null {
-  if (awaits_source !== null) return awaits_source
   if (awaits_token !== null) return awaits_token
+  if (awaits_source !== null) return awaits_source
   if (reason === 'BACKOFF' && last_error !== null) return `BACKOFF (${last_error})`
   return state === 'FAILED' || state === 'SETTLING' ? last_error : reason
 }

@@ -1,6 +1,6 @@
 /** Which links are much slower than others into the same storage, and what should leave them. Pure. */
 
-/** What a link copied lately. */
+/** What a link copied lately, and what it may do at a time. */
 export interface LinkPace {
   readonly id: number
   readonly destinationId: number
@@ -8,12 +8,20 @@ export interface LinkPace {
   readonly bytes: number
   /** What the files took, added up. */
   readonly milliseconds: number
+  /** The link's limit, or its source's where that is less. */
+  readonly atOnce: number
 }
 
-/** Two links into one storage: work may leave the slow one. */
+/** Work may leave the slow one of two links into one storage. */
 export interface SlowPair {
   readonly slow: LinkPace
   readonly other: LinkPace
+}
+
+/** What is queued on a link, counted up to a bound, and what is active. */
+export interface Load {
+  readonly queued: number
+  readonly active: number
 }
 
 /** A link that takes transfers, at most so many. */
@@ -29,24 +37,26 @@ export interface SlowLink {
 }
 
 export const SLOW = {
-  /** Files that a link must have copied before anything is said of it. */
+  /** Files that a link must have copied before anything is said of it; one that has copied less is given the rest to be measured by. */
   files: 20,
   /** Much slower: so many times, both for a file and for a byte, so that small files are not compared with large ones. */
   times: 4,
-  /** What a link that has copied too little is given to be measured by. */
-  trial: 10,
   /** Milliseconds that a file takes on the slow link before one that was not measured is tried. */
   worthATrial: 60_000,
+  /** Transfers are counted up to here: a link that has so many gets no more. */
+  counted: 10_000,
 } as const
 
 export function slowPairs(links: readonly LinkPace[]): SlowPair[] {
-  return links
-    .filter(link => link.files >= SLOW.files)
-    .flatMap(slow =>
-      links
-        .filter(other => other.id !== slow.id && other.destinationId === slow.destinationId && isWorthIt(slow, other))
-        .map(other => ({ slow, other })),
-    )
+  const into = new Map<number, LinkPace[]>()
+  for (const link of links) into.set(link.destinationId, [...(into.get(link.destinationId) ?? []), link])
+  return [...into.values()].flatMap(alike =>
+    alike
+      .filter(isMeasured)
+      .flatMap(slow =>
+        alike.filter(other => other.id !== slow.id && isWorthIt(slow, other)).map(other => ({ slow, other })),
+      ),
+  )
 }
 
 function isWorthIt(slow: LinkPace, other: LinkPace): boolean {
@@ -54,12 +64,16 @@ function isWorthIt(slow: LinkPace, other: LinkPace): boolean {
   return perFile(slow) >= SLOW.times * perFile(other) && perByte(slow) >= SLOW.times * perByte(other)
 }
 
-/** How much goes where. `queued`: the transfers queued on each link, counted up to a bound. */
-export function slowLinks(pairs: readonly SlowPair[], queued: ReadonlyMap<number, number>): SlowLink[] {
+/** How much goes where; what one pair has moved counts for the next. */
+export function slowLinks(pairs: readonly SlowPair[], loads: ReadonlyMap<number, Load>): SlowLink[] {
+  const queued = new Map([...loads].map(([id, load]) => [id, load.queued]))
   const found = new Map<number, SlowLink>()
   for (const { slow, other } of pairs) {
-    const most = shareOf(slow, queued.get(slow.id) ?? 0, other, queued.get(other.id) ?? 0)
+    const [here, there] = [queued.get(slow.id) ?? 0, queued.get(other.id) ?? 0]
+    const most = shareOf(slow, here, other, there, loads.get(other.id)?.active ?? 0)
     if (most <= 0) continue
+    queued.set(slow.id, here - most)
+    queued.set(other.id, there + most)
     const to = [...(found.get(slow.id)?.to ?? []), { id: other.id, most }]
     found.set(slow.id, { id: slow.id, to, millisecondsEach: perFile(slow) })
   }
@@ -67,10 +81,11 @@ export function slowLinks(pairs: readonly SlowPair[], queued: ReadonlyMap<number
 }
 
 /** So many that what is queued on both takes the same time then; of what was not measured, enough to measure it. */
-function shareOf(slow: LinkPace, queuedSlow: number, other: LinkPace, queuedOther: number): number {
-  if (!isMeasured(other)) return Math.min(queuedSlow, SLOW.trial - other.files - queuedOther)
-  const [each, eachOther] = [perFile(slow), perFile(other)]
-  return Math.floor((queuedSlow * each - queuedOther * eachOther) / (each + eachOther))
+function shareOf(slow: LinkPace, here: number, other: LinkPace, there: number, active: number): number {
+  if (there >= SLOW.counted) return 0
+  if (!isMeasured(other)) return Math.min(here, SLOW.files - other.files - there - active)
+  const [each, eachOther] = [perFile(slow) / slow.atOnce, perFile(other) / other.atOnce]
+  return Math.floor((here * each - there * eachOther) / (each + eachOther))
 }
 
 function isMeasured({ files }: LinkPace): boolean {

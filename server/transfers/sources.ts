@@ -11,8 +11,9 @@ export const SOURCE_COLUMNS = `source.id AS source_replica_id, source.rse_id AS 
               coalesce(source_directory.top_id, source_directory.id) AS source_directory_id,
               coalesce(own_directory.top_id, own_directory.id) AS destination_directory_id`
 
-/** Whether the source of the link `links` is held back: such a one is taken only where there is no other. Binds `:now`. */
-export const HELD = `EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id AND link_health.held_until > :now)`
+/** Whether the source of the link `links` is held back, or on trial: such a one is taken only where there is no other. */
+export const HELD =
+  'EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id AND link_health.held_until > 0)'
 
 /** How often the source has failed the transfer of the statement. */
 export const PAST_FAILURES = `(SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id

@@ -6,7 +6,7 @@ import { insertImport } from '../../server/imports/store.ts'
 import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
 import { writeLedger } from '../../server/tokens/grant-store.ts'
-import { countFailures } from '../../server/transfers/health-store.ts'
+import { judgeSources } from '../../server/transfers/health-store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
 import { insertSession } from '../../server/transfers/session-store.ts'
@@ -81,7 +81,9 @@ async function aside(
     await insertImport(e, { voId, rseId, directoryId, datasetId, accountId, grantId }, now)
     const answer = { identity: 'somebody', key: 'k', request: 'r', answer: WORDS, now }
     await query(e, 'INSERT INTO idempotency_keys VALUES (:identity, :key, :request, :answer, :now)', answer)
-    await countFailures(e, [{ linkId: await key('links'), count: 3, code: 'CONNECT_FAILED', message: WORDS }], now)
+    const fault = { scope: 'SOURCE', code: 'CONNECT_FAILED', message: WORDS }
+    const attempt = { linkId: await key('links'), sessionId: session, mode: 'pull', outcome: 'failed', error: fault }
+    await judgeSources(e, [{ ...attempt, claimedAt: now, endedAt: now }], new Set(), now)
     const replan = { now, rseId, message: WORDS }
     await query(
       e,

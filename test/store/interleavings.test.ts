@@ -106,7 +106,7 @@ async function moveSome(world: World): Promise<void> {
     'SELECT DISTINCT link_id AS id, source_rse_id AS source FROM bundles JOIN links ON links.id = link_id WHERE links.has_work',
   )
   if (link === undefined) return
-  const leaving = { linkId: link.id, sourceId: link.source, hold: 0, code: 'SOURCE_SLOW', message: '' } as const
+  const leaving = { linkId: link.id, sourceId: link.source, hold: undefined, code: 'SOURCE_SLOW', message: '' } as const
   const left = await world.db.write(e => moveQueued(e, [1, 2], leaving, world.clock.now()))
   await world.db.write(e => settleLeft(e, link.id, left))
 }

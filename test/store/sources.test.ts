@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { fillQueue } from '../../bench/filled.ts'
 import { claimWork } from '../../server/transfers/claim-work.ts'
 import { HOLD } from '../../server/transfers/health.ts'
+import { recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { replanner } from '../../server/transfers/replan.ts'
@@ -72,7 +73,7 @@ for (const { name, open } of databases) {
       await fail(1)
     }
 
-    it('are held back after a run of failures, then tried by one transfer at a time, until one is done', async () => {
+    it('are held back after a run of failures, then tried by one transfer, and by more as they succeed', async () => {
       await queue('d', 40, 'A')
       await fail(HOLD.failures - 1)
       const onTheirWay = await claim(3)
@@ -87,9 +88,11 @@ for (const { name, open } of databases) {
       await world.clock.advance(HOLD.first)
       expect(await claim(10), 'held for twice as long').to.deep.equal([])
       await world.clock.advance(HOLD.first)
-      await report(await claim(10), { result: 'done' })
-      expect(await claim(10), 'it works').to.have.length(10)
-      expect(await world.rows('SELECT * FROM link_health')).to.deep.equal([])
+      for (const more of [1, 2, 4]) {
+        const claimed = await claim(30)
+        expect(claimed, 'each that succeeds lets one more in').to.have.length(more)
+        await report(claimed, { result: 'done' })
+      }
     })
 
     it('are tried also while an attempt whose end nobody saw is still looked at', async () => {
@@ -100,6 +103,74 @@ for (const { name, open } of databases) {
       await world.clock.advance(HOLD.first)
       const taken = await world.claim(session, 10)
       expect(taken.map(({ state }) => state)).to.deep.equal(['CLAIMED'])
+    })
+
+    it('are tried also while old copies go on, whose late failures are no trials, and by more while a trial moves', async () => {
+      await queue('d', 40, 'A')
+      const old = await claim(20)
+      await report(old.slice(0, HOLD.failures), { result: 'failed', error: DEAD })
+      await world.clock.advance(HOLD.first)
+      const [trial] = await claim(10)
+      await report(old.slice(HOLD.failures), { result: 'failed', error: DEAD })
+      expect(await world.number('SELECT holds AS n FROM link_health')).to.equal(1)
+      expect(await claim(10), 'one at a time').to.deep.equal([])
+      const moves = { transfer: trial?.id ?? 0, fence: trial?.fence ?? 0, state: 'COPYING' as const, bytes: 1 }
+      await test.db.write(e => recordProgress(e, session, [moves], world.clock.now()))
+      expect(await claim(10), 'it gives something').to.have.length(1)
+    })
+
+    it('are tried by another file each time: a few bad ones do not keep the rest', async () => {
+      await queue('d', 40, 'A')
+      const bad = new Set(
+        (await world.rows<{ id: number }>('SELECT id FROM transfers ORDER BY id LIMIT 12')).map(row => row.id),
+      )
+      let copied = 0
+      for (let step = 0; step < 40; step += 1) {
+        const claimed = await claim(20)
+        const good = claimed.filter(({ id }) => !bad.has(id))
+        copied += good.length
+        await report(
+          claimed.filter(({ id }) => bad.has(id)),
+          { result: 'failed', error: { ...DEAD, code: 'STORAGE_ERROR' } },
+        )
+        await report(good, { result: 'done' })
+        await world.clock.advance(5_000)
+        await world.run(transferReleaser)
+      }
+      expect(copied).to.equal(28)
+    })
+
+    it('two of them do not send their work to each other', async () => {
+      await queue('d', 200, 'A', 'C')
+      await die()
+      await world.run(replanner)
+      await world.grantAll()
+      await die()
+      await world.run(replanner)
+      const steps = await world.number('SELECT count(*) AS n FROM replans')
+      for (let minute = 0; minute < 10; minute += 1) {
+        await world.clock.advance(60_000)
+        await world.run(transferReleaser)
+        await fail(1)
+        await world.run(replanner)
+      }
+      expect(await world.number('SELECT count(*) AS n FROM replans')).to.equal(steps)
+    })
+
+    it('are not left for where nothing is given out', async () => {
+      await queue('d', 20, 'A', 'C')
+      await world.change(`UPDATE rses SET max_outbound = 0 WHERE id = ${ids.c}`)
+      await die()
+      await world.run(replanner)
+      expect(await world.number('SELECT count(*) AS n FROM replans')).to.equal(0)
+    })
+
+    it('that nobody has tried for an hour are forgotten', async () => {
+      await queue('d', 20, 'A')
+      await fail(HOLD.failures)
+      await world.clock.advance(3_700_000)
+      await world.run(replanner)
+      expect(await world.rows('SELECT * FROM link_health')).to.deep.equal([])
     })
 
     it('are held for who cannot reach them only: another destination may', async () => {
@@ -119,7 +190,7 @@ for (const { name, open } of databases) {
       await report(await claim(15), { result: 'failed', error: { ...DEAD, scope: 'TOKEN', code: 'TOKEN_REFUSED' } })
       for (let i = 0; i < 3; i += 1) {
         await fail(HOLD.failures - 1)
-        await report(await claim(1), { result: 'done', durationMs: 0 })
+        await report(await claim(1), { result: 'done' })
       }
       expect(await world.rows('SELECT * FROM link_health')).to.deep.equal([])
     })
@@ -140,9 +211,7 @@ for (const { name, open } of databases) {
         { ...moved, n: 49 - (left?.n ?? 0) },
       ])
       const [why] = await world.rows<{ message: string }>('SELECT message FROM replans')
-      expect(why?.message).to.equal(
-        `${HOLD.failures + 1} failures in a row, the last: CONNECT_FAILED: Connection refused`,
-      )
+      expect(why?.message).to.equal(`it has failed for 60 s, the last time: CONNECT_FAILED: Connection refused`)
       const stays = `SELECT count(*) AS n FROM transfers JOIN replicas AS own ON own.id = replica_id
         JOIN replicas AS other ON other.file_id = own.file_id AND other.rse_id = ${ids.c}
        WHERE transfers.state = 'QUEUED' AND transfers.source_rse_id = ${ids.a}`
@@ -194,6 +263,12 @@ for (const { name, open } of databases) {
       await queue('d', 3_000, 'A', 'C')
       await die()
       await Promise.all([world.run(replanner), world.run(replanner)])
+      const steps = await world.rows<{ n: number }>('SELECT count(*) AS n FROM transfers GROUP BY replan_id')
+      const [left, ...moved] = steps.map(({ n }) => n).sort((a, b) => a - b)
+      expect(moved.reduce((sum, n) => sum + n, left ?? 0)).to.equal(3_000)
+      expect(await world.number('SELECT count(*) AS n FROM replans'), 'no step moved nothing').to.equal(
+        steps.length - 1,
+      )
       const at = await world.rows<{ source: number }>(
         `SELECT DISTINCT source_rse_id AS source FROM transfers WHERE state = 'QUEUED'`,
       )

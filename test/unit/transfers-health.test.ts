@@ -3,45 +3,130 @@ import {
   type EndedAttempt,
   type Health,
   HOLD,
+  healthAfter,
+  isEvidence,
   isSourceFault,
   isToLeave,
-  judgeAttempts,
-  nextHold,
 } from '../../server/transfers/health.ts'
 
 const NOW = 1_000_000_000
+const SINCE = NOW - 5_000
 const MANY = HOLD.failures
 
-describe('whether a source is held back', () => {
-  const cases: [string, Partial<Health>, ReturnType<typeof nextHold>][] = [
-    ['not for a few failures', { failures: MANY - 1 }, undefined],
-    ['for many, a little', { failures: MANY }, { holds: 1, heldUntil: NOW + HOLD.first }],
-    ['not longer for what was on its way', { failures: MANY + 30, holds: 1, heldUntil: NOW + 1 }, undefined],
+const FAULT = { scope: 'SOURCE', code: 'CONNECT_FAILED', message: 'refused' }
+const done: EndedAttempt = {
+  linkId: 7,
+  sessionId: 1,
+  mode: 'pull',
+  outcome: 'done',
+  claimedAt: NOW - 1_000,
+  endedAt: NOW,
+  error: undefined,
+}
+const failed: EndedAttempt = { ...done, outcome: 'failed', error: FAULT }
+const times = (count: number, attempt = failed): EndedAttempt[] => Array.from({ length: count }, () => attempt)
+
+const run: Health = {
+  since: SINCE,
+  failedAt: NOW - 1_000,
+  failures: MANY - 1,
+  successes: 0,
+  confirmed: true,
+  sessionId: 1,
+  holds: 0,
+  heldUntil: 0,
+  code: 'TLS_FAILED',
+  message: 'before',
+}
+const trial: Health = { ...run, failures: 0, holds: 1, heldUntil: NOW - 2_000 }
+const words = { code: FAULT.code, message: FAULT.message, failedAt: NOW }
+const heldFor = (length: number) => ({ ...words, failures: 0, successes: 0, heldUntil: NOW + length })
+
+describe('the health of a link', () => {
+  type Case = [string, Health | undefined, EndedAttempt[], Partial<Health> | undefined]
+  const cases: Case[] = [
     [
-      'twice as long when the trial fails',
-      { failures: MANY + 1, holds: 1, heldUntil: NOW },
-      { holds: 2, heldUntil: NOW + 2 * HOLD.first },
+      'a first failure begins a run',
+      undefined,
+      [failed],
+      { ...words, since: NOW, failures: 1, holds: 0, heldUntil: 0 },
     ],
-    ['and so on', { failures: MANY + 2, holds: 3, heldUntil: NOW - 1 }, { holds: 4, heldUntil: NOW + 8 * HOLD.first }],
-    ['at most so long', { failures: 999, holds: 40, heldUntil: NOW - 1 }, { holds: 41, heldUntil: NOW + HOLD.longest }],
+    ['many at once hold it', undefined, times(MANY), { since: NOW, holds: 1, ...heldFor(HOLD.first) }],
+    ['the last of many holds it', run, [failed], { since: SINCE, holds: 1, ...heldFor(HOLD.first) }],
+    ['a success ends the run, whenever it began', run, [{ ...done, claimedAt: 0 }], undefined],
+    ['also among failures', run, [...times(5), done], undefined],
+    [
+      'what is long ago is forgotten',
+      { ...run, failedAt: NOW - HOLD.forgetAfter - 1 },
+      [failed],
+      { since: NOW, failures: 1 },
+    ],
+    ['a report that comes late tells nothing', run, [{ ...failed, endedAt: NOW - HOLD.beforeMoving }], run],
+    [
+      'while it is held nothing counts',
+      { ...trial, heldUntil: NOW + 1 },
+      [...times(30), done],
+      { heldUntil: NOW + 1, holds: 1, successes: 0 },
+    ],
+    [
+      'on trial, what was claimed before is no trial',
+      trial,
+      times(9, { ...failed, claimedAt: trial.heldUntil - 1 }),
+      { holds: 1, heldUntil: trial.heldUntil, failures: 0 },
+    ],
+    [
+      'a trial that fails holds it for twice as long',
+      trial,
+      [failed],
+      { since: SINCE, holds: 2, ...heldFor(2 * HOLD.first) },
+    ],
+    ['and so on', { ...trial, holds: 3 }, [failed], { holds: 4, ...heldFor(8 * HOLD.first) }],
+    ['at most so long', { ...trial, holds: 40 }, [failed], { holds: 41, ...heldFor(HOLD.longest) }],
+    ['a trial that succeeds lets more in', trial, [done], { holds: 1, successes: 1 }],
+    ['some may fail then', { ...trial, successes: 2 }, [failed], { ...words, holds: 1, successes: 2, failures: 1 }],
+    [
+      'not more than succeed',
+      { ...trial, successes: 2, failures: 2 },
+      [failed],
+      { holds: 2, ...heldFor(2 * HOLD.first) },
+    ],
+    ['many that succeed end it', { ...trial, successes: HOLD.successes - 1 }, [done], undefined],
   ]
-  for (const [what, health, expected] of cases) {
-    it(what, () =>
-      expect(nextHold({ failures: 0, since: 0, holds: 0, heldUntil: 0, ...health }, NOW)).to.deep.equal(expected),
-    )
+  for (const [what, before, attempts, expected] of cases) {
+    it(what, () => {
+      const after = healthAfter(before, attempts, false, NOW)
+      if (expected === undefined) expect(after).to.equal(undefined)
+      else expect(after).to.include(expected)
+    })
   }
+
+  // One node with a broken resolver or CA directory must not take sources from all others.
+  describe('as one worker alone sees it', () => {
+    const own = { ...failed, mode: null }
+    const seen: [string, EndedAttempt[], boolean, boolean][] = [
+      ['is not enough', times(2 * MANY, own), false, false],
+      ['nor in a push, which it drives itself', times(2 * MANY, { ...own, mode: 'push' }), false, false],
+      ['is, when it is the only one', times(MANY, own), true, true],
+      ['is, when another sees it too', [...times(MANY, own), { ...own, sessionId: 2 }], false, true],
+      ['is, when a destination says so', [...times(MANY, own), failed], false, true],
+    ]
+    for (const [what, attempts, soleWorker, isHeld] of seen) {
+      it(what, () => expect((healthAfter(undefined, attempts, soleWorker, NOW)?.heldUntil ?? 0) > NOW).to.equal(isHeld))
+    }
+  })
 })
 
 describe('whether queued transfers leave a source', () => {
   const since = NOW - HOLD.beforeMoving
-  const cases: [string, Pick<Health, 'since' | 'heldUntil'>, boolean][] = [
+  const cases: [string, Partial<Health>, boolean][] = [
     ['when it is held and has failed for a while', { since, heldUntil: NOW + 1 }, true],
     ['not at once: a restart passes', { since: since + 1, heldUntil: NOW + 1 }, false],
-    ['not while it is on trial', { since, heldUntil: NOW }, false],
+    ['while it is on trial', { since, heldUntil: NOW }, true],
+    ['not when the trial succeeds', { since, heldUntil: NOW, successes: 1 }, false],
     ['not when it is not held', { since, heldUntil: 0 }, false],
   ]
   for (const [what, health, expected] of cases) {
-    it(what, () => expect(isToLeave({ failures: MANY, holds: 1, ...health }, NOW)).to.equal(expected))
+    it(what, () => expect(isToLeave({ ...run, ...health }, NOW)).to.equal(expected))
   }
 })
 
@@ -57,40 +142,14 @@ describe('a failure', () => {
     ['TRANSFER', 'TIMEOUT_NO_PROGRESS', false],
   ]
   for (const [scope, code, expected] of cases) {
-    it(`${code} at ${scope} ${expected ? 'is' : 'is not'} the source's own fault`, () =>
-      expect(isSourceFault({ scope, code })).to.equal(expected))
+    it(`${code} at ${scope} ${expected ? 'is' : 'is not'} the source's own fault`, () => {
+      expect(isSourceFault({ scope, code })).to.equal(expected)
+      expect(isEvidence({ ...failed, error: { scope, code, message: '' } })).to.equal(expected)
+    })
   }
 })
 
-describe('what attempts say of their sources', () => {
-  const done: EndedAttempt = {
-    linkId: 7,
-    mode: 'pull',
-    outcome: 'done',
-    startedAt: NOW,
-    endedAt: NOW + 500,
-    bytes: 100,
-    error: undefined,
-  }
-  const failed = { ...done, outcome: 'failed', error: { scope: 'SOURCE', code: 'CONNECT_FAILED', message: 'refused' } }
-  const copied = { linkId: 7, files: 1, bytes: 100, milliseconds: 500 }
-  const nothing = { failures: [], works: [], copied: [] }
-  const failures = [{ linkId: 7, count: 2, code: 'CONNECT_FAILED', message: 'refused' }]
-  const cases: [string, EndedAttempt[], [number, number][], ReturnType<typeof judgeAttempts>][] = [
-    ['nothing of one that has not failed', [done], [], { ...nothing, copied: [copied] }],
-    ['that it works, after it has failed', [done], [[7, NOW]], { ...nothing, works: [7], copied: [copied] }],
-    ['nothing, when they began before it failed', [done], [[7, NOW + 1]], { ...nothing, copied: [copied] }],
-    ['that it fails', [failed, failed], [], { ...nothing, failures }],
-    ['that it works, when some fail', [failed, done], [[7, NOW]], { ...nothing, works: [7], copied: [copied] }],
-    ['nothing, when the file was there already', [{ ...done, mode: null }], [[7, 0]], nothing],
-    [
-      'how long files took',
-      [done, { ...done, endedAt: NOW + 100, bytes: 1 }],
-      [],
-      { ...nothing, copied: [{ linkId: 7, files: 2, bytes: 101, milliseconds: 600 }] },
-    ],
-  ]
-  for (const [what, attempts, failing, expected] of cases) {
-    it(what, () => expect(judgeAttempts(attempts, new Map(failing))).to.deep.equal(expected))
-  }
+it('a file that was there already says nothing of its source', () => {
+  expect(isEvidence({ ...done, mode: null })).to.equal(false)
+  expect(isEvidence(done)).to.equal(true)
 })

@@ -1,9 +1,10 @@
 import { expect } from 'chai'
-import { type LinkPace, SLOW, slowLinks, slowPairs } from '../../server/transfers/slow.ts'
+import { sumByLink } from '../../server/transfers/pace.ts'
+import { type LinkPace, type Load, SLOW, slowLinks, slowPairs } from '../../server/transfers/slow.ts'
 
 /** A link into storage 9 that has copied files of `bytes` in `seconds` each. */
 function link(id: number, files: number, seconds: number, bytes = 1_000_000): LinkPace {
-  return { id, destinationId: 9, files, bytes: files * bytes, milliseconds: files * seconds * 1_000 }
+  return { id, destinationId: 9, files, bytes: files * bytes, milliseconds: files * seconds * 1_000, atOnce: 10 }
 }
 
 describe('links that are much slower than another', () => {
@@ -24,50 +25,63 @@ describe('links that are much slower than another', () => {
 })
 
 describe('what leaves a slow link', () => {
-  const measured = slowPairs([link(1, 100, 8), link(2, 100, 2)])
+  const pairs = slowPairs([link(1, 100, 8), link(2, 100, 2)])
   const unknown = slowPairs([link(1, 100, 60), link(2, 4, 1)])
-  const moves = (pairs: typeof measured, queued: [number, number][]): unknown =>
-    slowLinks(pairs, new Map(queued)).map(({ id, to }) => ({ id, to }))
+  const loads = (...queued: [number, number, number?][]): Map<number, Load> =>
+    new Map(queued.map(([id, count, active = 0]) => [id, { queued: count, active }]))
+  const moves = (of: typeof pairs, ...queued: [number, number, number?][]): [number, number, number][] =>
+    slowLinks(of, loads(...queued)).flatMap(({ id, to }) =>
+      to.map((target): [number, number, number] => [id, target.id, target.most]),
+    )
 
-  it('as much as makes both end at the same time', () =>
-    expect(moves(measured, [[1, 1_000]])).to.deep.equal([{ id: 1, to: [{ id: 2, most: 800 }] }]))
+  it('as much as makes both end at the same time', () => expect(moves(pairs, [1, 1_000])).to.deep.equal([[1, 2, 800]]))
   it('less when the fast one has work of its own', () =>
-    expect(
-      moves(measured, [
-        [1, 1_000],
-        [2, 2_000],
-      ]),
-    ).to.deep.equal([{ id: 1, to: [{ id: 2, most: 400 }] }]))
-  it('nothing when the fast one has too much', () =>
-    expect(
-      moves(measured, [
-        [1, 100],
-        [2, 400],
-      ]),
-    ).to.deep.equal([]))
-  it('nothing when nothing is queued', () => expect(moves(measured, [])).to.deep.equal([]))
-  it('a few to measure another by, with what is on its way', () =>
-    expect(
-      moves(unknown, [
-        [1, 1_000],
-        [2, 1],
-      ]),
-    ).to.deep.equal([{ id: 1, to: [{ id: 2, most: SLOW.trial - 5 }] }]))
-  it('no more than there are', () =>
-    expect(moves(unknown, [[1, 2]])).to.deep.equal([{ id: 1, to: [{ id: 2, most: 2 }] }]))
-  it('until both are even: then nothing moves any more', () => {
-    const queued = new Map([
-      [1, 1_000],
-      [2, 0],
+    expect(moves(pairs, [1, 1_000], [2, 2_000])).to.deep.equal([[1, 2, 400]]))
+  it('nothing when the fast one has too much', () => expect(moves(pairs, [1, 100], [2, 400])).to.deep.equal([]))
+  it('nothing when the fast one has more than is counted', () =>
+    expect(moves(pairs, [1, SLOW.counted], [2, SLOW.counted])).to.deep.equal([]))
+  it('nothing when nothing is queued', () => expect(moves(pairs)).to.deep.equal([]))
+  it('little when the fast one does little at a time', () => {
+    const narrow = slowPairs([
+      { ...link(1, 100, 8), atOnce: 60 },
+      { ...link(2, 100, 2), atOnce: 2 },
     ])
+    // 7.5 files a second and 1.
+    expect(moves(narrow, [1, 1_000])).to.deep.equal([[1, 2, 117]])
+  })
+  it('enough to measure another by, with what is on its way there', () =>
+    expect(moves(unknown, [1, 1_000], [2, 1, 3])).to.deep.equal([[1, 2, SLOW.files - 8]]))
+  it('no more than there are', () => expect(moves(unknown, [1, 2])).to.deep.equal([[1, 2, 2]]))
+  it('once only, with two that are faster, and from two that are slower', () => {
+    const two = slowPairs([link(1, 100, 8), link(2, 100, 2), link(3, 100, 2)])
+    expect(moves(two, [1, 1_000])).to.deep.equal([
+      [1, 2, 800],
+      [1, 3, 160],
+    ])
+    const both = slowPairs([link(1, 100, 8), link(2, 100, 8), link(3, 100, 2)])
+    expect(moves(both, [1, 1_000], [2, 1_000])).to.deep.equal([
+      [1, 3, 800],
+      [2, 3, 640],
+    ])
+  })
+  it('until both are even: then nothing moves any more', () => {
+    const queued = loads([1, 1_000], [2, 0])
     for (let round = 0; round < 3; round += 1) {
-      for (const { id, to } of slowLinks(measured, queued)) {
+      for (const { id, to } of slowLinks(pairs, queued)) {
         for (const target of to) {
-          queued.set(id, (queued.get(id) ?? 0) - target.most)
-          queued.set(target.id, (queued.get(target.id) ?? 0) + target.most)
+          queued.set(id, { queued: (queued.get(id)?.queued ?? 0) - target.most, active: 0 })
+          queued.set(target.id, { queued: (queued.get(target.id)?.queued ?? 0) + target.most, active: 0 })
         }
       }
     }
-    expect([...queued.values()]).to.deep.equal([200, 800])
+    expect([...queued.values()].map(load => load.queued)).to.deep.equal([200, 800])
   })
+})
+
+it('the pace of links is the sum of their copies', () => {
+  const copy = { linkId: 7, bytes: 100, milliseconds: 500 }
+  expect(sumByLink([copy, { ...copy, milliseconds: 0 }, { ...copy, linkId: 8 }])).to.deep.equal([
+    { linkId: 7, files: 2, bytes: 200, milliseconds: 501 },
+    { linkId: 8, files: 1, bytes: 100, milliseconds: 500 },
+  ])
 })

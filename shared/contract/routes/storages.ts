@@ -60,6 +60,7 @@ const distance = z.object({
   failing: z
     .object({
       failures: z.number().int(),
+      holds: z.number().int(),
       since: time,
       heldUntil: time.optional(),
       code: z.string(),
@@ -67,7 +68,7 @@ const distance = z.object({
     })
     .optional()
     .describe(
-      'failures of the source since the last copy on the link, and the last one. Held: nothing is taken from it until then, and then one transfer at a time until one is copied; what is queued goes to other sources.',
+      'the source fails on this link: the last failure. Held: nothing is taken from it until then, and then a few at a time until they are copied; what is queued goes to other sources.',
     ),
 })
 
