@@ -40,8 +40,8 @@ export function wireHeaders(headers: Readonly<Record<string, string>>): Record<s
 }
 
 /** The request's address. Throws `HTTP_ADDRESS`; the address is not quoted, its query may hold a token. */
-export function requestAddress({ method, url }: HttpRequest): URL {
-  const address = URL.canParse(String(url)) ? new URL(url) : undefined
+export function requestAddress({ method, url }: Pick<HttpRequest, 'method' | 'url'>): URL {
+  const address = typeof url !== 'string' ? url : URL.canParse(url) ? new URL(url) : undefined
   if (address === undefined || (address.protocol !== 'https:' && address.protocol !== 'http:')) {
     throw new WaybillError('HTTP_ADDRESS', `${method}: the address is not an absolute http or https URL`)
   }
