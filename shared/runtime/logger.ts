@@ -1,3 +1,4 @@
+import process from 'node:process'
 import { pino, stdSerializers } from 'pino'
 
 /**
@@ -71,8 +72,22 @@ function timeField(): string {
   return `,"time":"${second.text}${String(now % 1000).padStart(3, '0')}Z"`
 }
 
+/** What is logged in one turn of the event loop is written at its end in one piece: a busy worker logs a thousand lines a second. */
 function standardError(): LogDestination {
-  return pino.destination({ fd: 2, sync: true })
+  const destination = pino.destination({ fd: 2, sync: true })
+  let lines = ''
+  const flush = (): void => {
+    if (lines !== '') destination.write(lines)
+    lines = ''
+  }
+  // What ends the process comes before the turn's end.
+  process.once('exit', flush)
+  return {
+    write(line) {
+      if (lines === '') setImmediate(flush)
+      lines += line
+    },
+  }
 }
 
 export const silentLogger: Logger = createLogger('silent', 'silent')
