@@ -118,8 +118,9 @@ class Exchange {
           error => this.#inWords(error),
           () => {
             finish()
-            // An answer that came before our body was sent leaves a request that can never be completed.
-            if (!outgoing.writableFinished) outgoing.destroy()
+            // An answer that came before our body was sent leaves a request that can never be completed. Without a body all was
+            // sent, though Node may not have heard so yet: to end the connection then would cost the next one a handshake.
+            if (body !== undefined && !outgoing.writableFinished) outgoing.destroy()
           },
         )
         resolve(answer(incoming.statusCode ?? 0, incoming.headers, answered))
