@@ -13,7 +13,7 @@ const FILES_PER_DATASET = 2_500
 const FILE = { bytes: 4096, adler32: '10000001' }
 const GOALS = { perSecond: 1_000, ofBareLoop: 0.6 }
 const BOUND =
-  'CPU, as profiles of server and worker show. All processes share two cores. The bare loop takes 0.2 to 0.25 ms of one core for each transfer, Waybill 0.2 in the server (half of it in SQLite) and 0.4 in the worker (half of it node:http and TLS, as in the bare loop; a sixth garbage collection). PostgreSQL spends about 0.5 ms more in statements (seen on a busy machine), 0.1 of it in planning the choice of sources anew for each step of a rule'
+  'CPU, as profiles of server and worker show. All processes share two cores. The bare loop takes 0.2 to 0.25 ms of one core for each transfer, Waybill 0.2 in the server (half of it in SQLite), 0.4 to 0.6 in the worker (half of it node:http and TLS, as in the bare loop; an eighth garbage collection; more with each worker, since each has less to do at a time) and 0.06 in the storage. PostgreSQL spends 0.15 to 0.25 ms more (and the server less), most of it in foreign keys and indexes of new transfers and of claims, 0.03 in planning. For half a second from the rule on nothing moves: tokens are minted and exchanged'
 
 interface Round {
   readonly perSecond: number

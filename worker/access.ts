@@ -118,7 +118,7 @@ export class StorageAccess {
 }
 
 function keyOf({ url, grant }: Place): string {
-  return `${new URL(url).origin} ${grant}`
+  return `${grant} ${url.slice(0, url.indexOf('/', 'https://'.length))}`
 }
 
 function isRefusal(error: unknown): error is StorageError {

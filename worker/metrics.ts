@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import { Counter, type CounterConfiguration, Gauge, Histogram, type Registry } from 'prom-client'
 import { type CountTokenRequest, tokenRequestMetrics } from '../shared/runtime/metrics.ts'
 
 /** The figures of a worker. Links carry (source, destination, outcome) only; codes and durations are by storage. */
@@ -23,19 +23,19 @@ export interface WorkerMetrics {
 
 export function workerMetrics(registry: Registry): WorkerMetrics {
   const registers = [registry]
-  const transfers = new Counter({
+  const transfers = tally({
     name: 'waybill_worker_transfers_total',
     help: 'Attempts by link and how they ended: done, failed, unknown, handed-back, absent, growing',
     labelNames: ['source', 'destination', 'outcome'],
     registers,
   })
-  const errors = new Counter({
+  const errors = tally({
     name: 'waybill_worker_errors_total',
     help: 'Failed attempts by the storage at fault (else the destination) and code',
     labelNames: ['rse', 'code'],
     registers,
   })
-  const bytes = new Counter({
+  const bytes = tally({
     name: 'waybill_worker_bytes_total',
     help: 'Bytes of verified copies',
     labelNames: ['source', 'destination'],
@@ -48,14 +48,22 @@ export function workerMetrics(registry: Registry): WorkerMetrics {
     buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400],
     registers,
   })
-  const active = new Gauge({ name: 'waybill_worker_active_transfers', help: 'Attempts under way', registers })
-  const lookups = new Counter({
+  let running = 0
+  new Gauge({
+    name: 'waybill_worker_active_transfers',
+    help: 'Attempts under way',
+    registers,
+    collect() {
+      this.set(running)
+    },
+  })
+  const lookups = tally({
     name: 'waybill_worker_token_lookups_total',
     help: 'Tokens wanted for a storage operation: hit in memory, or miss',
     labelNames: ['result'],
     registers,
   })
-  const reports = new Counter({
+  const reports = tally({
     name: 'waybill_worker_outcome_reports_total',
     help: 'Outcomes that the server answered: applied, already-applied, refused',
     labelNames: ['answer'],
@@ -80,17 +88,42 @@ export function workerMetrics(registry: Registry): WorkerMetrics {
   return {
     tokenRequests: tokenRequestMetrics(registry),
     attemptEnded({ source, destination, outcome, bytes: moved, seconds, error }) {
-      transfers.inc({ source, destination, outcome })
-      if (error !== undefined) errors.inc(error)
+      transfers([source, destination, outcome])
+      if (error !== undefined) errors([error.rse, error.code])
       if (outcome !== 'done') return
-      bytes.inc({ source, destination }, moved)
+      bytes([source, destination], moved)
       durations.observe({ rse: destination }, seconds)
     },
-    active: change => active.inc(change),
-    tokenLookup: hit => lookups.inc({ result: hit ? 'hit' : 'miss' }),
-    outcomeReported: answer => reports.inc({ answer }),
+    active(change) {
+      running += change
+    },
+    tokenLookup: hit => lookups([hit ? 'hit' : 'miss']),
+    outcomeReported: answer => reports([answer]),
     leaseRenewed: outcome => leases.inc({ outcome }),
     claimed: count => claims.inc(count),
     drained: is => drained.set(is ? 1 : 0),
+  }
+}
+
+/**
+ * A counter of what happens at every transfer, by the values of its labels in their order: added up here and handed over when the
+ * figures are asked for, since prom-client checks and sorts the labels for each count.
+ */
+function tally(configuration: CounterConfiguration<string>): (values: readonly string[], by?: number) => void {
+  const { labelNames = [] } = configuration
+  const sums = new Map<string, { readonly values: readonly string[]; sum: number }>()
+  new Counter({
+    ...configuration,
+    collect() {
+      for (const { values, sum } of sums.values())
+        this.inc(Object.fromEntries(labelNames.map((name, i) => [name, values[i] ?? ''])), sum)
+      sums.clear()
+    },
+  })
+  return (values, by = 1) => {
+    const key = values.join('\n')
+    const known = sums.get(key)
+    if (known === undefined) sums.set(key, { values, sum: by })
+    else known.sum += by
   }
 }

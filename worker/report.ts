@@ -71,7 +71,7 @@ export class Reporter {
   report(ended: EndedAttempt): void {
     this.#queue.push(ended)
     this.#unanswered.add(ended)
-    if (this.#queue.length >= BATCH) this.#full.abort()
+    if (this.#queue.length === BATCH) this.#full.abort()
     this.#sending ??= this.#sendAll()
   }
 

@@ -18,6 +18,8 @@ export class Storages {
   readonly #kept: StorageClient
   readonly #fresh: StorageClient
   readonly #redirectHosts = new Map<string, readonly string[]>()
+  /** Whose hosts are known; each claim describes its storages anew. */
+  readonly #described = new WeakSet<object>()
 
   constructor({ copyClient, freshCopyClient, client, clock }: StoragesOptions) {
     const shared = { client, clock, redirectHosts: (host: string) => this.#redirectHosts.get(host) ?? [] }
@@ -27,9 +29,12 @@ export class Storages {
 
   /** The client for a storage as the server described it. `url` is any address there. */
   client(storage: Pick<WorkerStorage, 'freshConnections' | 'redirectHosts'>, url: string): StorageClient {
-    const host = new URL(url).hostname
     const { redirectHosts, freshConnections } = storage
-    this.#redirectHosts.set(host, redirectHosts.length > 0 ? redirectHosts : defaultRedirectHosts(host))
+    if (!this.#described.has(storage)) {
+      const host = new URL(url).hostname
+      this.#redirectHosts.set(host, redirectHosts.length > 0 ? redirectHosts : defaultRedirectHosts(host))
+      this.#described.add(storage)
+    }
     return freshConnections ? this.#fresh : this.#kept
   }
 }

@@ -36,6 +36,14 @@ export function createAgentClient(options: AgentClientOptions): HttpClient {
   }
 }
 
+/** What Node needs of an address; from a URL it would take all of its parts along, and copy them twice. */
+function connectionOptions(url: URL) {
+  const { hostname, port, pathname, search } = url
+  // An IPv6 address is written in brackets in a URL only.
+  const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname
+  return { host, port: port === '' ? null : port, path: pathname + search }
+}
+
 function expectsContinue(headers: Readonly<Record<string, string>>): boolean {
   return Object.keys(headers).some(name => name.toLowerCase() === 'expect')
 }
@@ -77,7 +85,8 @@ class Exchange {
         return
       }
       const secure = this.#url.protocol === 'https:'
-      const outgoing = (secure ? tlsRequest : plainRequest)(this.#url, {
+      const outgoing = (secure ? tlsRequest : plainRequest)({
+        ...connectionOptions(this.#url),
         method,
         headers: wireHeaders(headers),
         agent: secure ? agents.https : agents.http,
@@ -109,8 +118,9 @@ class Exchange {
           error => this.#inWords(error),
           () => {
             finish()
-            // An answer that came before our body was sent leaves a request that can never be completed.
-            if (!outgoing.writableFinished) outgoing.destroy()
+            // An answer that came before our body was sent leaves a request that can never be completed. Without a body all was
+            // sent, though Node may not have heard so yet: to end the connection then would cost the next one a handshake.
+            if (body !== undefined && !outgoing.writableFinished) outgoing.destroy()
           },
         )
         resolve(answer(incoming.statusCode ?? 0, incoming.headers, answered))

@@ -1,5 +1,5 @@
 import { Agent as PlainAgent } from 'node:http'
-import { Agent as TlsAgent } from 'node:https'
+import { type RequestOptions, Agent as TlsAgent } from 'node:https'
 import type { SecureContext } from 'node:tls'
 import type { Trust } from './trust.ts'
 
@@ -16,6 +16,13 @@ export interface Agents {
   readonly https: TlsAgent
 }
 
+/** Connections of a pool are made alike: host and port tell them apart. Node's name lists every option, for each request anew. */
+class PooledTlsAgent extends TlsAgent {
+  override getName({ host, port }: RequestOptions = {}): string {
+    return `${host}:${port}`
+  }
+}
+
 /** XRootD and StoRM close idle connections at 30 s; a request on a connection just closed is a failure for nothing. */
 const IDLE_MS = 20_000
 
@@ -30,7 +37,7 @@ export class ConnectionPool {
     this.#options = options
     this.#http = new PlainAgent(this.#agentOptions())
     this.#context = options.trust.secureContext()
-    this.#https = new TlsAgent({ ...this.#agentOptions(), secureContext: this.#context })
+    this.#https = new PooledTlsAgent({ ...this.#agentOptions(), secureContext: this.#context })
   }
 
   agents(): Agents {
@@ -38,7 +45,7 @@ export class ConnectionPool {
     if (context !== this.#context) {
       closeIdle(this.#https)
       this.#context = context
-      this.#https = new TlsAgent({ ...this.#agentOptions(), secureContext: context })
+      this.#https = new PooledTlsAgent({ ...this.#agentOptions(), secureContext: context })
     }
     return { http: this.#http, https: this.#https }
   }

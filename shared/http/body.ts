@@ -54,7 +54,8 @@ export function answer(
   body: Readable,
 ): HttpResponse {
   const joined: Record<string, string> = {}
-  for (const [name, value] of Object.entries(headers)) {
+  for (const name of Object.keys(headers)) {
+    const value = headers[name]
     if (value !== undefined) joined[name] = Array.isArray(value) ? value.join(', ') : value
   }
   return { status, headers: joined, body, text: limitBytes => readText(body, limitBytes) }

@@ -35,7 +35,8 @@ export class DeadlineTimer {
     if (!this.#waiting.delete(waiting) || this.#waiting.size > 0) return
     // A sleep keeps the process alive. Not at once: where requests follow each other the next is here before that.
     setImmediate(() => {
-      if (this.#waiting.size > 0) return
+      // Of many that left in one turn the first ends it.
+      if (this.#waiting.size > 0 || this.#wakeAt === Number.POSITIVE_INFINITY) return
       this.#sleep?.abort()
       this.#wakeAt = Number.POSITIVE_INFINITY
     })

@@ -25,23 +25,23 @@ export function wireName(name: string): string {
 }
 
 /** The headers as they go out. Throws `HTTP_HEADER` for what HTTP cannot carry; Node's own error could quote a token. */
-export function wireHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
-  const wire: Record<string, string> = {}
-  for (const [name, value] of Object.entries(headers)) {
+export function wireHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const names = Object.keys(headers)
+  for (const name of names) {
     try {
       validateHeaderName(name)
-      validateHeaderValue(name, value)
+      validateHeaderValue(name, headers[name] ?? '')
     } catch {
       throw new WaybillError('HTTP_HEADER', `the header ${JSON.stringify(name)} has characters that HTTP cannot carry`)
     }
-    wire[wireName(name)] = value
   }
-  return wire
+  if (names.every(name => wireName(name) === name)) return headers
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [wireName(name), value]))
 }
 
 /** The request's address. Throws `HTTP_ADDRESS`; the address is not quoted, its query may hold a token. */
-export function requestAddress({ method, url }: HttpRequest): URL {
-  const address = URL.canParse(String(url)) ? new URL(url) : undefined
+export function requestAddress({ method, url }: Pick<HttpRequest, 'method' | 'url'>): URL {
+  const address = typeof url !== 'string' ? url : URL.canParse(url) ? new URL(url) : undefined
   if (address === undefined || (address.protocol !== 'https:' && address.protocol !== 'http:')) {
     throw new WaybillError('HTTP_ADDRESS', `${method}: the address is not an absolute http or https URL`)
   }

@@ -65,12 +65,12 @@ export async function send(deps: StorageDeps, client: HttpClient, outgoing: Outg
 
 async function sendOnce(client: HttpClient, outgoing: Outgoing, url: URL): Promise<HttpResponse> {
   const { method, token, body, signal, timeouts } = outgoing
-  const headers = { ...outgoing.headers, ...(token === undefined ? {} : { Authorization: bearer(token) }) }
+  const headers = token === undefined ? outgoing.headers : { ...outgoing.headers, Authorization: bearer(token) }
   const request = {
     method,
     url,
-    headers,
     timeouts,
+    ...(headers === undefined ? {} : { headers }),
     ...(body === undefined ? {} : { body }),
     ...(signal === undefined ? {} : { signal }),
   }
@@ -87,8 +87,11 @@ export function bearer(token: Secret): string {
 }
 
 function addressOf({ method, url }: Outgoing): URL {
-  if (URL.canParse(url)) return new URL(url)
-  throw new WaybillError('STORAGE_ADDRESS', `${method}: the storage's address is not a URL`, { status: 400 })
+  try {
+    return new URL(url)
+  } catch {
+    throw new WaybillError('STORAGE_ADDRESS', `${method}: the storage's address is not a URL`, { status: 400 })
+  }
 }
 
 /** The failure for the attempt's record, from anything `send` or reading a body throws; other errors are thrown again. */

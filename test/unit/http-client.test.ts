@@ -39,6 +39,33 @@ describe('header names on the wire', () => {
   })
 })
 
+describe('HTTP client over kept agents', () => {
+  it('keeps the connection of an answer that is there before Node has heard that the request went out', async () => {
+    const connections: Socket[] = []
+    const server = createNetServer(socket => {
+      connections.push(socket)
+      let isNew = true
+      socket.on('data', data => {
+        // The answer comes with the first of it; the rest is read later.
+        if (isNew) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', () => void socket.pause())
+        if (isNew) void clock.sleep(100).then(() => socket.resume())
+        isNew = data.includes('\r\n\r\n')
+      })
+    })
+    const url = await listen(server)
+    const client = createAgentClient({ trust, clock, maxSockets: 1 })
+    try {
+      const headers = { Long: 'x'.repeat(16_000_000) }
+      for (let i = 0; i < 2; i += 1) await (await client.request({ method: 'GET', url, headers })).text(10)
+      expect(connections).to.have.length(1)
+    } finally {
+      client.close()
+      for (const socket of connections) socket.destroy()
+      server.close()
+    }
+  })
+})
+
 const implementations: [string, (options: { fresh?: boolean; timeouts?: HttpTimeouts }) => HttpClient][] = [
   ['got', options => createGotClient({ trust, ...options })],
   ['kept agents', options => createAgentClient({ trust, clock, ...options })],
