@@ -140,9 +140,16 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
     }
     await Promise.all([submit(), kill()])
 
+    /** With what it still waits for. */
+    const look = async (id: number) => {
+      const { state } = await client.getRule({ params: { id } })
+      if (state === 'OK') return { id, state }
+      const { items } = await client.listRuleTransfers({ params: { id }, query: { limit: 1_000 } })
+      return { id, state, waits: items.filter(item => item.state !== 'DONE') }
+    }
     for (const id of rules) {
       await until(
-        () => client.getRule({ params: { id } }).catch(() => undefined),
+        () => look(id).catch(() => undefined),
         rule => rule?.state === 'OK',
         120_000,
       )
@@ -156,7 +163,7 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
     expect(await brokenInvariants(world)).to.deep.equal([])
     const verified = await world.rows<{ times: number; files: number }>(
       `SELECT times, count(*) AS files FROM (SELECT count(*) AS times FROM attempts
-         JOIN transfers ON transfers.id = transfers.id AND transfers.id = attempts.transfer_id
+         JOIN transfers ON transfers.id = attempts.transfer_id
         WHERE outcome = 'done' GROUP BY transfers.replica_id) AS counted GROUP BY times`,
     )
     await db.close()
