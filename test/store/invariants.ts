@@ -30,6 +30,15 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'a bundle whose grants can both be used is ready': `SELECT bundles.id FROM bundles
     JOIN grants AS source ON source.id = source_grant_id JOIN grants AS destination ON destination.id = destination_grant_id
     WHERE NOT ready AND source.state = 'LIVE' AND destination.state = 'LIVE'`,
+  // A transfer's copies of what its bundle, link and replicas say have no references.
+  'a transfer says of its way what its bundle says': `SELECT transfers.id FROM transfers JOIN bundles ON bundles.id = bundle_id
+    JOIN links ON links.id = bundles.link_id JOIN replicas AS own ON own.id = replica_id
+    JOIN replicas AS source ON source.id = source_replica_id
+    WHERE transfers.${OPEN} AND transfers.state <> 'WAITING'
+      AND (transfers.link_id <> links.id OR transfers.source_rse_id <> links.source_rse_id
+        OR transfers.destination_rse_id <> links.destination_rse_id OR source.rse_id <> links.source_rse_id
+        OR own.rse_id <> links.destination_rse_id OR transfers.vo_id <> bundles.vo_id)`,
+  'a link on trial, and no other, has a hold': 'SELECT link_id FROM link_health WHERE (holds > 0) <> (held_until > 0)',
   'work is held by living sessions only': `SELECT transfers.id FROM transfers JOIN sessions ON sessions.id = session_id
     WHERE sessions.ended_at IS NOT NULL`,
   'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'STAGING', 'COPYING') AND session_id IS NULL`,
