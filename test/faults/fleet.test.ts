@@ -19,6 +19,10 @@ const SERVERS = 3
 const WORKERS = 5
 const LIMITS = { maxInbound: 5, maxOutbound: 7 }
 const FILES_PER_DATASET = 40
+/** Rules that are open at a time, at most: there is always work, and no more than is over soon. */
+const RULES_OPEN = 12
+/** A look at an attempt whose end nobody saw may be five minutes away, after many that were in vain. */
+const PATIENCE_MS = 400_000
 const TARGETS = ['SITE-B', 'SITE-C'] as const
 
 /** How many transfers a storage has under way, in and out, as it sees them itself. */
@@ -37,7 +41,7 @@ class Activity {
 }
 
 describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at random for ${SECONDS} s`, function () {
-  this.timeout((SECONDS + 240) * 1_000)
+  this.timeout(SECONDS * 1_000 + PATIENCE_MS + 120_000)
   const activity = { 'SITE-A': new Activity(), 'SITE-B': new Activity(), 'SITE-C': new Activity() }
   const servers = Array.from({ length: SERVERS }, () => ({ apart: new Apart(), port: 0 }))
   const workers = Array.from({ length: WORKERS }, () => new Apart())
@@ -105,6 +109,13 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
     const ends = systemClock.monotonic() + SECONDS * 1_000
     const kills: Record<string, number> = { server: 0, worker: 0, database: 0 }
 
+    /** With what it still waits for. */
+    const look = async (id: number) => {
+      const { state } = await client.getRule({ params: { id } })
+      if (state === 'OK') return { id, state }
+      const { items } = await client.listRuleTransfers({ params: { id }, query: { limit: 1_000 } })
+      return { id, state, waits: items.filter(item => item.state !== 'DONE') }
+    }
     async function submit(): Promise<void> {
       while (systemClock.monotonic() < ends) {
         const name = `fleet${datasets.length}`
@@ -114,7 +125,14 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
         const body = { dids: [`exp:${name}`], copies: 2, expression: TARGETS.join('|') }
         const { items } = await insist(() => client.addRules({ body, idempotencyKey: name }))
         rules.push(...items.map(({ id }) => id))
-        await systemClock.sleep(2_000)
+        await systemClock.sleep(1_000)
+        const oldest = rules.at(-RULES_OPEN)
+        while (
+          oldest !== undefined &&
+          systemClock.monotonic() < ends &&
+          (await insist(() => look(oldest))).state !== 'OK'
+        )
+          await systemClock.sleep(1_000)
       }
     }
     async function kill(): Promise<void> {
@@ -140,18 +158,11 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
     }
     await Promise.all([submit(), kill()])
 
-    /** With what it still waits for. */
-    const look = async (id: number) => {
-      const { state } = await client.getRule({ params: { id } })
-      if (state === 'OK') return { id, state }
-      const { items } = await client.listRuleTransfers({ params: { id }, query: { limit: 1_000 } })
-      return { id, state, waits: items.filter(item => item.state !== 'DONE') }
-    }
     for (const id of rules) {
       await until(
         () => look(id).catch(() => undefined),
         rule => rule?.state === 'OK',
-        120_000,
+        PATIENCE_MS,
       )
     }
     for (const { name, files } of datasets) {
