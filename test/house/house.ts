@@ -220,8 +220,11 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     },
     async restartStorage(name, between) {
       await storages.get(name)?.stop()
-      await between()
-      await openStorage(name)
+      try {
+        await between()
+      } finally {
+        await openStorage(name)
+      }
     },
     startWorker,
     async addStorages() {
