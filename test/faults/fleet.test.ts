@@ -183,6 +183,7 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
       expect(most.COPY, `copies into ${rse}`).to.be.at.most(LIMITS.maxInbound)
       expect(most.GET, `copies out of ${rse}`).to.be.at.most(LIMITS.maxOutbound)
     }
-    expect(Object.values(kills).reduce((sum, count) => sum + count)).to.be.above(SECONDS / 4)
+    // Each takes as long as what was killed needs to be back: on a busy machine seconds.
+    expect(Object.values(kills).reduce((sum, count) => sum + count)).to.be.above(SECONDS / 10)
   })
 })
