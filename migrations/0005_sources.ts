@@ -31,7 +31,6 @@ export async function up(knex: Knex): Promise<void> {
     t.text('code').notNullable().comment('SOURCE_HELD | SOURCE_SLOW')
     t.text('message').notNullable()
   })
-  await knex.schema.alterTable('transfers', t => {
-    t.bigInteger('replan_id').references('replans.id').comment('the last time that it was moved to another source')
-  })
+  // The last time that it was moved to another source. Knex would make the table anew on SQLite, which its references forbid.
+  await knex.raw('ALTER TABLE transfers ADD COLUMN replan_id bigint REFERENCES replans (id)')
 }

@@ -1,0 +1,54 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import knex from 'knex'
+import { migrationSource } from '../../migrations/index.ts'
+import { query } from '../../server/database/sql.ts'
+import { openSqlite } from '../../server/database/sqlite.ts'
+
+/** One of each that others refer to, down to an attempt. */
+const ROWS = [
+  `INSERT INTO vos (id, name) VALUES (1, 'vo')`,
+  `INSERT INTO accounts (id, vo_id, name, created_at) VALUES (1, 1, 'a', 0)`,
+  `INSERT INTO rses (id, name, layout, checksum, availability_read, availability_write, availability_delete, max_inbound,
+                     max_outbound, created_at) VALUES (1, 'A', 'dataset', 'md5', true, true, true, 1, 1, 0)`,
+  `INSERT INTO scopes (id, vo_id, name) VALUES (1, 1, 's')`,
+  `INSERT INTO dids (id, scope_id, name, type, bytes, files, is_open, account_id, created_at)
+   VALUES (1, 1, 'f', 'FILE', 1, 1, false, 1, 0)`,
+  `INSERT INTO directories (id, rse_id, path) VALUES (1, 1, '/d')`,
+  `INSERT INTO replicas (id, file_id, rse_id, directory_id, name, state, lock_count, updated_at)
+   VALUES (1, 1, 1, 1, 'f', 'AVAILABLE', 0, 0)`,
+  `INSERT INTO transfers (id, replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, state, attempts,
+                          not_before, fence, bytes_done, cancel_requested, created_at, updated_at)
+   VALUES (1, 1, 1, 1, 1, 'x', 3, 1, 'DONE', 1, 0, 1, 1, false, 0, 0)`,
+  `INSERT INTO attempts (transfer_id, fence, session_id, outcome, started_at, ended_at, bytes) VALUES (1, 1, 1, 'done', 0, 0, 1)`,
+]
+
+describe('a migration of a SQLite database that is in use', () => {
+  let directory: string
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'waybill-migrations-'))
+  })
+  afterEach(() => rm(directory, { recursive: true }))
+
+  it('keeps what is there, and what refers to it', async () => {
+    const file = join(directory, 'waybill.sqlite')
+    const old = knex({ client: 'sqlite3', connection: { filename: file }, useNullAsDefault: true, pool: { max: 1 } })
+    for (const name of ['0001_catalogue', '0002_rules', '0003_tokens', '0004_transfers']) {
+      await old.migrate.up({ migrationSource, name })
+    }
+    for (const sql of ROWS) await query(old, sql)
+    await old.destroy()
+    const db = openSqlite(file)
+    try {
+      await db.migrate()
+      expect(
+        await query(db.read, 'SELECT transfer_id FROM attempts JOIN transfers ON transfers.id = transfer_id'),
+      ).to.deep.equal([{ transfer_id: 1 }])
+      expect(await query(db.read, 'PRAGMA foreign_key_check')).to.deep.equal([])
+    } finally {
+      await db.close()
+    }
+  })
+})
