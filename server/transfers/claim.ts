@@ -164,14 +164,9 @@ export async function claimOnLink(
   const load = { ...link, active: own.active, maxActive: own.max_active }
   let room = Math.min(limit, roomOf(load, source, destination))
   const claimed: ClaimedRow[] = []
-  for (const bundle of room > 0 ? await readyBundles(executor, link.id, claimant, now) : []) {
-    const rows = await claimInBundle(
-      executor,
-      { id: bundle.id, linkId: link.id, onTrial: Boolean(own.on_trial) },
-      claimant,
-      room,
-      now,
-    )
+  const onTrial = Boolean(own.on_trial)
+  for (const bundle of room > 0 ? await readyBundles(executor, { id: link.id, onTrial }, claimant, now) : []) {
+    const rows = await claimInBundle(executor, { id: bundle.id, linkId: link.id, onTrial }, claimant, room, now)
     claimed.push(...rows)
     room -= rows.length
     if (room <= 0) break
@@ -180,10 +175,14 @@ export async function claimOnLink(
   return claimed
 }
 
+/** On trial those come first that have a file which has not failed yet: a few that always fail must not be every trial. */
+const UNTRIED = `CASE WHEN EXISTS (SELECT 1 FROM transfers WHERE transfers.bundle_id = bundles.id
+  AND transfers.state = 'QUEUED' AND transfers.attempts = 0) THEN 0 ELSE 1 END,`
+
 /** In the order of their rank; both grants can be used now, whatever the hint says. */
 async function readyBundles(
   executor: Executor,
-  linkId: number,
+  { id: linkId, onTrial }: { id: number; onTrial: boolean },
   reach: WorkerReach,
   now: number,
 ): Promise<{ id: number }[]> {
@@ -196,7 +195,7 @@ async function readyBundles(
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
         AND ${can('source_grant')} AND ${can('destination_grant')}
         ${copiesWithinReach(executor, reach, BUNDLES)}
-      ORDER BY bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
+      ORDER BY ${onTrial ? UNTRIED : ''} bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
     { linkId, now, ...reachBindings(reach) },
   )
 }
@@ -210,7 +209,6 @@ async function claimInBundle(
 ): Promise<ClaimedRow[]> {
   // The bundle's row is locked before the queue is looked at: who adds work meanwhile sets the hint after us.
   await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :bundleId', { now, bundleId })
-  // A file that always fails must not be every trial.
   const free = await query<{ id: number }>(
     executor,
     `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id

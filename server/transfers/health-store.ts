@@ -1,4 +1,4 @@
-import { type Executor, encodeRows, isSqlite, oneOf, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
 import { type EndedAttempt, type Health, healthAfter, isEvidence } from './health.ts'
 import type { Copied } from './pace.ts'
 
@@ -52,7 +52,11 @@ export async function judgeSources(
   }
   const judged = [...byLink].filter(([link, own]) => failing.has(link) || own.every(({ error }) => error !== undefined))
   if (judged.length === 0) return NO_CHANGES
-  const rows = await lockHealth(executor, [...judged.map(([link]) => link)], now)
+  const rows = await lockHealth(
+    executor,
+    judged.map(([link]) => link),
+    now,
+  )
   const sole = await isSoleWorker(executor)
   const changed: { link: number; before: Health | undefined; after: Health | undefined }[] = []
   for (const [link, own] of judged) {
@@ -66,26 +70,20 @@ export async function judgeSources(
       .filter(({ before, after }) => (after?.heldUntil ?? 0) > (before?.heldUntil ?? 0))
       .map(({ link }) => link),
     freed: changed
-      .filter(({ before, after }) => before !== undefined && (after?.successes ?? Infinity) > before.successes)
+      .filter(({ before, after }) => (before?.heldUntil ?? 0) > 0 && after?.successes !== before?.successes)
       .map(({ link }) => link),
   }
 }
 
-/** A row for each of these links, locked in their order: whoever judges them too waits. */
+/** A row for each of these links, locked in their order: whoever judges them too waits, and finds what this one left. */
 async function lockHealth(executor: Executor, links: readonly number[], now: number): Promise<HealthRow[]> {
-  const keys = encodeRows(links.map(link_id => ({ link_id })))
-  await query(
+  return query(
     executor,
     `INSERT INTO link_health (link_id, since, failed_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
      SELECT link_id, :now, :now, 0, 0, false, 0, 0, 0, '', ''
-       FROM ${recordset(executor, 'keys', { link_id: 'bigint' })} AS given WHERE true ORDER BY link_id ON CONFLICT DO NOTHING`,
-    { now, keys },
-  )
-  return query(
-    executor,
-    `SELECT * FROM link_health WHERE link_id ${oneOf(executor, 'links')} ORDER BY link_id
-      ${isSqlite(executor) ? '' : 'FOR UPDATE'}`,
-    { links: encodeRows(links) },
+       FROM ${recordset(executor, 'keys', { link_id: 'bigint' })} AS given WHERE true ORDER BY link_id
+     ON CONFLICT (link_id) DO UPDATE SET link_id = excluded.link_id RETURNING *`,
+    { now, keys: encodeRows(links.map(link_id => ({ link_id }))) },
   )
 }
 

@@ -13,6 +13,7 @@ export interface Health {
   readonly successes: number
   /** Seen by the destination, or by more than one worker: by one alone it may be that worker's own fault. */
   readonly confirmed: boolean
+  /** Of the worker that saw the first. */
   readonly sessionId: number
   readonly holds: number
   /** 0: not held yet. In the past: on trial. */
@@ -32,6 +33,8 @@ export const HOLD = {
   successes: 20,
   /** A failure that is older has nothing to do with the next. */
   forgetAfter: 600_000,
+  /** What a worker kept so long, while the server was away, tells of another time. */
+  late: 60_000,
 } as const
 
 /** What says something of the storage as a whole. A file that is missing or not permitted does not, and neither does a token. */
@@ -51,8 +54,16 @@ const OWN_FAULTS: ReadonlySet<string> = new Set([
   'SOURCE_CUT_OFF',
 ])
 
-export function isSourceFault({ scope, code }: { readonly scope: string; readonly code: string }): boolean {
-  return scope === 'SOURCE' && OWN_FAULTS.has(code)
+/** A failure after the copy (the worker looks at the source where no checksum is known) came with the file. */
+export function isSourceFault({ scope, phase, code }: Omit<AttemptError, 'message'>): boolean {
+  return scope === 'SOURCE' && phase !== 'FINALIZATION' && OWN_FAULTS.has(code)
+}
+
+interface AttemptError {
+  readonly scope: string
+  readonly phase: string
+  readonly code: string
+  readonly message: string
 }
 
 /** One attempt as it ended, with a COPY that was sent or without. */
@@ -64,12 +75,15 @@ export interface EndedAttempt {
   readonly outcome: string
   readonly claimedAt: number
   readonly endedAt: number
-  readonly error: { readonly scope: string; readonly code: string; readonly message: string } | undefined
+  /** Of this transfer: it has failed before. */
+  readonly again: boolean
+  readonly error: AttemptError | undefined
 }
 
 /** Whether it says anything of the source: a copy from it, or a failure of its own. */
 export function isEvidence({ mode, outcome, error }: EndedAttempt): boolean {
-  return (outcome === 'done' && mode !== null) || (error !== undefined && isSourceFault(error))
+  if (outcome === 'done') return mode !== null
+  return error !== undefined && isSourceFault(error)
 }
 
 /**
@@ -82,30 +96,24 @@ export function healthAfter(
   soleWorker: boolean,
   now: number,
 ): Health | undefined {
-  // What a worker kept while the server was away tells of another time.
-  const fresh = attempts.filter(({ endedAt }) => now - endedAt < HOLD.beforeMoving)
+  const fresh = attempts.filter(({ endedAt }) => now - endedAt < HOLD.late)
   if (before === undefined || before.heldUntil === 0) {
     const old = before !== undefined && now - before.failedAt > HOLD.forgetAfter
     return inRun(old ? undefined : before, fresh, soleWorker, now)
   }
-  // What was on its way before it was held is no trial.
-  return onTrial(
-    before,
-    before.heldUntil > now ? [] : fresh.filter(({ claimedAt }) => claimedAt >= before.heldUntil),
-    now,
-  )
+  return onTrial(before, fresh, soleWorker, now)
 }
 
-/** A success ends the run. */
+/** A success ends the run. A file counts once: one that always fails makes no run. */
 function inRun(
   before: Health | undefined,
   attempts: readonly EndedAttempt[],
   soleWorker: boolean,
   now: number,
 ): Health | undefined {
-  const failed = attempts.filter(isFailure)
+  if (attempts.some(isSuccess)) return undefined
+  const failed = attempts.filter(({ again }) => !again)
   const last = failed.at(-1)
-  if (failed.length < attempts.length) return undefined
   if (last?.error === undefined) return before
   const sessionId = before?.sessionId ?? last.sessionId
   const told = failed.some(attempt => attempt.mode === 'pull' || attempt.sessionId !== sessionId)
@@ -126,26 +134,42 @@ function inRun(
   }
 }
 
-/** As long as it succeeds more often than it fails it may do more. */
-function onTrial(before: Health, attempts: readonly EndedAttempt[], now: number): Health | undefined {
-  const failed = attempts.filter(isFailure)
+/**
+ * Held, and then on trial: as long as more succeeds than fails it may do more. What was claimed before the hold ended is no trial;
+ * but a copy that began after the first failure and is done ends a hold.
+ */
+function onTrial(
+  before: Health,
+  attempts: readonly EndedAttempt[],
+  soleWorker: boolean,
+  now: number,
+): Health | undefined {
+  const succeeded = attempts.filter(attempt => isSuccess(attempt) && attempt.claimedAt >= before.since)
+  const failed = attempts.filter(
+    attempt =>
+      !isSuccess(attempt) &&
+      attempt.claimedAt >= before.heldUntil &&
+      (attempt.mode === 'pull' || soleWorker || attempt.sessionId !== before.sessionId),
+  )
   const failures = before.failures + failed.length
-  const successes = before.successes + attempts.length - failed.length
+  const successes = before.successes + succeeded.length
   const { code, message } = failed.at(-1)?.error ?? before
   const failedAt = failed.length > 0 ? now : before.failedAt
+  const heldUntil = succeeded.length > 0 ? Math.min(before.heldUntil, now) : before.heldUntil
   if (failed.length > 0 && failures > successes) {
     const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(before.holds, 10))
     const held = { failures: 0, successes: 0, holds: before.holds + 1, heldUntil: now + length }
     return { ...before, ...held, failedAt, code, message }
   }
-  return successes >= HOLD.successes ? undefined : { ...before, failures, successes, failedAt, code, message }
+  if (successes >= HOLD.successes) return undefined
+  return { ...before, failures, successes, failedAt, heldUntil, code, message }
 }
 
-function isFailure({ outcome, error }: EndedAttempt): boolean {
-  return outcome !== 'done' && error !== undefined
+function isSuccess({ outcome }: EndedAttempt): boolean {
+  return outcome === 'done'
 }
 
-/** Whether queued transfers leave this source for another: it was held, and has not shown yet that it works. */
-export function isToLeave(health: Health, now: number): boolean {
-  return health.heldUntil > 0 && health.successes === 0 && now - health.since >= HOLD.beforeMoving
+/** Whether queued transfers leave this source for another: it has failed for a while, and a trial after the hold too. */
+export function isToLeave({ holds, successes, since, failedAt }: Health): boolean {
+  return holds > 1 && successes === 0 && failedAt - since >= HOLD.beforeMoving
 }

@@ -261,9 +261,10 @@ async function applyDecisions(
 
 function endedAttempts({ held, judged }: Decision, sessionId: number, now: number): EndedAttempt[] {
   const { result: outcome, mode = null, error, endedMsAgo } = judged
-  const { link_id: linkId, claimed_at: claimedAt } = held
+  const { link_id: linkId, claimed_at: claimedAt, attempts } = held
   if (linkId === null || claimedAt === null) return []
-  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt: now - Math.round(endedMsAgo), error }]
+  const endedAt = now - Math.round(endedMsAgo)
+  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt, again: attempts > 0, error }]
 }
 
 function doneCopies({ held, judged: { result, mode, bytes, durationMs } }: Decision): DoneCopy[] {

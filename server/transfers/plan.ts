@@ -5,7 +5,7 @@ import type { Context } from '../context.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
-import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { HELD, PAST_FAILURES, REFUSED, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
@@ -41,7 +41,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
        SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               row_number() OVER (PARTITION BY transfers.id ORDER BY
-                ${HELD}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place
+                ${REFUSED}, ${HELD}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
           AND transfers.id ${oneOf(executor, 'ids')}

@@ -1,5 +1,5 @@
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
-import { ACTIVE_STATES, TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
+import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import {
   type Executor,
   encodeRows,
@@ -13,7 +13,7 @@ import {
 } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { HealthRow } from './health-store.ts'
-import { type LinkPace, type Load, SLOW, type Target } from './slow.ts'
+import { type LinkPace, SLOW, type Target } from './slow.ts'
 import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 /** A target that work can be taken from at all. */
@@ -50,19 +50,18 @@ export async function linkPaces(read: Executor, sinceMinute: number): Promise<Pa
   )
 }
 
-export async function linkLoads(read: Executor, linkIds: readonly number[]): Promise<Map<number, Load>> {
+/** The transfers queued on each of these links, counted up to a bound. */
+export async function countQueued(read: Executor, linkIds: readonly number[]): Promise<Map<number, number>> {
   if (linkIds.length === 0) return new Map()
-  const rows = await query<Load & { id: number }>(
+  const rows = await query<{ id: number; queued: number }>(
     read,
     `SELECT links.id, (SELECT count(*) FROM (SELECT 1 FROM bundles
          JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
-        WHERE bundles.link_id = links.id AND bundles.has_work LIMIT ${SLOW.counted}) AS counted) AS queued,
-            (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id
-                AND state IN (${stateList(ACTIVE_STATES)})) AS active
+        WHERE bundles.link_id = links.id AND bundles.has_work LIMIT ${SLOW.counted}) AS counted) AS queued
        FROM links WHERE links.id ${oneOf(read, 'links')}`,
     { links: encodeRows(linkIds) },
   )
-  return new Map(rows.map(({ id, ...load }) => [id, load]))
+  return new Map(rows.map(row => [row.id, row.queued]))
 }
 
 export async function pruneMinutes(executor: Executor, beforeMinute: number): Promise<void> {
@@ -96,8 +95,8 @@ export async function queuedAfter(read: Executor, linkId: number, after: Place, 
 /** A link whose queued transfers go to others, and why. */
 export interface Leaving {
   readonly linkId: number
-  /** Which hold of the source it is; undefined: none. */
-  readonly hold: string | undefined
+  /** Which run of failures it is, by its beginning; undefined: none. */
+  readonly run: number | undefined
   readonly sourceId: number
   readonly code: 'SOURCE_HELD' | 'SOURCE_SLOW'
   readonly message: string
@@ -108,7 +107,7 @@ export interface Leaving {
 /** Where a queued transfer may go. */
 type Move = Candidate & { transfer_id: number; bundle_left: number }
 
-/** Those of these queued transfers that can have their file from another source, in the order of `planTransfers`. */
+/** Those of these queued transfers that can have their file from another source, the nearest that has not failed them yet. */
 export async function movable(
   executor: Executor,
   transferIds: readonly number[],
@@ -121,10 +120,10 @@ export async function movable(
     `SELECT * FROM (
        SELECT transfers.id AS transfer_id, transfers.bundle_id AS bundle_left, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
-              row_number() OVER (PARTITION BY transfers.id ORDER BY ${PAST_FAILURES}, links.distance, source.rse_id) AS place
+              row_number() OVER (PARTITION BY transfers.id ORDER BY links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
-          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET}
+          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND ${PAST_FAILURES} = 0
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
     { linkId, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )

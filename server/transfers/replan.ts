@@ -4,9 +4,9 @@ import { periodic } from '../periodic.ts'
 import { isToLeave } from './health.ts'
 import { forgetHealth, healthOf } from './health-store.ts'
 import {
+  countQueued,
   failingWithWork,
   type Leaving,
-  linkLoads,
   linkPaces,
   movable,
   moveQueued,
@@ -27,13 +27,13 @@ const KEPT_MINUTES = 60
 const PRUNE_EVERY_MS = 600_000
 
 interface Pass {
-  readonly hold: string | undefined
+  readonly run: number | undefined
   readonly after: Place
   readonly restsUntil: number
 }
 
 const START: Place = { bundle: 0, transfer: 0 }
-const FIRST: Omit<Pass, 'hold'> = { after: START, restsUntil: 0 }
+const FIRST: Omit<Pass, 'run'> = { after: START, restsUntil: 0 }
 
 /**
  * Moves queued transfers off sources that are held back or much slower than another, a bounded number at a time. How far it
@@ -49,7 +49,7 @@ export function replanner(context: Context): Service {
     interval: 1_000,
     async round() {
       const now = context.clock.now()
-      const held = await heldLinks(context, now)
+      const held = await heldLinks(context)
       const slow = now < slowAt ? [] : await findSlow(context, now)
       if (now >= slowAt) slowAt = now + SLOW_EVERY_MS
       if (now >= pruneAt) {
@@ -63,14 +63,14 @@ export function replanner(context: Context): Service {
   })
 }
 
-async function heldLinks({ db }: Context, now: number): Promise<Leaving[]> {
-  const links = (await failingWithWork(db.read)).filter(row => isToLeave(healthOf(row), now))
-  return links.map(({ link_id, source_rse_id, since, holds, code, message }) => ({
+async function heldLinks({ db }: Context): Promise<Leaving[]> {
+  const links = (await failingWithWork(db.read)).filter(row => isToLeave(healthOf(row)))
+  return links.map(({ link_id, source_rse_id, since, failed_at, code, message }) => ({
     linkId: link_id,
     sourceId: source_rse_id,
-    hold: `${since} ${holds}`,
+    run: since,
     code: 'SOURCE_HELD',
-    message: `it has failed for ${Math.round((now - since) / 1000)} s, the last time: ${code}: ${message}`,
+    message: `it has failed for ${Math.round((failed_at - since) / 1000)} s, the last time: ${code}: ${message}`,
   }))
 }
 
@@ -79,10 +79,10 @@ async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
   const sources = new Map(links.map(link => [link.id, link.sourceId]))
   const pairs = slowPairs(links)
   const involved = new Set(pairs.flatMap(({ slow, other }) => [slow.id, other.id]))
-  return slowLinks(pairs, await linkLoads(db.read, [...involved])).map(({ id, to, millisecondsEach }) => ({
+  return slowLinks(pairs, await countQueued(db.read, [...involved])).map(({ id, to, millisecondsEach }) => ({
     linkId: id,
     sourceId: sources.get(id) ?? 0,
-    hold: undefined,
+    run: undefined,
     code: 'SOURCE_SLOW',
     message: `a file took ${(millisecondsEach / 1000).toFixed(1)} s from there in the last ${PACE_MINUTES} minutes`,
     to,
@@ -100,16 +100,16 @@ async function prune({ db }: Context, now: number): Promise<void> {
 /** Moves the next of a link's queue; true when there may be more. */
 async function leave(context: Context, leaving: Leaving, passes: Map<number, Pass>, now: number): Promise<boolean> {
   const { db, log, wake } = context
-  const { linkId, hold, code } = leaving
+  const { linkId, run, code } = leaving
   const pass = passes.get(linkId)
-  const { after, restsUntil } = pass?.hold === hold ? (pass ?? FIRST) : FIRST
+  const { after, restsUntil } = pass?.run === run ? (pass ?? FIRST) : FIRST
   if (restsUntil > now) return false
   const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
   const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)
   passes.set(linkId, {
-    hold,
+    run,
     after: last === undefined ? START : { bundle: last.bundle_id, transfer: last.id },
-    restsUntil: last === undefined && hold !== undefined ? now + REST_MS : 0,
+    restsUntil: last === undefined && run !== undefined ? now + REST_MS : 0,
   })
   // A look first: what has no other source costs no write.
   const found = await movable(
@@ -125,5 +125,5 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
     wake.notify('grants')
     wake.notify('queue')
   }
-  return last !== undefined && hold !== undefined
+  return last !== undefined && run !== undefined
 }

@@ -15,6 +15,11 @@ export const SOURCE_COLUMNS = `source.id AS source_replica_id, source.rse_id AS 
 export const HELD =
   'EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id AND link_health.held_until > 0)'
 
+/** Whether the source has refused the transfer of the statement its file, which waiting does not change. */
+export const REFUSED = `EXISTS (SELECT 1 FROM attempts WHERE attempts.transfer_id = transfers.id
+                    AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE'
+                    AND attempts.code IN ('SOURCE_MISSING', 'PERMISSION_DENIED', 'REQUEST_REFUSED', 'NOT_FOUND'))`
+
 /** How often the source has failed the transfer of the statement. */
 export const PAST_FAILURES = `(SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id
                     AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE')`

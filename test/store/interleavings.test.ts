@@ -48,7 +48,8 @@ const report =
       'SELECT id, fence FROM transfers WHERE session_id = :sessionId ORDER BY id',
       { sessionId },
     )
-    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing' as const, result }
+    const common = { mode: 'pull' as const, cleaned: false, left: 'nothing' as const }
+    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, ...common, result }
     const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, ...numbers, ...(error && { error }) }))
     return applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, outcomes)
   }
@@ -106,7 +107,7 @@ async function moveSome(world: World): Promise<void> {
     'SELECT DISTINCT link_id AS id, source_rse_id AS source FROM bundles JOIN links ON links.id = link_id WHERE links.has_work',
   )
   if (link === undefined) return
-  const leaving = { linkId: link.id, sourceId: link.source, hold: undefined, code: 'SOURCE_SLOW', message: '' } as const
+  const leaving = { linkId: link.id, sourceId: link.source, run: undefined, code: 'SOURCE_SLOW', message: '' } as const
   const left = await world.db.write(e => moveQueued(e, [1, 2], leaving, world.clock.now()))
   await world.db.write(e => settleLeft(e, link.id, left))
 }
@@ -193,6 +194,22 @@ const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     async broken(world) {
       const failures = await world.number('SELECT failures AS n FROM link_health')
       return failures === 4 ? undefined : `${failures} failures were counted of 4`
+    },
+  },
+  'a server hears of failures of a source from which another has just heard of a success': {
+    async begin(world) {
+      await twoSources(world)
+      await world.claim(1, 2)
+      await world.claim(2, 2)
+      await world.change(
+        `INSERT INTO link_health SELECT min(link_id), 0, 0, 9, 0, true, 1, 0, 0, 'X', 'x' FROM bundles`,
+      )
+    },
+    stopped: world => failFrom(world, 1),
+    other: world => report(world, 'done', 2)(),
+    async broken(world) {
+      const [row] = await world.rows<{ failures: number; holds: number }>('SELECT failures, holds FROM link_health')
+      return row === undefined || row.holds > 0 || row.failures === 2 ? undefined : `a run of ${row.failures}`
     },
   },
   'a rule wants what is handed back and wanted by nobody any more': {

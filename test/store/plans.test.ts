@@ -105,9 +105,9 @@ for (const { name, open } of databases) {
       )
       // Its failures above have it held.
       const now = world.clock.now()
-      await plain.change('UPDATE link_health SET since = :since, held_until = :until', {
+      await plain.change('UPDATE link_health SET holds = 2, since = :since, failed_at = :now, held_until = :now', {
         since: now - HOLD.beforeMoving,
-        until: now + 1,
+        now,
       })
       await world.run(replanner)
       const moved = await plain.number('SELECT count(*) AS n FROM transfers WHERE replan_id IS NOT NULL')

@@ -119,8 +119,9 @@ for (const { name, open } of databases) {
       expect(await claim(10), 'it gives something').to.have.length(1)
     })
 
-    it('are tried by another file each time: a few bad ones do not keep the rest', async () => {
-      await queue('d', 40, 'A')
+    it('are tried by another file each time: a few bad ones do not keep the rest, in their dataset or in others', async () => {
+      for (let i = 0; i < 6; i += 1) await queue(`bad${i}`, 1, 'A')
+      await queue('d', 34, 'A')
       const bad = new Set(
         (await world.rows<{ id: number }>('SELECT id FROM transfers ORDER BY id LIMIT 12')).map(row => row.id),
       )
@@ -155,6 +156,35 @@ for (const { name, open } of databases) {
         await world.run(replanner)
       }
       expect(await world.number('SELECT count(*) AS n FROM replans')).to.equal(steps)
+    })
+
+    it('are not left for one that has failed a file already, which waits for its own', async () => {
+      await queue('d', 20, 'A', 'C')
+      const [file] = await world.rows<{ id: number }>('SELECT max(id) AS id FROM transfers')
+      await world.change(
+        `INSERT INTO attempts (transfer_id, fence, session_id, source_rse_id, outcome, started_at, ended_at, bytes, scope, phase, code)
+         VALUES (:id, 1, 1, :c, 'failed', 0, 0, 0, 'SOURCE', 'TRANSFER', 'SOURCE_MISSING')`,
+        { id: file?.id ?? 0, c: ids.c },
+      )
+      await die()
+      await world.run(replanner)
+      const at = 'SELECT id FROM transfers WHERE source_rse_id = :a AND state = :state'
+      expect(await world.rows(at, { a: ids.a, state: 'QUEUED' })).to.deep.equal([file])
+      await world.change(`UPDATE transfers SET state = 'WAITING', not_before = 0 WHERE id = :id`, { id: file?.id ?? 0 })
+      await world.run(transferReleaser)
+      expect(await world.rows(at, { a: ids.a, state: 'QUEUED' }), 'planned anew').to.deep.equal([file])
+    })
+
+    it('keep what is queued as long as no trial has failed', async () => {
+      await queue('d', 40, 'A', 'C')
+      await fail(HOLD.failures)
+      await world.clock.advance(2 * HOLD.beforeMoving)
+      const trial = await claim(1)
+      await world.run(replanner)
+      expect(await world.number('SELECT count(*) AS n FROM replans'), 'while it is tried').to.equal(0)
+      await report(trial, { result: 'done' })
+      await world.run(replanner)
+      expect(await world.number('SELECT count(*) AS n FROM replans')).to.equal(0)
     })
 
     it('are not left for where nothing is given out', async () => {

@@ -102,7 +102,7 @@ const CASES: readonly Case[] = [
       const leaving = {
         linkId: link?.id ?? 0,
         sourceId: link?.source ?? 0,
-        hold: undefined,
+        run: undefined,
         code: 'SOURCE_HELD',
         message: '',
       } as const

@@ -13,7 +13,7 @@ const NOW = 1_000_000_000
 const SINCE = NOW - 5_000
 const MANY = HOLD.failures
 
-const FAULT = { scope: 'SOURCE', code: 'CONNECT_FAILED', message: 'refused' }
+const FAULT = { scope: 'SOURCE', phase: 'TRANSFER', code: 'CONNECT_FAILED', message: 'refused' }
 const done: EndedAttempt = {
   linkId: 7,
   sessionId: 1,
@@ -21,6 +21,7 @@ const done: EndedAttempt = {
   outcome: 'done',
   claimedAt: NOW - 1_000,
   endedAt: NOW,
+  again: false,
   error: undefined,
 }
 const failed: EndedAttempt = { ...done, outcome: 'failed', error: FAULT }
@@ -61,13 +62,20 @@ describe('the health of a link', () => {
       [failed],
       { since: NOW, failures: 1 },
     ],
-    ['a report that comes late tells nothing', run, [{ ...failed, endedAt: NOW - HOLD.beforeMoving }], run],
+    ['a report that comes late tells nothing', run, [{ ...failed, endedAt: NOW - HOLD.late }], run],
     [
-      'while it is held nothing counts',
+      'while it is held no failure counts, and no copy that began before',
       { ...trial, heldUntil: NOW + 1 },
-      [...times(30), done],
-      { heldUntil: NOW + 1, holds: 1, successes: 0 },
+      [...times(30), { ...done, claimedAt: SINCE - 1 }],
+      { heldUntil: NOW + 1, holds: 1, successes: 0, failures: 0 },
     ],
+    [
+      'a copy that began after the first failure ends a hold',
+      { ...trial, heldUntil: NOW + 60_000 },
+      [done],
+      { heldUntil: NOW, holds: 1, successes: 1 },
+    ],
+    ['a file that fails again and again is no run', run, times(30, { ...failed, again: true }), run],
     [
       'on trial, what was claimed before is no trial',
       trial,
@@ -110,6 +118,12 @@ describe('the health of a link', () => {
       ['is, when another sees it too', [...times(MANY, own), { ...own, sessionId: 2 }], false, true],
       ['is, when a destination says so', [...times(MANY, own), failed], false, true],
     ]
+    it('is no trial either', () => {
+      const again = { ...own, mode: 'push' }
+      expect(healthAfter(trial, [again], false, NOW)).to.include({ holds: 1, failures: 0 })
+      expect(healthAfter(trial, [{ ...again, sessionId: 2 }], false, NOW)).to.include({ holds: 2 })
+      expect(healthAfter(trial, [again], true, NOW)).to.include({ holds: 2 })
+    })
     for (const [what, attempts, soleWorker, isHeld] of seen) {
       it(what, () => expect((healthAfter(undefined, attempts, soleWorker, NOW)?.heldUntil ?? 0) > NOW).to.equal(isHeld))
     }
@@ -119,14 +133,14 @@ describe('the health of a link', () => {
 describe('whether queued transfers leave a source', () => {
   const since = NOW - HOLD.beforeMoving
   const cases: [string, Partial<Health>, boolean][] = [
-    ['when it is held and has failed for a while', { since, heldUntil: NOW + 1 }, true],
-    ['not at once: a restart passes', { since: since + 1, heldUntil: NOW + 1 }, false],
-    ['while it is on trial', { since, heldUntil: NOW }, true],
-    ['not when the trial succeeds', { since, heldUntil: NOW, successes: 1 }, false],
-    ['not when it is not held', { since, heldUntil: 0 }, false],
+    ['when a trial has failed after a while', { since, holds: 2 }, true],
+    ['not at once: a restart passes', { since: since + 1, holds: 2 }, false],
+    ['not before a trial has failed', { since, holds: 1 }, false],
+    ['not when a trial succeeds', { since, holds: 2, successes: 1 }, false],
+    ['not when it is not held', { since, holds: 0 }, false],
   ]
   for (const [what, health, expected] of cases) {
-    it(what, () => expect(isToLeave({ ...run, ...health }, NOW)).to.equal(expected))
+    it(what, () => expect(isToLeave({ ...run, failedAt: NOW, ...health })).to.equal(expected))
   }
 })
 
@@ -143,11 +157,14 @@ describe('a failure', () => {
   ]
   for (const [scope, code, expected] of cases) {
     it(`${code} at ${scope} ${expected ? 'is' : 'is not'} the source's own fault`, () => {
-      expect(isSourceFault({ scope, code })).to.equal(expected)
-      expect(isEvidence({ ...failed, error: { scope, code, message: '' } })).to.equal(expected)
+      expect(isSourceFault({ scope, phase: 'TRANSFER', code })).to.equal(expected)
+      expect(isEvidence({ ...failed, error: { scope, phase: 'TRANSFER', code, message: '' } })).to.equal(expected)
     })
   }
 })
+
+it('a failure after the copy is no failure of the source: its file is there', () =>
+  expect(isSourceFault({ ...FAULT, phase: 'FINALIZATION' })).to.equal(false))
 
 it('a file that was there already says nothing of its source', () => {
   expect(isEvidence({ ...done, mode: null })).to.equal(false)
