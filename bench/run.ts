@@ -25,18 +25,28 @@ async function run(name: string): Promise<{ section: string; met: boolean }> {
 }
 
 const began = systemClock.monotonic()
-const results = []
-for (const name of NAMES) results.push(await run(name))
-const minutes = number((systemClock.monotonic() - began) / 60_000)
-const [cpu] = cpus()
-const page = `# Benchmarks
+const results: { section: string; met: boolean }[] = []
+for (const name of NAMES) {
+  results.push(await run(name))
+  // After each: who stops here keeps what there is.
+  await writeFile(PAGE, pageOf(results.map(({ section }) => section)))
+}
+systemTerminal.out(`written: docs/benchmarks.md, after ${minutesSince(began)} minutes\n`)
+process.exitCode = results.every(({ met }) => met) ? 0 : 1
 
-Written by \`npm run bench\` (${minutes} minutes); one alone: \`npm run bench:NAME\`, with \`-- --long\` for the sizes that take long.
+function minutesSince(began: number): string {
+  return number((systemClock.monotonic() - began) / 60_000)
+}
+
+function pageOf(sections: readonly string[]): string {
+  const [cpu] = cpus()
+  const missing = NAMES.slice(sections.length).map(name => `## bench:${name}\n\nNot run: it was stopped before.\n\n`)
+  return `${`# Benchmarks
+
+Written by \`npm run bench\` (${minutesSince(began)} minutes); one alone: \`npm run bench:NAME\`, with \`-- --long\` for the sizes that take long.
 Everything ran on one machine: ${cpus().length} cores (${cpu?.model.trim()}), ${number(totalmem() / 2 ** 30)} GiB, Node ${process.version}.
 Figures are medians, with the half of all that lies around them in brackets. Only ratios taken in one run can be compared
 between machines.
 
-${results.map(({ section }) => section).join('')}`
-await writeFile(PAGE, `${page.trimEnd()}\n`)
-systemTerminal.out(`written: docs/benchmarks.md, after ${minutes} minutes\n`)
-process.exitCode = results.every(({ met }) => met) ? 0 : 1
+${[...sections, ...missing].join('')}`.trimEnd()}\n`
+}
