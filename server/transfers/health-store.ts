@@ -132,7 +132,7 @@ async function isSoleWorker(executor: Executor): Promise<boolean> {
   return (row?.count ?? 0) < 2
 }
 
-/** What nobody has tried since, or what did not go on, is nothing to remember. */
+/** Links that were neither failed on nor held since then are as any other. `before`: epoch ms. */
 export async function forgetHealth(executor: Executor, before: number): Promise<void> {
   await query(executor, 'DELETE FROM link_health WHERE failed_at < :before AND held_until < :before', { before })
 }

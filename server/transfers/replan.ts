@@ -102,7 +102,7 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
   const { db, log, wake } = context
   const { linkId, run, code } = leaving
   const pass = passes.get(linkId)
-  const { after, restsUntil } = pass?.run === run ? (pass ?? FIRST) : FIRST
+  const { after, restsUntil } = pass !== undefined && pass.run === run ? pass : FIRST
   if (restsUntil > now) return false
   const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
   const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)

@@ -1,0 +1,366 @@
+import { holdChildren, holdForAttaching, insertContents } from '../../server/catalogue/did-store.ts'
+import { planFiles } from '../../server/catalogue/upload-store.ts'
+import { queryOne } from '../../server/database/sql.ts'
+import { reevaluateRules } from '../../server/rules/reevaluate.ts'
+import { startRemoval } from '../../server/rules/step-store.ts'
+import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { refreshReady } from '../../server/tokens/grant-store.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
+import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
+import { grantPermit } from '../../server/transfers/permits.ts'
+import { transferReleaser } from '../../server/transfers/plan.ts'
+import { moveQueued, settleLeft } from '../../server/transfers/replan-store.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { FAILURE, FENCE_BASE, type World } from './world.ts'
+
+/** Two things that happen at once, to a database as `begin` left it. */
+export interface Encounter {
+  readonly begin: (world: World) => Promise<unknown>
+  /** Stopped before each of its statements in turn, while `other` runs as far as it gets. */
+  readonly stopped: (world: World) => Promise<unknown>
+  readonly other: (world: World) => Promise<unknown>
+  /** What the next rounds of the services do. */
+  readonly afterwards?: (world: World) => Promise<unknown>
+  /** What must hold then beside the invariants; a sentence where it does not. */
+  readonly broken?: (world: World) => Promise<string | undefined>
+}
+
+const report =
+  (world: World, result: ReportedOutcome['result'], sessionId = 1, error?: ReportedOutcome['error']) =>
+  async (): Promise<unknown> => {
+    const held = await world.rows<{ id: number; fence: number }>(
+      'SELECT id, fence FROM transfers WHERE session_id = :sessionId ORDER BY id',
+      { sessionId },
+    )
+    const common = { mode: 'pull' as const, cleaned: false, left: 'nothing' as const }
+    const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 1, ...common, result }
+    const outcomes = held.map(({ id: transfer, fence }) => ({ transfer, fence, ...numbers, ...(error && { error }) }))
+    return applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, outcomes)
+  }
+const settleAs = (world: World, sessionId: number): Promise<unknown> =>
+  world.db.write(e => claimToSettle(e, { sessionId, fenceBase: FENCE_BASE }, 100, world.clock.now()))
+const live = (world: World, purpose: string): Promise<unknown> =>
+  world.db.write(async e => {
+    const grant = await queryOne<{ id: number }>(
+      e,
+      "UPDATE grants SET state = 'LIVE', generation = 1 WHERE purpose = :purpose RETURNING id",
+      { purpose },
+    )
+    await refreshReady(e, [grant?.id ?? 0])
+  })
+
+/** Four files of one dataset, wanted at B by rule 1, whose transfers session 1 has claimed. Session 2 is there too. */
+async function claimed(world: World): Promise<void> {
+  await world.dataset('d', 4, 'A')
+  await world.addRule('d', 'B', 1)
+  await world.evaluate()
+  await world.grantAll()
+  await world.openSession()
+  await world.openSession()
+  await world.claim(1, 100)
+}
+
+/** As `claimed`, but nobody has noticed yet that nothing is queued any more. */
+async function hinted(world: World): Promise<void> {
+  await claimed(world)
+  await world.change('UPDATE bundles SET has_work = true')
+  await world.change('UPDATE links SET has_work = true WHERE id IN (SELECT link_id FROM bundles)')
+}
+
+/** As `claimed`, but the only rule is gone, and there is another that is not evaluated yet. */
+async function wantedAgain(world: World): Promise<void> {
+  await claimed(world)
+  await world.db.write(e => startRemoval(e, 1, world.clock.now()))
+  await world.evaluate()
+  await world.addRule('d', 'B', 1)
+}
+
+/** Four files that A and C have are queued from A to B. */
+async function twoSources(world: World): Promise<void> {
+  await world.dataset('d', 4, 'A')
+  await world.dataset('d', 4, 'C')
+  await world.addRule('d', 'B', 1)
+  await world.evaluate()
+  await world.grantAll()
+  for (let i = 0; i < 2; i += 1) await world.openSession()
+}
+
+/** Two of them leave A for C, as the service does it. */
+async function moveSome(world: World): Promise<void> {
+  const [link] = await world.rows<{ id: number; source: number }>(
+    'SELECT DISTINCT link_id AS id, source_rse_id AS source FROM bundles JOIN links ON links.id = link_id WHERE links.has_work',
+  )
+  if (link === undefined) return
+  const leaving = { linkId: link.id, sourceId: link.source, run: undefined, code: 'SOURCE_SLOW', message: '' } as const
+  const left = await world.db.write(e => moveQueued(e, [1, 2], leaving, world.clock.now()))
+  await world.db.write(e => settleLeft(e, link.id, left))
+}
+
+const failFrom = (world: World, sessionId: number): Promise<unknown> =>
+  report(world, 'failed', sessionId, { ...FAILURE, scope: 'SOURCE', code: 'CONNECT_FAILED' })()
+
+export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
+  'the tokens of both sides of a bundle arrive': {
+    async begin(world) {
+      await claimed(world)
+      await world.change("UPDATE grants SET state = 'WANTED'")
+      await world.change('UPDATE bundles SET ready = false')
+    },
+    stopped: world => live(world, 'read'),
+    other: world => live(world, 'write'),
+  },
+  'a second rule locks replicas that are just arriving': {
+    async begin(world) {
+      await claimed(world)
+      await world.addRule('d', 'A|B', 2)
+    },
+    stopped: world => world.evaluate(),
+    other: world => report(world, 'done')(),
+  },
+  'replicas arrive that a second rule is just locking': {
+    async begin(world) {
+      await claimed(world)
+      await world.addRule('d', 'A|B', 2)
+    },
+    stopped: world => report(world, 'done')(),
+    other: world => world.evaluate(),
+  },
+  'a claim finds a bundle dry to which work comes back': {
+    begin: hinted,
+    stopped: world => world.claim(2, 100),
+    other: world => report(world, 'handed-back')(),
+  },
+  'work comes back to a bundle that a claim finds dry': {
+    begin: hinted,
+    stopped: world => report(world, 'handed-back')(),
+    other: world => world.claim(2, 100),
+  },
+  'work is planned into a bundle that a claim finds dry': {
+    async begin(world) {
+      await hinted(world)
+      await world.attach('d', 'late', 'A')
+    },
+    stopped: world => world.claim(2, 100),
+    other: world => world.evaluate(),
+    afterwards: world => world.evaluate(),
+  },
+  'queued transfers are moved to another source while they are claimed': {
+    begin: twoSources,
+    stopped: moveSome,
+    other: world => world.claim(2, 3),
+    afterwards: world => world.grantAll(),
+    broken: movedAndClaimed,
+  },
+  'a claim meets transfers that are just moved to another source': {
+    begin: twoSources,
+    stopped: world => world.claim(2, 3),
+    other: moveSome,
+    afterwards: world => world.grantAll(),
+    broken: movedAndClaimed,
+  },
+  'work comes to a bundle that another source was taken for': {
+    async begin(world) {
+      await twoSources(world)
+      await world.attach('d', 'late', 'A')
+    },
+    stopped: moveSome,
+    other: world => world.evaluate(),
+    afterwards: world => world.evaluate(),
+  },
+  'two servers hear of failures of one source': {
+    async begin(world) {
+      await twoSources(world)
+      await world.claim(1, 2)
+      await world.claim(2, 2)
+    },
+    stopped: world => failFrom(world, 1),
+    other: world => failFrom(world, 2),
+    async broken(world) {
+      const failures = await world.number('SELECT failures AS n FROM link_health')
+      return failures === 4 ? undefined : `${failures} failures were counted of 4`
+    },
+  },
+  'a server hears of failures of a source from which another has just heard of a success': {
+    async begin(world) {
+      await twoSources(world)
+      await world.claim(1, 2)
+      await world.claim(2, 2)
+      await world.change(
+        `INSERT INTO link_health SELECT min(link_id), :now, :now, 9, 0, true, 1, 0, 0, 'X', 'x' FROM bundles`,
+        { now: world.clock.now() },
+      )
+    },
+    stopped: world => failFrom(world, 1),
+    other: world => report(world, 'done', 2)(),
+    async broken(world) {
+      const [row] = await world.rows<{ failures: number; holds: number }>('SELECT failures, holds FROM link_health')
+      return (row?.holds ?? 0) > 0 || row?.failures === 2 ? undefined : `a run of ${row?.failures}`
+    },
+  },
+  'a rule wants what is handed back and wanted by nobody any more': {
+    begin: wantedAgain,
+    stopped: world => report(world, 'handed-back')(),
+    other: world => world.evaluate(),
+    afterwards: world => world.evaluate(),
+  },
+  'what a new rule wants is handed back as wanted by nobody': {
+    begin: wantedAgain,
+    stopped: world => world.evaluate(),
+    other: world => report(world, 'handed-back')(),
+    afterwards: world => world.evaluate(),
+  },
+  'a rule is removed whose files are just arriving': {
+    async begin(world) {
+      await claimed(world)
+      await world.db.write(e => startRemoval(e, 1, world.clock.now()))
+    },
+    stopped: world => world.evaluate(),
+    other: world => report(world, 'done')(),
+    afterwards: world => world.evaluate(),
+  },
+  'a rule is removed while it is expanded': {
+    async begin(world) {
+      await claimed(world)
+      await world.addRule('d', 'A|B', 2)
+    },
+    stopped: world => world.evaluate(),
+    other: world => world.db.write(e => startRemoval(e, 2, world.clock.now())),
+    afterwards: world => world.evaluate(),
+    broken: async world => ((await world.number('SELECT count(*) AS n FROM rules')) === 1 ? undefined : 'it is there'),
+  },
+  'a rule is repaired while another transfer of it fails': {
+    async begin(world) {
+      await claimed(world)
+      await world.change("UPDATE transfers SET state = 'FAILED', session_id = NULL WHERE id < 3")
+      await world.change("UPDATE replicas SET state = 'UNAVAILABLE' WHERE file_id IN (1, 2) AND rse_id = 2")
+      await world.change(`UPDATE locks SET state = 'STUCK' WHERE replica_id IN
+        (SELECT id FROM replicas WHERE file_id IN (1, 2) AND rse_id = 2)`)
+      await world.change(`UPDATE rules SET state = 'STUCK', locks_stuck = 2, locks_replicating = 2, repair_at = 1`)
+    },
+    stopped: world => world.run(ruleRepairer),
+    other: world => report(world, 'done')(),
+    afterwards: world => world.run(transferReleaser),
+  },
+  'a clean-up is permitted to a session that ends, and the transfer settled by another': {
+    begin: claimed,
+    stopped: permit,
+    async other(world) {
+      await world.db.write(e => endSession(e, 1, world.clock.now(), world.clock.now()))
+      await settleAs(world, 2)
+    },
+    async broken(world) {
+      const both = await world.rows(
+        `SELECT transfers.id FROM transfers JOIN permits ON permits.transfer_id = transfers.id
+          WHERE transfers.session_id = 2 AND permits.fence < transfers.fence`,
+      )
+      return both.length === 0 ? undefined : 'a DELETE may come while another settles'
+    },
+  },
+  'a person reserves paths that are just claimed': {
+    async begin(world) {
+      await claimed(world)
+      await report(world, 'handed-back')()
+    },
+    stopped: world => world.claim(2, 100),
+    other: reserve,
+    broken: reservedAndClaimed,
+  },
+  'a claim meets paths that a person is just reserving': {
+    async begin(world) {
+      await claimed(world)
+      await report(world, 'handed-back')()
+    },
+    stopped: reserve,
+    other: world => world.claim(2, 100),
+    broken: reservedAndClaimed,
+  },
+  'a dataset is attached to a container while a file is attached to it': {
+    async begin(world) {
+      await world.dataset('d', 4, 'A')
+      await world.dataset('other', 1, 'A')
+      await world.container('c', ['s:other'])
+      await world.addRule('c', 'B', 1)
+      await world.evaluate()
+    },
+    stopped: world => world.attach('d', 'late', 'A'),
+    async other(world) {
+      const [container, dataset] = [await world.didId('c'), await world.didId('d')]
+      await world.db.write(async e => {
+        const parent = { id: container, type: 'CONTAINER' as const }
+        await holdForAttaching(e, parent)
+        await holdChildren(e, parent, [dataset])
+        await insertContents(e, container, [dataset])
+        await reevaluateRules(e, container)
+      })
+      await world.evaluate()
+    },
+    afterwards: world => world.evaluate(),
+    async broken(world) {
+      const locks = await world.number('SELECT count(*) AS n FROM locks')
+      return locks === 6 ? undefined : `the rule has ${locks} locks for 6 files`
+    },
+  },
+  'a rule is added while a file is attached below it': {
+    begin: world => world.dataset('d', 4, 'A'),
+    stopped: world => world.attach('d', 'late', 'A'),
+    async other(world) {
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+    },
+    afterwards: world => world.evaluate(),
+    async broken(world) {
+      const locks = await world.number('SELECT count(*) AS n FROM locks')
+      return locks === 5 ? undefined : `the rule has ${locks} locks for 5 files`
+    },
+  },
+  'a file is attached while a rule above it is added': {
+    begin: world => world.dataset('d', 4, 'A'),
+    stopped: world => world.addRule('d', 'B', 1),
+    async other(world) {
+      await world.attach('d', 'late', 'A')
+      await world.evaluate()
+    },
+    afterwards: world => world.evaluate(),
+    async broken(world) {
+      const locks = await world.number('SELECT count(*) AS n FROM locks')
+      return locks === 5 ? undefined : `the rule has ${locks} locks for 5 files`
+    },
+  },
+}
+
+/** As the plan of `upload --replace` does. */
+async function reserve(world: World): Promise<unknown> {
+  const files = await world.rows<{ file_id: number }>(
+    'SELECT file_id FROM transfers JOIN replicas ON replicas.id = replica_id',
+  )
+  const plan = {
+    rseId: (await world.rse('B')).id,
+    accountId: world.accountId,
+    fileIds: files.map(row => row.file_id),
+    expiresAt: world.clock.now() + 60_000,
+    replace: true,
+  }
+  return world.db.write(e => planFiles(e, plan, world.clock.now())).catch(codeOf)
+}
+
+/** By session 1, which may have written what lies there. */
+async function permit(world: World): Promise<unknown> {
+  const [row] = await world.rows<{ id: number; fence: number }>('SELECT id, fence FROM transfers ORDER BY id')
+  const held = { sessionId: 1, transfer: row?.id ?? 0, fence: row?.fence ?? 0, written: true }
+  return world.db.write(e => grantPermit(e, held, world.clock.now())).catch(codeOf)
+}
+
+async function movedAndClaimed(world: World): Promise<string | undefined> {
+  const rows = await world.rows("SELECT id FROM transfers WHERE state = 'CLAIMED' AND replan_id IS NOT NULL")
+  return rows.length === 0 ? undefined : 'a transfer was moved under a worker’s hands'
+}
+
+async function reservedAndClaimed(world: World): Promise<string | undefined> {
+  const both = await world.rows("SELECT id FROM transfers, permits WHERE transfers.state = 'CLAIMED'")
+  return both.length === 0 ? undefined : 'a worker writes where a person may delete'
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : 'refused'
+}
