@@ -29,8 +29,6 @@ const CASES: readonly Case[] = [
 ]
 /** In the long form. */
 const PUSH: Case = { bytes: 4_000, atOnce: 8, mode: 'push' }
-/** How often a case is begun: XRootD 5.5.3 crashes or hangs now and then (facts/http-tpc.md section 8). */
-const TRIES = 4
 
 interface Form {
   readonly files: number
@@ -63,10 +61,8 @@ await runBench(
       'curl and GNU parallel',
       'Waybill against them',
     )
-    let failures = 0
     for (const wanted of bench.long ? [...CASES, PUSH] : CASES) {
-      const { measured, rates, failed } = await inFreshStage(bench, wanted, form)
-      failures += failed
+      const { measured, rates } = await inFreshStage(bench, wanted, form)
       const waybill = spreadOf(measured.map(round => round.waybill))
       const ratio = spreadOf(measured.map(round => round.waybill / round.bare))
       const size = `${number(wanted.bytes / 1000)} kB`
@@ -84,9 +80,8 @@ await runBench(
       `${number(form.files)} files a round, ${form.rounds} rounds of each in turn after one to warm up; two XRootD servers, the issuer, server, worker and loop on this machine; SQLite`,
     )
     bench.condition(
-      'a connection for each COPY, as XRootD 5.5.3 needs it, kept ones for all else; one token for each directory and side; the worker has as many slots as are copied at once',
+      'kept connections, a pool for COPY and one for all else; one token for each directory and side; the worker has as many slots as are copied at once',
     )
-    bench.condition(`XRootD crashed or hung ${failures} times; the case that was under way was measured anew`)
   },
 )
 
@@ -118,20 +113,15 @@ function datasetOf(bytes: number): string {
   return `files-${bytes}`
 }
 
-/** A case with servers of its own, and again with others when one of them crashed or hung. */
+/** With servers of its own: a worker has as many slots as are copied at once. */
 async function inFreshStage(bench: Bench, wanted: Case, form: Form) {
-  for (let failed = 0; ; failed += 1) {
-    const stage = await startCopyStage(wanted.atOnce)
-    try {
-      const measured = await measure(bench, stage, wanted, form)
-      const asPeople = wanted.atOnce === 8 && wanted.mode === 'pull'
-      return { measured, rates: asPeople ? await todaysRates(bench, stage, wanted.bytes) : undefined, failed }
-    } catch (error) {
-      if (failed + 1 === TRIES) throw error
-      bench.progress(`begun anew: ${error instanceof Error ? error.message.slice(0, 400) : error}`)
-    } finally {
-      await stage.stop()
-    }
+  const stage = await startCopyStage(wanted.atOnce)
+  try {
+    const measured = await measure(bench, stage, wanted, form)
+    const asPeople = wanted.atOnce === 8 && wanted.mode === 'pull'
+    return { measured, rates: asPeople ? await todaysRates(bench, stage, wanted.bytes) : undefined }
+  } finally {
+    await stage.stop()
   }
 }
 
@@ -183,7 +173,7 @@ async function bareRound(
   const { seconds } = await bare.ask({
     caFile: house.sandbox.authority.caFile,
     concurrency: atOnce,
-    fresh: true,
+    fresh: false,
     mode,
     source: sourceUrl(stage, bytes),
     destination,

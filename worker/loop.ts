@@ -45,7 +45,7 @@ export interface WorkOptions {
 
 type Claimed = z.output<Routes['claim']['answer']>
 
-/** How long the server may hold a claim for which it has no work. */
+/** How long the server may hold a claim when it had no more work for the last one. */
 const WAIT_SECONDS = 20
 /** Between two claims while too many outcomes are not answered. */
 const HOLDING_SECONDS = 1
@@ -61,13 +61,14 @@ const UNSURE_MS = 120_000
 const LAST_MS = 3_000
 
 /**
- * How much to claim and how long to wait for it: pure. `held`: transfers that run or whose outcome is not answered, `got`: what
- * the last claim gave. Whoever holds all that the contract lets it name has room again when outcomes are answered.
+ * How much to claim and how long to wait for it: pure. `held`: transfers that run or whose outcome is not answered, `short`: the
+ * last claim gave less than was asked for. Whoever holds all that the contract lets it name has room again when outcomes are
+ * answered.
  */
-export function nextClaim(room: number, held: number, got: number): { limit: number; waitSeconds: number } {
+export function nextClaim(room: number, held: number, short: boolean): { limit: number; waitSeconds: number } {
   const limit = Math.max(0, Math.min(room, MOST_CLAIMED, MOST_HELD - held))
   if (room > 0 && limit === 0) return { limit, waitSeconds: HOLDING_SECONDS }
-  return { limit, waitSeconds: limit > 0 && got === 0 ? WAIT_SECONDS : 0 }
+  return { limit, waitSeconds: limit > 0 && short ? WAIT_SECONDS : 0 }
 }
 
 /** Claims, runs and reports under one session, until it ends or `stopping` aborts. */
@@ -104,7 +105,8 @@ export class Work implements HeartbeatLoad {
     this.#renewals = new Renewals(this.#tokens, log)
     const onAnswer = (answer: string) => metrics.outcomeReported(answer)
     const onDropped = () => this.#becomeUnsure()
-    this.#reporter = new Reporter({ api, session, clock, random, log, onAnswer, onDropped })
+    const isUrgent = (ended: number) => options.slots.isShort(ended)
+    this.#reporter = new Reporter({ api, session, clock, random, log, isUrgent, onAnswer, onDropped })
     const access = new StorageAccess({ tokens: this.#tokens, clock, signal })
     this.#workshop = { api, session: id, access, modes, clock, random, watchdogs, settleMs }
   }
@@ -133,6 +135,11 @@ export class Work implements HeartbeatLoad {
     return [...this.#running.values()].flatMap(attempt => attempt.changed() ?? [])
   }
 
+  urgentSince(): number | undefined {
+    const times = [...this.#running.values()].flatMap(attempt => attempt.untoldSince ?? [])
+    return times.length === 0 ? undefined : Math.min(...times)
+  }
+
   told(entries: readonly ProgressEntry[]): void {
     for (const entry of entries) this.#running.get(entry.transfer)?.told(entry)
   }
@@ -146,17 +153,18 @@ export class Work implements HeartbeatLoad {
     const { slots, clock, random, log } = this.#options
     const { ended } = this.#session
     const stop = eitherAborts(this.#stopping, ended)
-    let got: number = 1
+    let short = false
     for (let failures = 0; !stop.aborted; ) {
       await gatherRoom(slots, stop)
       if (stop.aborted) break
       try {
         const held = this.#running.size + this.#reporter.unanswered.length
-        const claimed = await this.#claim(nextClaim(slots.room, held, got), stop)
+        const wanted = nextClaim(slots.room, held, short)
+        const claimed = await this.#claim(wanted, stop)
         failures = 0
-        got = claimed.transfers.length
+        short = claimed.transfers.length < wanted.limit
         // The server names a grant until somebody has the lease to renew it.
-        if (got === 0 && claimed.renewals.length > 0) await clock.sleep(GATHER_MS, stop)
+        if (claimed.transfers.length === 0 && claimed.renewals.length > 0) await clock.sleep(GATHER_MS, stop)
       } catch (error) {
         if (stop.aborted) break
         if (isSessionOver(error)) this.#session.end()

@@ -18,6 +18,8 @@ export interface ReporterOptions {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  /** Whether so many outcomes are not to wait for more: the server's limits hold back work until it hears of what ended. */
+  readonly isUrgent: (count: number) => boolean
   readonly onAnswer?: (answer: string) => void
   /** The server did not take an outcome: what it has of that transfer is not known. */
   readonly onDropped?: () => void
@@ -71,7 +73,7 @@ export class Reporter {
   report(ended: EndedAttempt): void {
     this.#queue.push(ended)
     this.#unanswered.add(ended)
-    if (this.#queue.length === BATCH) this.#full.abort()
+    if (this.#queue.length === BATCH || this.#options.isUrgent(this.#queue.length)) this.#full.abort()
     this.#sending ??= this.#sendAll()
   }
 

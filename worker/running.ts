@@ -31,6 +31,8 @@ export class RunningAttempt {
   readonly #copying = new AbortController()
   readonly #progress: Progress = { sent: false, left: 'unknown', bytes: 0, mode: undefined }
   #told: number | undefined
+  /** Monotonic milliseconds. */
+  #takenAt: number | undefined
   #resolveEnded: () => void = () => undefined
   /** Resolves with the attempt. */
   readonly ended = new Promise<void>(resolve => {
@@ -85,6 +87,11 @@ export class RunningAttempt {
     return { transfer, fence, state: 'COPYING', bytes }
   }
 
+  /** Since when (monotonic milliseconds) something at the destination may be its own that the server has not heard of. */
+  get untoldSince(): number | undefined {
+    return this.#told === undefined && this.changed() !== undefined ? this.#takenAt : undefined
+  }
+
   told({ bytes }: ProgressEntry): void {
     this.#told = bytes
   }
@@ -112,7 +119,10 @@ export class RunningAttempt {
       stop: this.#stop.signal,
       copying: this.#copying.signal,
       progress: this.#progress,
-      onTaken: this.#options.onTaken,
+      onTaken: () => {
+        this.#takenAt = this.#options.clock.monotonic()
+        this.#options.onTaken()
+      },
     }
   }
 

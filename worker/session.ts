@@ -26,6 +26,8 @@ export interface ProgressEntry {
 export interface HeartbeatLoad {
   /** What changed since `told` last heard of it. */
   changed(): ProgressEntry[]
+  /** Since when the oldest of what is urgent waits to be told, monotonic milliseconds; undefined: nothing is. */
+  urgentSince(): number | undefined
   /** The server knows these now. */
   told(entries: readonly ProgressEntry[]): void
   /** Transfers that nobody wants any more. */
@@ -49,7 +51,7 @@ export function stopBy(askedAt: number, leaseSeconds: number): number {
   return askedAt + leaseSeconds * 1000 * (1 - RESERVE)
 }
 
-/** What must be told soon waits so long for more of it: one request for all, and none for what is over by then. */
+/** What must be told soon waits at least so long, and less than twice: one request for all, and none for what is over by then. */
 const TELL_MS = 200
 
 /** Opens a session with a new key, however long the server is away. Rejects with its refusal, or when `signal` aborts. */
@@ -80,6 +82,7 @@ export class Session {
   /** Ends the wait for the next heartbeat. */
   #early = new AbortController()
   #telling = false
+  #load: HeartbeatLoad | undefined
 
   constructor(
     options: SessionOptions,
@@ -112,11 +115,25 @@ export class Session {
   tellSoon(): void {
     if (this.#telling) return
     this.#telling = true
-    void this.#options.clock.sleep(TELL_MS, this.ended).then(() => this.#early.abort())
+    void this.#tell()
+  }
+
+  async #tell(): Promise<void> {
+    const { clock } = this.#options
+    while (!this.ended.aborted) {
+      await clock.sleep(TELL_MS, this.ended)
+      const since = this.#load?.urgentSince()
+      if (since === undefined) break
+      if (clock.monotonic() - since < TELL_MS) continue
+      this.#early.abort()
+      return
+    }
+    this.#telling = false
   }
 
   /** Sends heartbeats until the session ends, and ends it when none was answered in time. */
   async keep(load: HeartbeatLoad): Promise<void> {
+    this.#load = load
     await Promise.all([this.#watch(), this.#beat(load)])
   }
 

@@ -3,6 +3,8 @@ import type { Clock } from '../shared/runtime/clock.ts'
 
 /** So much of the work that lies ahead is held: what ends within this time, as it went lately. */
 const AHEAD_MS = 500
+/** From a report to the claimed work that it makes room for at the server. */
+const ANSWER_MS = 50
 /** A transfer that no slot came free for is handed back: others may have one. */
 const PATIENCE_MS = 5_000
 
@@ -38,6 +40,12 @@ export class Slots {
   get pace(): number {
     const { now, before } = this.#endedLately()
     return Math.max(now, before)
+  }
+
+  /** Whether slots would be idle before a report of `ended` outcomes could bring more work, and it brings enough to matter. */
+  isShort(ended: number): boolean {
+    const meanwhile = (this.pace * ANSWER_MS) / AHEAD_MS
+    return this.#taken === 0 || (this.#queue.size <= meanwhile && ended >= meanwhile)
   }
 
   /** How many transfers are wanted: for free slots, and for those that will be free before another claim is answered. */

@@ -101,8 +101,9 @@ class Exchange {
         signal?.removeEventListener('abort', onAbort)
       }
 
-      this.#deadlines.set('total', this.#timeouts.total)
+      // The nearest first: a sleep that is too long is another one.
       this.#deadlines.set('connect', this.#timeouts.connect)
+      this.#deadlines.set('total', this.#timeouts.total)
       if (this.#timeouts.idle !== undefined) outgoing.setTimeout(this.#timeouts.idle, () => this.#fail('timeout-idle'))
       outgoing.once('socket', socket => this.#awaitConnection(socket, secure))
       outgoing.on('error', error => {

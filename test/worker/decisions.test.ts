@@ -259,16 +259,16 @@ describe('the worker decides', () => {
       expect(backoff(1, 0)).to.equal(125)
     })
 
-    it('a claim waits at the server only when the last one brought nothing', () => {
-      expect(nextClaim(5, 3, 5)).to.deep.equal({ limit: 5, waitSeconds: 0 })
-      expect(nextClaim(5, 3, 0)).to.deep.equal({ limit: 5, waitSeconds: 20 })
-      expect(nextClaim(0, 5, 0)).to.deep.equal({ limit: 0, waitSeconds: 0 })
+    it('a claim waits at the server only when the last one brought less than was asked for', () => {
+      expect(nextClaim(5, 3, false)).to.deep.equal({ limit: 5, waitSeconds: 0 })
+      expect(nextClaim(5, 3, true)).to.deep.equal({ limit: 5, waitSeconds: 20 })
+      expect(nextClaim(0, 5, true)).to.deep.equal({ limit: 0, waitSeconds: 0 })
     })
 
     it('a claim asks for no more than the contract allows, and for nothing beyond what can be named as held', () => {
-      expect(nextClaim(10_000, 0, 1)).to.deep.equal({ limit: 1_000, waitSeconds: 0 })
-      expect(nextClaim(10_000, 19_990, 1)).to.deep.equal({ limit: 10, waitSeconds: 0 })
-      expect(nextClaim(10_000, 20_000, 1)).to.deep.equal({ limit: 0, waitSeconds: 1 })
+      expect(nextClaim(10_000, 0, false)).to.deep.equal({ limit: 1_000, waitSeconds: 0 })
+      expect(nextClaim(10_000, 19_990, false)).to.deep.equal({ limit: 10, waitSeconds: 0 })
+      expect(nextClaim(10_000, 20_000, false)).to.deep.equal({ limit: 0, waitSeconds: 1 })
     })
   })
 

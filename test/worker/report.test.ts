@@ -16,6 +16,7 @@ describe('outcomes', () => {
   let dropped: number
   let errors: string[]
   let answer: 'applied' | 'refused'
+  let urgentFrom: number
 
   beforeEach(() => {
     clock = new ManualClock()
@@ -23,6 +24,7 @@ describe('outcomes', () => {
     answers = []
     dropped = 0
     answer = 'applied'
+    urgentFrom = Number.POSITIVE_INFINITY
     fail = () => undefined
     errors = []
     over = new AbortController()
@@ -40,6 +42,7 @@ describe('outcomes', () => {
       clock,
       random,
       log: { ...log, error: (_, message) => void errors.push(message) },
+      isUrgent: count => count >= urgentFrom,
       onAnswer: answer => answers.push(answer),
       onDropped: () => {
         dropped += 1
@@ -76,6 +79,17 @@ describe('outcomes', () => {
     for (let transfer = 1; transfer <= 100; transfer++) reporter.report(ended(transfer))
     await reporter.drain()
     expect(batches.map(batch => batch.length)).to.deep.equal([100])
+  })
+
+  it('go out at once when they are urgent', async () => {
+    urgentFrom = 2
+    reporter.report(ended(1))
+    await clock.advance(100)
+    expect(batches).to.deep.equal([])
+    reporter.report(ended(2))
+    await clock.advance(0)
+    expect(batches.map(batch => batch.length)).to.deep.equal([2])
+    await reporter.drain()
   })
 
   it('are sent again until they are answered', async () => {

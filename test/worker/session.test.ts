@@ -17,12 +17,14 @@ describe('a session', () => {
   let cancelled: number[]
   let answer: Heartbeat
   let changes: ProgressEntry[]
+  let urgent: number[]
   let told: ProgressEntry[][]
   let session: Session
   let kept: Promise<void>
 
   const load: HeartbeatLoad = {
     changed: () => changes,
+    urgentSince: () => urgent[0],
     told: entries => void told.push([...entries]),
     cancel: transfers => void cancelled.push(...transfers),
   }
@@ -32,6 +34,7 @@ describe('a session', () => {
     beats = []
     cancelled = []
     changes = []
+    urgent = []
     told = []
     answer = async () => ({ leaseSeconds: 20, cancel: [] })
     const api: Pick<WorkerApi, 'openSession' | 'heartbeat' | 'closeSession'> = {
@@ -58,11 +61,31 @@ describe('a session', () => {
 
   it('tells what is urgent in a moment, all of it in one heartbeat', async () => {
     await clock.advance(1_000)
+    urgent = [1_000]
     session.tellSoon()
     await clock.advance(100)
+    urgent.push(1_100)
     session.tellSoon()
     await clock.advance(10_000)
     expect(beats).to.deep.equal([1_200, 6_200])
+  })
+
+  it('tells nothing of what is over in a moment, and soon of what comes after it', async () => {
+    await clock.advance(1_000)
+    urgent = [1_000]
+    session.tellSoon()
+    await clock.advance(150)
+    urgent = [1_150]
+    await clock.advance(250)
+    expect(beats).to.deep.equal([1_400])
+    urgent = []
+    session.tellSoon()
+    await clock.advance(600)
+    expect(beats).to.deep.equal([1_400])
+    urgent = [2_000]
+    session.tellSoon()
+    await clock.advance(200)
+    expect(beats).to.deep.equal([1_400, 2_200])
   })
 
   it('ends before its lease does when nobody answers', async () => {

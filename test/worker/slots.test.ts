@@ -52,4 +52,22 @@ describe('the slots of a worker', () => {
     await clock.advance(500)
     expect(slots.room).to.equal(0)
   })
+
+  it('are short of work when fewer wait than end before a report could bring more', async () => {
+    const clock = new ManualClock()
+    const slots = new Slots(2, clock)
+    expect(slots.isShort(1)).to.equal(true)
+    for (let i = 0; i < 100; i += 1) {
+      await slots.take(never)
+      slots.release()
+    }
+    await Promise.all([slots.take(never), slots.take(never)])
+    for (const [ended, short] of [
+      [9, false],
+      [10, true],
+    ] as const)
+      expect(slots.isShort(ended), String(ended)).to.equal(short)
+    for (let i = 0; i < 11; i += 1) void slots.take(never)
+    expect(slots.isShort(100)).to.equal(false)
+  })
 })
