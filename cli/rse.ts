@@ -187,7 +187,7 @@ function protocolOptions(command: Command): Command {
     .requiredOption('--url <url>', 'https://host[:port]')
     .option('--no-pull', 'it takes no COPY with Source')
     .option('--no-push', 'it takes no COPY with Destination')
-    .option('--fresh-connections', 'a new connection for each COPY (some XRootD 5)')
+    .option('--fresh-connections', 'a new connection for each COPY')
     .option('--redirect-host <host>', 'host that it may redirect to; may be repeated', several)
 }
 

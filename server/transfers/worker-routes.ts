@@ -113,7 +113,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
         // A worker that may take nothing must not be who is told of a free slot.
         const listener = drained ? undefined : context.wake.listen('queue', signal, poolOf(caller))
         try {
-          const drainedNow = await isDrained()
+          const drainedNow = looks === 0 ? drained : await isDrained()
           const work = drainedNow
             ? NOTHING
             : await workFor({ ...reach, sessionId: body.session, fenceBase }, body.limit, looks > 0)

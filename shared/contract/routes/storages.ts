@@ -15,7 +15,10 @@ export const protocol = z.strictObject({
   priority: z.number().int().min(0).max(100).default(0),
   canPull: z.boolean().default(true).describe('takes COPY with Source'),
   canPush: z.boolean().default(true).describe('takes COPY with Destination'),
-  freshConnections: z.boolean().default(false).describe('a new connection for each COPY (needed by some XRootD 5)'),
+  freshConnections: z
+    .boolean()
+    .default(false)
+    .describe('a new connection for each COPY, for storages that do not bear kept ones'),
   redirectHosts: z
     .array(words(255))
     .max(50)
