@@ -124,10 +124,12 @@ async function storeHealth(
   )
 }
 
+/** Who is drained takes nothing new: there is nobody else then who could see it otherwise. */
 async function isSoleWorker(executor: Executor): Promise<boolean> {
   const row = await queryOne<{ count: number }>(
     executor,
-    'SELECT count(*) AS count FROM sessions WHERE ended_at IS NULL',
+    `SELECT count(*) AS count FROM sessions JOIN workers USING (issuer, client, worker)
+      WHERE ended_at IS NULL AND drained_at IS NULL`,
   )
   return (row?.count ?? 0) < 2
 }

@@ -6,9 +6,11 @@ import { recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { replanner } from '../../server/transfers/replan.ts'
+import { insertSession } from '../../server/transfers/session-store.ts'
+import { drain } from '../../server/transfers/worker-store.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
-import { FENCE_BASE, World } from './world.ts'
+import { FENCE_BASE, WORKER, World } from './world.ts'
 
 const QUEUED = 100_000
 const DEAD = {
@@ -211,6 +213,19 @@ for (const { name, open } of databases) {
       await world.evaluate()
       await world.grantAll()
       expect(await claim(100)).to.have.length(20)
+    })
+
+    it('are held for what one worker alone saw when no other takes work that could see it otherwise', async () => {
+      await queue('d', 40, 'A')
+      const other = { worker: 'other', publicJwk: '{}', expiresAt: world.clock.now() + 86_400_000 }
+      await test.db.write(e => insertSession(e, WORKER, other, world.clock.now()))
+      const failPush = async (): Promise<void> =>
+        report(await claim(HOLD.failures), { result: 'failed', mode: 'push', error: DEAD })
+      await failPush()
+      expect(await claim(1)).to.have.length(1)
+      await test.db.write(e => drain(e, { ...WORKER, worker: 'other' }, world.clock.now()))
+      await failPush()
+      expect(await claim(1)).to.deep.equal([])
     })
 
     it('are not held for what is wrong with files or tokens, or while some of their files are copied', async () => {

@@ -39,7 +39,7 @@ export const FAILURE = {
   retryable: true,
 } as const
 const YEAR_MS = 31_536_000_000
-const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
+export const WORKER = { issuer: 'https://issuer.example.org', client: 'pool' }
 /** Backoff is random: half of the most it may be. */
 const MIDDLE: Random = {
   uuid: () => '00000000-0000-4000-8000-000000000000',
