@@ -31,7 +31,7 @@ await runBench(
       'storages that take time, bytes, other links than one; registration of the files; several servers; what the database itself costs of CPU (PostgreSQL runs beside).',
   },
   async bench => {
-    const sizes = bench.long ? { files: 100_000, rounds: 2 } : { files: 10_000, rounds: 2 }
+    const sizes = bench.long ? { files: 100_000, rounds: 3 } : { files: 20_000, rounds: 3 }
     describeDatabases(bench)
     bench.condition(
       `${number(sizes.files)} transfers a round on one link, datasets of ${number(FILES_PER_DATASET)}, ${CONCURRENCY} at a time in each worker and in the bare loop; the storage, the server, each worker and the bare loop are processes of their own on this machine`,
