@@ -3,7 +3,7 @@ import type { Knex } from 'knex'
 /** How sources do, for each link: which fail and are held back, how fast they are, and why queued transfers were moved to another source. */
 export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('link_health', t => {
-    t.bigInteger('link_id').primary().references('links.id')
+    t.bigInteger('link_id').primary().notNullable().references('links.id')
     t.bigInteger('since').notNullable().comment("the first of the source's own failures on the link")
     t.bigInteger('failed_at').notNullable().comment('the last')
     t.integer('failures').notNullable().comment('of the run; once it is held: of what was claimed since the hold ended')

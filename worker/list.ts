@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { z } from 'zod'
 import { ApiError } from '../shared/contract/client.ts'
 import type { ImportJob } from '../shared/contract/routes/worker.ts'
@@ -105,6 +106,10 @@ export function childOf(directory: string, entry: ListedEntry): { name: string; 
   return { name, entry }
 }
 
+/**
+ * Asked twice: a checksum that is wrong here is wrong for good, and XRootD before 6.0.0 may tell another file's when it computes
+ * one (docs/operations.md, XRootD 5).
+ */
 async function describe(
   job: ImportJob,
   place: Place,
@@ -116,15 +121,20 @@ async function describe(
   if (path.length > MAX_PATH) throw refused(`${path.slice(0, 200)}... is longer than ${MAX_PATH} characters`)
   const url = `${place.url}/${encodeURIComponent(name)}`
   const wantDigest = job.storage.checksum
-  const found = await access.use(place, token =>
-    place.storage.head(url, token, {
-      wantDigest,
-      scope: 'SOURCE',
-      signal,
-      ...(entry.size === undefined ? {} : { expectedSize: entry.size }),
-    }),
-  )
-  if (!found.exists) throw refused(`${path} was listed and is gone: import again when nobody writes there`)
+  const look = () =>
+    access.use(place, token =>
+      place.storage.head(url, token, {
+        wantDigest,
+        scope: 'SOURCE',
+        signal,
+        ...(entry.size === undefined ? {} : { expectedSize: entry.size }),
+      }),
+    )
+  const [first, found] = [await look(), await look()]
+  if (!first.exists || !found.exists)
+    throw refused(`${path} was listed and is gone: import again when nobody writes there`)
+  if (!isDeepStrictEqual(first.checksums, found.checksums))
+    throw refused(`the storage tells two checksums of ${path}, one after the other: import again`)
   const size = found.size ?? entry.size
   if (size === undefined) throw refused(`the storage tells no size for ${path}`)
   return { path, bytes: size, ...found.checksums }

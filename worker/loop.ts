@@ -91,6 +91,8 @@ export class Work implements HeartbeatLoad {
    */
   #unsureUntil = 0
   #drained = false
+  /** The server has more than its limits let it give. */
+  #more = false
 
   constructor(options: WorkOptions, session: Session, stopping: AbortSignal) {
     this.#options = options
@@ -105,7 +107,7 @@ export class Work implements HeartbeatLoad {
     this.#renewals = new Renewals(this.#tokens, log)
     const onAnswer = (answer: string) => metrics.outcomeReported(answer)
     const onDropped = () => this.#becomeUnsure()
-    const isUrgent = (ended: number) => options.slots.isShort(ended)
+    const isUrgent = (ended: number) => this.#more && options.slots.isShort(ended)
     this.#reporter = new Reporter({ api, session, clock, random, log, isUrgent, onAnswer, onDropped })
     const access = new StorageAccess({ tokens: this.#tokens, clock, signal })
     this.#workshop = { api, session: id, access, modes, clock, random, watchdogs, settleMs }
@@ -199,7 +201,8 @@ export class Work implements HeartbeatLoad {
     }
   }
 
-  #take({ transfers, storages, renewals, imports, drained }: Claimed): void {
+  #take({ transfers, more, storages, renewals, imports, drained }: Claimed): void {
+    if (transfers.length > 0) this.#more = more
     if (drained !== this.#drained) this.#setDrained(drained)
     const traits = new Map(storages.map(storage => [storage.rse, storage]))
     for (const transfer of transfers) this.#start(transfer, traits)

@@ -18,7 +18,7 @@ export interface ReporterOptions {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  /** Whether so many outcomes are not to wait for more: the server's limits hold back work until it hears of what ended. */
+  /** Whether so many outcomes are not to wait for more: the server's limits hold back what the worker wants. */
   readonly isUrgent: (count: number) => boolean
   readonly onAnswer?: (answer: string) => void
   /** The server did not take an outcome: what it has of that transfer is not known. */

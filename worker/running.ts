@@ -120,7 +120,7 @@ export class RunningAttempt {
       copying: this.#copying.signal,
       progress: this.#progress,
       onTaken: () => {
-        this.#takenAt = this.#options.clock.monotonic()
+        this.#takenAt ??= this.#options.clock.monotonic()
         this.#options.onTaken()
       },
     }

@@ -126,7 +126,7 @@ export class Session {
       if (since === undefined) break
       if (clock.monotonic() - since < TELL_MS) continue
       this.#early.abort()
-      return
+      break
     }
     this.#telling = false
   }
@@ -166,7 +166,6 @@ export class Session {
     while (!this.ended.aborted) {
       if (failures === 0) await this.#untilHeartbeat()
       else await clock.sleep(Math.min(this.#heartbeatMs, backoff(failures, random.fraction())), this.ended)
-      this.#telling = false
       this.#early = new AbortController()
       if (!this.ended.aborted) failures = (await this.#heartbeat(load)) ? 0 : failures + 1
     }

@@ -42,7 +42,7 @@ export class Slots {
     return Math.max(now, before)
   }
 
-  /** Whether slots would be idle before a report of `ended` outcomes could bring more work, and it brings enough to matter. */
+  /** Whether slots would be idle before a report of `ended` outcomes could make room for more work, and it makes enough. */
   isShort(ended: number): boolean {
     const meanwhile = (this.pace * ANSWER_MS) / AHEAD_MS
     return this.#taken === 0 || (this.#queue.size <= meanwhile && ended >= meanwhile)

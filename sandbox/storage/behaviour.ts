@@ -29,6 +29,8 @@ export interface Behaviour {
   /** COPY and PUT make missing parents (XRootD from 5.7), or answer 409. */
   makeParents: boolean
   checksums: readonly Algorithm[]
+  /** So many of the next answers tell another file's checksum (XRootD before 6.0.0: docs/operations.md). */
+  strayChecksums: number
   /** Of each transfer by itself. */
   bytesPerSecond: number | undefined
   /** These verbs are sent elsewhere by a 307. */
@@ -51,6 +53,7 @@ export const WELL_BEHAVED: Behaviour = {
   push: true,
   makeParents: true,
   checksums: ALGORITHMS,
+  strayChecksums: 0,
   bytesPerSecond: undefined,
   redirect: undefined,
 }

@@ -87,11 +87,18 @@ export async function insertRows(
   })
 }
 
-/** What data are to blame for, by SQLSTATE: data exceptions and integrity violations. Anything else is passed on. */
+/** References that lead nowhere, and keys that are there twice: their detail names columns and keys. That of others is the row. */
+const TELLING: ReadonlySet<string> = new Set(['23503', '23505'])
+
+/**
+ * What data are to blame for, by SQLSTATE: data exceptions, integrity violations, and limits, such as that of an index. Anything
+ * else is passed on.
+ */
 function refusalOf(cause: unknown, what: string): unknown {
-  const { code, detail } = cause as { code?: string; detail?: string }
-  if (!/^2[23]/.test(code ?? '')) return cause
-  return refusal('ROW_REFUSED', `${what}: ${detail ?? `PostgreSQL's error ${code}`}; correct it and repeat`, cause)
+  const { code = '', detail } = cause as { code?: string; detail?: string }
+  if (!/^(2[23]|54)/.test(code)) return cause
+  const why = TELLING.has(code) && detail !== undefined ? detail : `PostgreSQL's error ${code}`
+  return refusal('ROW_REFUSED', `${what}: ${why}; correct it and repeat`, cause)
 }
 
 /** Integers go as bigint, and are checked when they are stored. */

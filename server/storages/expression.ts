@@ -28,7 +28,7 @@ export interface Expression {
   rest: { operator: Operator; term: Term }[]
 }
 
-export const MAX_EXPRESSION_LENGTH = 3000
+export const MAX_EXPRESSION_LENGTH = 2000
 /** Parentheses nested deeper than this are refused, so that neither parser nor evaluation can exhaust the stack. */
 export const MAX_EXPRESSION_DEPTH = 100
 

@@ -10,18 +10,20 @@ import { describeClaimed, type WorkerTransfer } from './read-store.ts'
 /** What a claim gives. */
 export interface Work {
   readonly claimed: readonly ClaimedRow[]
+  /** More is queued on their link. */
+  readonly more: boolean
   readonly renewals: readonly number[]
   readonly imports: readonly ImportRow[]
 }
 
-export const NOTHING: Work = { claimed: [], renewals: [], imports: [] }
+export const NOTHING: Work = { claimed: [], more: false, renewals: [], imports: [] }
 
 /** What a worker needs to drive what it was given. */
 export async function describeWork(
   context: TokenContext,
   retry: RetryPolicy,
   session: number,
-  { claimed, renewals, imports }: Work,
+  { claimed, more, renewals, imports }: Work,
   drained: boolean,
 ) {
   const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
@@ -38,6 +40,7 @@ export async function describeWork(
   const used = new Set(rows.flatMap(row => [row.source_rse_id, row.destination_rse_id]))
   return {
     transfers: rows.map(row => transferFor(row, rses)),
+    more,
     storages: [...used].flatMap(id => rses.get(id) ?? []).map(storageFor),
     renewals: [...renewals],
     imports: imports.flatMap(job => {

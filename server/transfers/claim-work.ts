@@ -1,4 +1,5 @@
 import type { Context } from '../context.ts'
+import { type Executor, query } from '../database/sql.ts'
 import {
   type Claimant,
   type ClaimedRow,
@@ -10,6 +11,13 @@ import {
 } from './claim.ts'
 import { unlessDrained } from './session-store.ts'
 import { settleShare } from './settling.ts'
+
+/** Whether more is queued on the link of a transfer. */
+export async function isMoreQueued(read: Executor, transferId: number): Promise<boolean> {
+  const sql =
+    'SELECT links.id FROM transfers JOIN links ON links.id = transfers.link_id WHERE transfers.id = :transferId AND has_work'
+  return (await query(read, sql, { transferId })).length > 0
+}
 
 /** Links that one claim looks at in vain: their queued work is under a permit, or its tokens are just being minted. */
 const LINKS_IN_VAIN = 25

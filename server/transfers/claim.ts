@@ -175,9 +175,14 @@ export async function claimOnLink(
   return claimed
 }
 
-/** On trial those come first that have a file which has not failed yet: a few that always fail must not be every trial. */
-const UNTRIED = `CASE WHEN EXISTS (SELECT 1 FROM transfers WHERE transfers.bundle_id = bundles.id
-  AND transfers.state = 'QUEUED' AND transfers.attempts = 0) THEN 0 ELSE 1 END,`
+/**
+ * On trial what has not failed yet comes first: a few files that always fail must not be every trial. So far it is looked for,
+ * whatever the depth of the queue.
+ */
+const LOOKED_THROUGH = { bundles: 200, transfers: 1_000 }
+const QUEUE_HEAD = `FROM transfers WHERE transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
+  ORDER BY transfers.id LIMIT ${LOOKED_THROUGH.transfers}`
+const UNTRIED_FIRST = `CASE WHEN EXISTS (SELECT 1 FROM (SELECT attempts ${QUEUE_HEAD}) AS head WHERE attempts = 0) THEN 0 ELSE 1 END`
 
 /** In the order of their rank; both grants can be used now, whatever the hint says. */
 async function readyBundles(
@@ -187,17 +192,19 @@ async function readyBundles(
   now: number,
 ): Promise<{ id: number }[]> {
   const can = (grant: string): string => `${usable(grant)} AND ${longLived(grant)}`
-  return query<{ id: number }>(
-    executor,
-    `SELECT bundles.id FROM bundles
+  const rank = 'bundles.priority DESC, bundles.served_at, bundles.id'
+  const ready = `FROM bundles
        JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
         AND ${can('source_grant')} AND ${can('destination_grant')}
         ${copiesWithinReach(executor, reach, BUNDLES)}
-      ORDER BY ${onTrial ? UNTRIED : ''} bundles.priority DESC, bundles.served_at, bundles.id LIMIT ${BUNDLES_PER_CLAIM}`,
-    { linkId, now, ...reachBindings(reach) },
-  )
+      ORDER BY ${rank}`
+  const sql = onTrial
+    ? `SELECT id FROM (SELECT bundles.* ${ready} LIMIT ${LOOKED_THROUGH.bundles}) AS bundles
+        ORDER BY ${UNTRIED_FIRST}, ${rank} LIMIT ${BUNDLES_PER_CLAIM}`
+    : `SELECT bundles.id ${ready} LIMIT ${BUNDLES_PER_CLAIM}`
+  return query<{ id: number }>(executor, sql, { linkId, now, ...reachBindings(reach) })
 }
 
 async function claimInBundle(
@@ -209,10 +216,12 @@ async function claimInBundle(
 ): Promise<ClaimedRow[]> {
   // The bundle's row is locked before the queue is looked at: who adds work meanwhile sets the hint after us.
   await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :bundleId', { now, bundleId })
+  const head = `AND transfers.id IN (SELECT id FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED'
+          ORDER BY id LIMIT ${LOOKED_THROUGH.transfers})`
   const free = await query<{ id: number }>(
     executor,
     `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
-      WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED'
+      WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED' ${onTrial ? head : ''}
         AND NOT ${underPermit('replicas')} ${copiesWithinReach(executor, claimant, TRANSFERS)}
       ORDER BY ${onTrial ? 'transfers.attempts, ' : ''}transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
     { now, bundleId, limit, ...reachBindings(claimant) },

@@ -75,7 +75,7 @@ export interface EndedAttempt {
   readonly outcome: string
   readonly claimedAt: number
   readonly endedAt: number
-  /** Of this transfer: it has failed before. */
+  /** The source has failed this transfer before. */
   readonly again: boolean
   readonly error: AttemptError | undefined
 }
@@ -136,7 +136,8 @@ function inRun(
 
 /**
  * Held, and then on trial: as long as more succeeds than fails it may do more. What was claimed before the hold ended is no trial;
- * but a copy that began after the first failure and is done ends a hold.
+ * but a copy that began after the first failure and is done ends a hold. A trial that the worker fails by itself proves nothing,
+ * and the next is not at once either. A source that gave something and fails again begins a run anew.
  */
 function onTrial(
   before: Health,
@@ -145,24 +146,27 @@ function onTrial(
   now: number,
 ): Health | undefined {
   const succeeded = attempts.filter(attempt => isSuccess(attempt) && attempt.claimedAt >= before.since)
-  const failed = attempts.filter(
-    attempt =>
-      !isSuccess(attempt) &&
-      attempt.claimedAt >= before.heldUntil &&
-      (attempt.mode === 'pull' || soleWorker || attempt.sessionId !== before.sessionId),
+  const tried = attempts.filter(attempt => !isSuccess(attempt) && attempt.claimedAt >= before.heldUntil)
+  const failed = tried.filter(
+    attempt => attempt.mode === 'pull' || soleWorker || attempt.sessionId !== before.sessionId,
   )
   const failures = before.failures + failed.length
   const successes = before.successes + succeeded.length
   const { code, message } = failed.at(-1)?.error ?? before
   const failedAt = failed.length > 0 ? now : before.failedAt
-  const heldUntil = succeeded.length > 0 ? Math.min(before.heldUntil, now) : before.heldUntil
   if (failed.length > 0 && failures > successes) {
-    const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(before.holds, 10))
-    const held = { failures: 0, successes: 0, holds: before.holds + 1, heldUntil: now + length }
-    return { ...before, ...held, failedAt, code, message }
+    const run = successes > 0 ? { since: now, holds: 0 } : { since: before.since, holds: before.holds }
+    const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(run.holds, 10))
+    const held = { failures: 0, successes: 0, holds: run.holds + 1, heldUntil: now + length }
+    return { ...before, since: run.since, ...held, failedAt, code, message }
   }
   if (successes >= HOLD.successes) return undefined
-  return { ...before, failures, successes, failedAt, heldUntil, code, message }
+  return { ...before, failures, successes, failedAt, heldUntil: holdAfter(), code, message }
+
+  function holdAfter(): number {
+    if (succeeded.length > 0) return Math.min(before.heldUntil, now)
+    return tried.length > failed.length ? now + HOLD.first : before.heldUntil
+  }
 }
 
 function isSuccess({ outcome }: EndedAttempt): boolean {

@@ -80,3 +80,16 @@ export async function withAnotherSource(executor: Executor, transferIds: readonl
   )
   return new Set(rows.map(row => row.id))
 }
+
+/** Those of these transfers that their present source has failed before. */
+export async function failedBySource(executor: Executor, transferIds: readonly number[]): Promise<Set<number>> {
+  if (transferIds.length === 0) return new Set()
+  const rows = await query<{ id: number }>(
+    executor,
+    `SELECT DISTINCT transfers.id FROM transfers JOIN attempts ON attempts.transfer_id = transfers.id
+        AND attempts.source_rse_id = transfers.source_rse_id AND attempts.scope = 'SOURCE'
+      WHERE transfers.id ${oneOf(executor, 'ids')}`,
+    { ids: encodeRows(transferIds) },
+  )
+  return new Set(rows.map(row => row.id))
+}

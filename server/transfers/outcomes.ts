@@ -12,7 +12,7 @@ import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
 import type { EndedAttempt } from './health.ts'
 import { addToMinutes, failingLinks, type HealthChanges, judgeSources } from './health-store.ts'
-import { earlierLooks, earlierLosses, type TransferHistory, withAnotherSource } from './history.ts'
+import { earlierLooks, earlierLosses, failedBySource, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
   applyTransitions,
@@ -39,6 +39,8 @@ interface Decision {
   readonly reported: ReportedOutcome
   /** What it comes to. */
   readonly judged: ReportedOutcome
+  /** Its source has failed it before. */
+  readonly again: boolean
   readonly application: Application
 }
 
@@ -108,6 +110,8 @@ async function decide(
   const looks = await earlierLooks(context.db.read, growing)
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
   const elsewhere = await withAnotherSource(context.db.read, sourceGone)
+  const atSource = outcomes.filter(({ error }) => error?.scope === 'SOURCE').map(({ transfer }) => transfer)
+  const again = await failedBySource(context.db.read, atSource)
   return outcomes.flatMap(reported => {
     const held = byId.get(reported.transfer)
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
@@ -125,6 +129,7 @@ async function decide(
         held,
         reported,
         judged,
+        again: again.has(id),
         application: {
           id,
           fence,
@@ -259,12 +264,12 @@ async function applyDecisions(
   return { won, health }
 }
 
-function endedAttempts({ held, judged }: Decision, sessionId: number, now: number): EndedAttempt[] {
+function endedAttempts({ held, judged, again }: Decision, sessionId: number, now: number): EndedAttempt[] {
   const { result: outcome, mode = null, error, endedMsAgo } = judged
-  const { link_id: linkId, claimed_at: claimedAt, attempts } = held
+  const { link_id: linkId, claimed_at: claimedAt } = held
   if (linkId === null || claimedAt === null) return []
   const endedAt = now - Math.round(endedMsAgo)
-  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt, again: attempts > 0, error }]
+  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt, again, error }]
 }
 
 function doneCopies({ held, judged: { result, mode, bytes, durationMs } }: Decision): DoneCopy[] {

@@ -14,10 +14,12 @@ import {
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { HealthRow } from './health-store.ts'
 import { type LinkPace, SLOW, type Target } from './slow.ts'
-import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
-/** A target that work can be taken from at all. */
-const OPEN_TARGET = `NOT ${HELD} AND rses.max_outbound > 0 AND links.max_active > 0`
+/** A target that work can be taken from at all; on trial when it gives more than it fails. Binds `now`. */
+const OPEN_TARGET = `rses.max_outbound > 0 AND links.max_active > 0
+  AND NOT EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id AND held_until > 0
+    AND (held_until > :now OR successes <= failures))`
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
 
 /** The links with work whose source fails. */
@@ -34,7 +36,7 @@ export interface PacedLink extends LinkPace {
 }
 
 /** The open links into storages with queued work, from sources that are not held, and their pace since a minute. */
-export async function linkPaces(read: Executor, sinceMinute: number): Promise<PacedLink[]> {
+export async function linkPaces(read: Executor, sinceMinute: number, now: number): Promise<PacedLink[]> {
   const sum = (column: string): string => `CAST(coalesce(sum(link_minutes.${column}), 0) AS bigint) AS ${column}`
   return query(
     read,
@@ -46,7 +48,7 @@ export async function linkPaces(read: Executor, sinceMinute: number): Promise<Pa
       WHERE links.distance > 0 AND links.destination_rse_id IN (SELECT destination_rse_id FROM links WHERE has_work)
         AND ${OPEN_TARGET}
       GROUP BY links.id, rses.max_outbound ORDER BY links.id`,
-    { sinceMinute },
+    { sinceMinute, now },
   )
 }
 
@@ -112,6 +114,7 @@ export async function movable(
   executor: Executor,
   transferIds: readonly number[],
   { linkId, to }: Pick<Leaving, 'linkId' | 'to'>,
+  now: number,
 ): Promise<Move[]> {
   if (transferIds.length === 0) return []
   const targets = to === undefined ? '' : `AND links.id ${oneOf(executor, 'targets')}`
@@ -125,7 +128,7 @@ export async function movable(
         WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
           AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND ${PAST_FAILURES} = 0
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
-    { linkId, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
+    { linkId, now, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )
   return to === undefined ? found : within(found, to)
 }
@@ -148,6 +151,7 @@ export async function moveQueued(
     executor,
     free.map(row => row.id),
     leaving,
+    now,
   )
   const moves = await inBundles(executor, found, now)
   if (moves.length === 0) return []

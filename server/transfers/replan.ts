@@ -75,7 +75,7 @@ async function heldLinks({ db }: Context): Promise<Leaving[]> {
 }
 
 async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
-  const links = await linkPaces(db.read, Math.floor(now / 60_000) - PACE_MINUTES)
+  const links = await linkPaces(db.read, Math.floor(now / 60_000) - PACE_MINUTES, now)
   const sources = new Map(links.map(link => [link.id, link.sourceId]))
   const pairs = slowPairs(links)
   const involved = new Set(pairs.flatMap(({ slow, other }) => [slow.id, other.id]))
@@ -106,19 +106,21 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
   if (restsUntil > now) return false
   const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
   const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)
-  passes.set(linkId, {
-    run,
-    after: last === undefined ? START : { bundle: last.bundle_id, transfer: last.id },
-    restsUntil: last === undefined && run !== undefined ? now + REST_MS : 0,
-  })
   // A look first: what has no other source costs no write.
   const found = await movable(
     db.read,
     next.map(row => row.id),
     leaving,
+    now,
   )
   const ids = found.map(row => row.transfer_id)
   const left = ids.length === 0 ? [] : await db.write(executor => moveQueued(executor, ids, leaving, now))
+  // Not before: what a write that failed should have moved is looked at again.
+  passes.set(linkId, {
+    run,
+    after: last === undefined ? START : { bundle: last.bundle_id, transfer: last.id },
+    restsUntil: last === undefined && run !== undefined ? now + REST_MS : 0,
+  })
   if (left.length > 0) {
     await db.write(executor => settleLeft(executor, linkId, left))
     log.info({ link: linkId, code }, 'queued transfers were moved to another source')

@@ -15,7 +15,7 @@ import { heedRefusal } from '../tokens/refusal.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import type { Claimant } from './claim.ts'
 import { describeWork, NOTHING, type Work } from './claim-answer.ts'
-import { claimWork } from './claim-work.ts'
+import { claimWork, isMoreQueued } from './claim-work.ts'
 import { cancelledOf, type HeldTransfer, loseTransfers, recordProgress } from './outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from './outcomes.ts'
 import { grantPermit, holdsPermit, PERMIT_SECONDS } from './permits.ts'
@@ -53,8 +53,11 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   const { fenceBase } = settings
 
   async function workFor(claimant: Claimant, limit: number, again: boolean): Promise<Work> {
+    const claimed = await claimWork(context, claimant, limit, again)
+    const [one] = claimed
     return {
-      claimed: await claimWork(context, claimant, limit, again),
+      claimed,
+      more: one !== undefined && claimed.length < limit && (await isMoreQueued(db.read, one.id)),
       renewals: await grantsToRenew(db.read, claimant, clock.now(), RENEWALS_PER_CLAIM),
       imports: (await isImportWaiting(db.read, claimant))
         ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
@@ -117,9 +120,12 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
           const work = drainedNow
             ? NOTHING
             : await workFor({ ...reach, sessionId: body.session, fenceBase }, body.limit, looks > 0)
+          // Who was told of free slots and took all it asked for leaves some, perhaps, to the next who waits.
+          if (looks > 0 && work.claimed.length > 0 && work.claimed.length === body.limit)
+            context.wake.notifyOne('queue')
           const left = deadline - clock.monotonic()
           const over = left <= 0 || signal.aborted || context.wake.closed || drainedNow !== drained
-          if (over || Object.values(work).some(list => list.length > 0))
+          if (over || work.claimed.length + work.renewals.length + work.imports.length > 0)
             return describeWork(context, settings.retry, body.session, work, drainedNow)
           await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener?.signal ?? signal)
         } finally {

@@ -269,6 +269,7 @@ describe('who calls the API', () => {
       const again = await askCopy(house, 'run1', 'SITE-B')
       expect(await other.claim({ body: { session: others, limit: 10, waitSeconds: 1 } })).to.deep.equal({
         transfers: [],
+        more: false,
         storages: [],
         renewals: [],
         imports: [],

@@ -138,7 +138,7 @@ describe('draining a worker', () => {
       version: '9',
     })
     const heard = await waiting
-    expect(heard).to.deep.include({ transfers: [], renewals: [], imports: [], drained: true })
+    expect(heard).to.deep.include({ transfers: [], more: false, renewals: [], imports: [], drained: true })
     expect(heard.ms).to.be.below(1_000)
 
     const next = claim()

@@ -101,7 +101,7 @@ function actionsIn({ client, sandbox, leaks }: House): Omit<RuleStage, 'house' |
   }
 }
 
-/** `root`: what the base path is on disk. 5.5.3 is best driven with a connection for each COPY (facts/http-tpc.md section 8). */
+/** `root`: what the base path is on disk. */
 function ofXrootd({ audience, dataDirectory }: Xrootd) {
   return { url: audience, audience, basePath: '/exp', root: dataDirectory, freshConnections: false }
 }

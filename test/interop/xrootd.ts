@@ -57,7 +57,7 @@ const STOP_DEADLINE_MS = 5_000
  * - The token library keeps the issuer's keys in XDG_CACHE_HOME: a fresh one, since a test's next issuer has other keys.
  * - Its threads run under SCHED_BATCH, so that none that is woken interrupts the one that woke it: until 6.0.0 (XRootD issue
  *   2602) a checksum that is computed for a HEAD can be answered before the thread that asked for it has let go of the
- *   connection, and then two threads have it: docs/operations.md, Storages.
+ *   connection, and then two threads have it: docs/operations.md, XRootD 5.
  */
 export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
   const port = options.port ?? (await freePort())

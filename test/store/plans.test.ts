@@ -95,7 +95,7 @@ for (const { name, open } of databases) {
       await world.run(transferReleaser)
     })
 
-    it('to move what is queued to another source', async () => {
+    it('to move what is queued to another source, and to try the one that is held', async () => {
       // A few files of each chunk are at C too.
       await plain.change(
         `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
@@ -112,6 +112,8 @@ for (const { name, open } of databases) {
       await world.run(replanner)
       const moved = await plain.number('SELECT count(*) AS n FROM transfers WHERE replan_id IS NOT NULL')
       expect(moved).to.be.above(ROWS / 50)
+      const trial = await claimWork(world.context, { sessionId: session, fenceBase: FENCE_BASE }, 5)
+      expect(trial, 'one is tried').to.have.length(1)
       await plain.change('DELETE FROM link_health')
       await plain.grantAll()
     })

@@ -48,6 +48,7 @@ for (const { name, open } of databases) {
     async function report(
       claimed: readonly { id: number; fence: number }[],
       outcome: Pick<ReportedOutcome, 'result' | 'error'> & Partial<ReportedOutcome>,
+      by = session,
     ): Promise<void> {
       const numbers = { durationMs: 10, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing' } as const
       const outcomes = claimed.map(({ id: transfer, fence }) => ({
@@ -57,8 +58,13 @@ for (const { name, open } of databases) {
         ...numbers,
         ...outcome,
       }))
-      const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
+      const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, by, outcomes)
       expect(answers.filter(({ answer }) => answer !== 'applied')).to.deep.equal([])
+    }
+
+    const openOther = (): Promise<number> => {
+      const other = { worker: 'other', publicJwk: '{}', expiresAt: world.clock.now() + 86_400_000 }
+      return test.db.write(e => insertSession(e, WORKER, other, world.clock.now()))
     }
 
     const fail = async (count: number): Promise<void> => report(await claim(count), { result: 'failed', error: DEAD })
@@ -160,6 +166,23 @@ for (const { name, open } of databases) {
       expect(await world.number('SELECT count(*) AS n FROM replans')).to.equal(steps)
     })
 
+    for (const [failures, moved] of [
+      [0, true],
+      [1, false],
+    ] as const) {
+      it(`on trial ${moved ? '' : 'do not '}take work when ${failures} of 1 failed`, async () => {
+        await queue('d', 60, 'A', 'C')
+        await world.change(
+          `INSERT INTO link_health (link_id, since, failed_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
+           SELECT id, :now, :now, :failures, 1, :yes, 0, 1, 1, '', '' FROM links WHERE source_rse_id = :c AND destination_rse_id = :b`,
+          { now: world.clock.now(), failures, yes: true, c: ids.c, b: ids.b },
+        )
+        await die()
+        await world.run(replanner)
+        expect((await world.number('SELECT count(*) AS n FROM replans')) > 0).to.equal(moved)
+      })
+    }
+
     it('are not left for one that has failed a file already, which waits for its own', async () => {
       await queue('d', 20, 'A', 'C')
       const [file] = await world.rows<{ id: number }>('SELECT max(id) AS id FROM transfers')
@@ -215,10 +238,33 @@ for (const { name, open } of databases) {
       expect(await claim(100)).to.have.length(20)
     })
 
+    it('are held for what others have failed before, too', async () => {
+      await queue('d', 30, 'A')
+      const away = { ...DEAD, scope: 'DESTINATION' } as const
+      await report(await claim(30), { result: 'failed', error: away })
+      await world.clock.advance(600_000)
+      await world.run(transferReleaser)
+      await fail(HOLD.failures)
+      expect(await claim(10)).to.deep.equal([])
+    })
+
+    it('are tried with a pause also by who proves nothing by it', async () => {
+      await queue('d', 60, 'A')
+      const other = await openOther()
+      const push = { result: 'failed', mode: 'push', error: DEAD } as const
+      await report(await claim(HOLD.failures - 1), push)
+      await report(await world.claim(other, 1), push, other)
+      for (let i = 0; i < 3; i += 1) {
+        expect(await claim(10), 'held').to.deep.equal([])
+        await world.clock.advance(HOLD.first)
+        await report(await claim(10), push)
+      }
+      expect(await world.number('SELECT holds AS n FROM link_health')).to.equal(1)
+    })
+
     it('are held for what one worker alone saw when no other takes work that could see it otherwise', async () => {
       await queue('d', 40, 'A')
-      const other = { worker: 'other', publicJwk: '{}', expiresAt: world.clock.now() + 86_400_000 }
-      await test.db.write(e => insertSession(e, WORKER, other, world.clock.now()))
+      await openOther()
       const failPush = async (): Promise<void> =>
         report(await claim(HOLD.failures), { result: 'failed', mode: 'push', error: DEAD })
       await failPush()

@@ -188,7 +188,7 @@ describe('contract: what older workers are answered', () => {
       redirectHosts: [],
     }
     const job = { import: 1, fence: 1, url: 'https://a', grant: 1, storage }
-    const answer = { transfers: [], storages: [storage], renewals: [1], imports: [job], drained: false }
+    const answer = { transfers: [], more: false, storages: [storage], renewals: [1], imports: [job], drained: false }
     const more = { ...answer, new: 1, imports: [{ ...job, new: 1, storage: { ...storage, new: {} } }] }
     expect(workerRoutes.claim.answer.parse(more)).to.deep.equal(answer)
   })

@@ -93,10 +93,10 @@ describe('the health of a link', () => {
     ['a trial that succeeds lets more in', trial, [done], { holds: 1, successes: 1 }],
     ['some may fail then', { ...trial, successes: 2 }, [failed], { ...words, holds: 1, successes: 2, failures: 1 }],
     [
-      'not more than succeed',
-      { ...trial, successes: 2, failures: 2 },
+      'not more than succeed: it gave something, and begins a run anew',
+      { ...trial, holds: 3, successes: 2, failures: 2 },
       [failed],
-      { holds: 2, ...heldFor(2 * HOLD.first) },
+      { since: NOW, holds: 1, ...heldFor(HOLD.first) },
     ],
     ['many that succeed end it', { ...trial, successes: HOLD.successes - 1 }, [done], undefined],
   ]
@@ -120,7 +120,10 @@ describe('the health of a link', () => {
     ]
     it('is no trial either', () => {
       const again = { ...own, mode: 'push' }
-      expect(healthAfter(trial, [again], false, NOW)).to.include({ holds: 1, failures: 0 })
+      // Nor is the next one at once, unless others bring something.
+      const after = { holds: 1, failures: 0, heldUntil: NOW + HOLD.first, failedAt: trial.failedAt }
+      expect(healthAfter(trial, [again], false, NOW)).to.include(after)
+      expect(healthAfter(trial, [again, done], false, NOW)).to.include({ successes: 1, heldUntil: trial.heldUntil })
       expect(healthAfter(trial, [{ ...again, sessionId: 2 }], false, NOW)).to.include({ holds: 2 })
       expect(healthAfter(trial, [again], true, NOW)).to.include({ holds: 2 })
     })

@@ -110,6 +110,16 @@ describe('an import', () => {
     expect(report?.error).to.contain('files.0.path: too long')
   })
 
+  it('takes no checksum that the storage does not tell again', async () => {
+    await stage.write('SITE-A', 'one/f', 'x')
+    stage.a.behaviour.strayChecksums = 1
+    stage.start()
+    stage.server.enqueueImport(await job('one'))
+    const [report] = await untilDone()
+    expect(report).to.deep.include({ files: [], done: true })
+    expect(report?.error).to.contain('two checksums of f')
+  })
+
   it('that fails says why', async () => {
     stage.start()
     stage.server.enqueueImport(await job('missing'))

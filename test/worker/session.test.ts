@@ -88,6 +88,15 @@ describe('a session', () => {
     expect(beats).to.deep.equal([1_400, 2_200])
   })
 
+  it('looks for what is urgent no more often as time goes on', async () => {
+    for (let second = 0; second < 600; second += 1) {
+      urgent = [clock.monotonic() - 50]
+      session.tellSoon()
+      await clock.advance(1_000)
+    }
+    expect(clock.sleepers).to.be.below(5)
+  })
+
   it('ends before its lease does when nobody answers', async () => {
     answer = away
     await clock.advance(16_999)

@@ -105,6 +105,7 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
         const imports = this.importQueue.splice(0)
         return {
           transfers,
+          more: false,
           storages: [...this.storages.values()],
           renewals: this.wantedRenewals.splice(0),
           imports,

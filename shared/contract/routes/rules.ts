@@ -88,7 +88,7 @@ export const ruleRoutes = {
     body: z.strictObject({
       dids: z.array(did).min(1).max(1000),
       copies: z.number().int('copies is a whole number').min(1, 'copies must be at least 1').max(1000),
-      expression: words(3000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
+      expression: words(2000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
       lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
       activity: activity.default('User Subscriptions'),
       priority: z.number().int().min(1).max(5).default(3),

@@ -107,7 +107,7 @@ export const storageRoutes = {
     role: 'member',
     tag,
     summary: 'List storages, or those that an RSE expression names',
-    query: z.strictObject({ expression: words(3000).min(1).optional() }),
+    query: z.strictObject({ expression: words(2000).min(1).optional() }),
     answer: z.object({ items: z.array(rse) }),
     status: 200,
   }),

@@ -143,6 +143,11 @@ export const workerRoutes = {
     }),
     answer: z.object({
       transfers: z.array(claimedTransfer),
+      more: z
+        .boolean()
+        .describe(
+          'more is queued on the link of the transfers: limits hold it back until something that ended is reported',
+        ),
       storages: z.array(workerStorage),
       renewals: z.array(id).describe('grants that want an exchange or a refresh: acquire them'),
       imports: z.array(importJob),
