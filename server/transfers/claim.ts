@@ -180,7 +180,7 @@ export async function claimOnLink(
  * whatever the depth of the queue.
  */
 const LOOKED_THROUGH = { bundles: 200, transfers: 1_000 }
-const QUEUE_HEAD = `FROM transfers WHERE transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
+const QUEUE_HEAD = `FROM transfers WHERE transfers.bundle_id = ready.id AND transfers.state = 'QUEUED'
   ORDER BY transfers.id LIMIT ${LOOKED_THROUGH.transfers}`
 const UNTRIED_FIRST = `CASE WHEN EXISTS (SELECT 1 FROM (SELECT attempts ${QUEUE_HEAD}) AS head WHERE attempts = 0) THEN 0 ELSE 1 END`
 
@@ -192,17 +192,17 @@ async function readyBundles(
   now: number,
 ): Promise<{ id: number }[]> {
   const can = (grant: string): string => `${usable(grant)} AND ${longLived(grant)}`
-  const rank = 'bundles.priority DESC, bundles.served_at, bundles.id'
+  const rank = (of: string): string => `${of}.priority DESC, ${of}.served_at, ${of}.id`
   const ready = `FROM bundles
        JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
         AND ${can('source_grant')} AND ${can('destination_grant')}
         ${copiesWithinReach(executor, reach, BUNDLES)}
-      ORDER BY ${rank}`
+      ORDER BY ${rank('bundles')}`
   const sql = onTrial
-    ? `SELECT id FROM (SELECT bundles.* ${ready} LIMIT ${LOOKED_THROUGH.bundles}) AS bundles
-        ORDER BY ${UNTRIED_FIRST}, ${rank} LIMIT ${BUNDLES_PER_CLAIM}`
+    ? `SELECT id FROM (SELECT bundles.* ${ready} LIMIT ${LOOKED_THROUGH.bundles}) AS ready
+        ORDER BY ${UNTRIED_FIRST}, ${rank('ready')} LIMIT ${BUNDLES_PER_CLAIM}`
     : `SELECT bundles.id ${ready} LIMIT ${BUNDLES_PER_CLAIM}`
   return query<{ id: number }>(executor, sql, { linkId, now, ...reachBindings(reach) })
 }
