@@ -59,6 +59,11 @@ export function isSourceFault({ scope, phase, code }: Omit<AttemptError, 'messag
   return scope === 'SOURCE' && phase !== 'FINALIZATION' && OWN_FAULTS.has(code)
 }
 
+/** A source that hangs, or whose machine is gone: the destination pulls, answers, and never gets a byte. */
+function isSilent({ mode, bytes, error }: EndedAttempt): boolean {
+  return mode === 'pull' && bytes === 0 && error?.code === 'TIMEOUT_NO_PROGRESS'
+}
+
 interface AttemptError {
   readonly scope: string
   readonly phase: string
@@ -75,15 +80,18 @@ export interface EndedAttempt {
   readonly outcome: string
   readonly claimedAt: number
   readonly endedAt: number
+  /** That were copied, as far as it is known. */
+  readonly bytes: number
   /** The source has failed this transfer before. */
   readonly again: boolean
   readonly error: AttemptError | undefined
 }
 
 /** Whether it says anything of the source: a copy from it, or a failure of its own. */
-export function isEvidence({ mode, outcome, error }: EndedAttempt): boolean {
+export function isEvidence(attempt: EndedAttempt): boolean {
+  const { mode, outcome, error } = attempt
   if (outcome === 'done') return mode !== null
-  return error !== undefined && isSourceFault(error)
+  return error !== undefined && (isSourceFault(error) || isSilent(attempt))
 }
 
 /**

@@ -127,6 +127,25 @@ function missing(
   return make('NOT_FOUND', 'GENERAL')
 }
 
+/**
+ * How libraries say that the passive side could not be reached, or was lost: libcurl (XRootD), Java (dCache, StoRM), Node. The
+ * first that fits tells.
+ */
+const CONNECTION_WORDS: readonly (readonly [RegExp, TransferCode])[] = [
+  [/resolve host|not resolve|unknown ?host|name or service not known|ENOTFOUND|EAI_AGAIN/i, 'RESOLVE_FAILED'],
+  [/connection timed out|connect timed out|no connection in time|ETIMEDOUT/i, 'TIMEOUT_CONNECT'],
+  [
+    /connect to |connection refused|no connection|no route to host|(host|network) is unreachable|ECONNREFUSED|E(HOST|NET)UNREACH/i,
+    'CONNECT_FAILED',
+  ],
+  [/no answer in time/i, 'TIMEOUT_HEADERS'],
+  [
+    /connection (was )?(reset|closed|aborted)|reset by peer|ended early|ECONNRESET|broken pipe|EPIPE|returned nothing|empty reply|fail(ure|ed) when (receiving|sending)|(receiving|sending) data (from|to) the peer|prematurely closed/i,
+    'CONNECTION_LOST',
+  ],
+  [/\bssl\b|\btls\b|certificate|handshake/i, 'TLS_FAILED'],
+]
+
 /** The last line of a COPY that did not begin `success`. */
 export function classifyLastLine(mode: 'pull' | 'push', words: string): TransferFailure {
   const remote = quotedStatus(words)
@@ -136,14 +155,12 @@ export function classifyLastLine(mode: 'pull' | 'push', words: string): Transfer
     transferFailure(code, scope, 'TRANSFER', words, { side })
   if (isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
   if (/partial file|premature end/i.test(words)) return make('SOURCE_CUT_OFF', 'SOURCE')
-  if (/connect to server|connection refused|no route to host|connect to /i.test(words))
-    return make('CONNECT_FAILED', passive)
-  if (/no bytes have been received|no activity|stalled?\b|timed? ?out/i.test(words)) {
+  const unreached = CONNECTION_WORDS.find(([pattern]) => pattern.test(words))
+  if (unreached !== undefined) return make(unreached[1], passive)
+  if (/no bytes have been received|no activity|stalled?\b|timed? ?out|nothing moved/i.test(words)) {
     return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
   }
   if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
-  if (/resolve host|unknown ?host|name or service not known/i.test(words)) return make('RESOLVE_FAILED', passive)
-  if (/\bssl\b|\btls\b|certificate|handshake/i.test(words)) return make('TLS_FAILED', passive)
   if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
   if (/permission denied/i.test(words)) return make('PERMISSION_DENIED', 'TRANSFER')
   return make('TRANSFER_FAILED', 'TRANSFER')

@@ -29,6 +29,9 @@ describe('a storage that dies with work queued on it', () => {
     await house.client.setDistance({ params: far, body: { distance: 9 } })
     await house.client.setDistance({ params: near, body: { distance: 1, maxActive: 4 } })
     await house.startWorker()
+    // What the worker has copied from there before, it does not look at again: the destination tells of the source.
+    await placeDataset(house, 'SITE-A', 'before', someFiles(1))
+    await untilRule(house, await askCopy(house, 'before', 'SITE-B'), 'OK')
   })
   after(() => house.stop())
 

@@ -213,7 +213,7 @@ describe('last lines that are no success', () => {
       'curl, as in XRootD and StoRM: a source whose packets are dropped',
       'pull',
       'failure: Failed to connect to se.example.org port 1094: Connection timed out',
-      'CONNECT_FAILED SOURCE again',
+      'TIMEOUT_CONNECT SOURCE again',
     ],
     ['XRootD: unknown source [seen]', 'pull', "failure: Couldn't resolve host name", 'RESOLVE_FAILED SOURCE again'],
     ['XRootD: cut off', 'pull', 'failure: Transferred a partial file', 'SOURCE_CUT_OFF SOURCE again'],
@@ -246,6 +246,27 @@ describe('last lines that are no success', () => {
     ['dCache: checksum', 'pull', 'failure: Checksum mismatch', 'CHECKSUM_MISMATCH TRANSFER again'],
     ['dCache: source busy', 'pull', 'failure: rejected GET: 503 Too busy', 'STORAGE_BUSY SOURCE again'],
     ['source with an error', 'pull', 'failure: rejected GET: 500 Oops', 'STORAGE_ERROR SOURCE again'],
+    ...(
+      [
+        ['GET https://se.example.org/f: no connection (ECONNREFUSED)', 'CONNECT_FAILED'],
+        ['connect EHOSTUNREACH 192.0.2.7:443', 'CONNECT_FAILED'],
+        ['Network is unreachable', 'CONNECT_FAILED'],
+        ['java.net.ConnectException: Connection refused (Connection refused)', 'CONNECT_FAILED'],
+        ['GET https://se.example.org/f: no connection in time', 'TIMEOUT_CONNECT'],
+        ['java.net.SocketTimeoutException: connect timed out', 'TIMEOUT_CONNECT'],
+        ['GET https://se.example.org/f: no answer in time', 'TIMEOUT_HEADERS'],
+        ['GET https://se.example.org/f: the host name does not resolve (ENOTFOUND)', 'RESOLVE_FAILED'],
+        ['GET https://se.example.org/f: the connection ended early (ECONNRESET)', 'CONNECTION_LOST'],
+        ['Recv failure: Connection reset by peer', 'CONNECTION_LOST'],
+        ['Server returned nothing (no headers, no data)', 'CONNECTION_LOST'],
+        ['Failure when receiving data from the peer', 'CONNECTION_LOST'],
+        ['Failed sending data to the peer', 'CONNECTION_LOST'],
+      ] as const
+    ).flatMap(([words, code]): typeof cases => [
+      [`source: ${words}`, 'pull', `failure: ${words}`, `${code} SOURCE again`],
+      [`destination: ${words}`, 'push', `failure: ${words}`, `${code} DESTINATION again`],
+    ]),
+    ['XRootD: a stall, or no connection', 'pull', 'failure: Timeout was reached', 'TIMEOUT_NO_PROGRESS TRANSFER again'],
     ['no words', 'pull', 'aborted', 'TRANSFER_FAILED TRANSFER again'],
   ]
   for (const [name, mode, words, expected] of cases) {

@@ -21,6 +21,7 @@ const done: EndedAttempt = {
   outcome: 'done',
   claimedAt: NOW - 1_000,
   endedAt: NOW,
+  bytes: 0,
   again: false,
   error: undefined,
 }
@@ -161,9 +162,18 @@ describe('a failure', () => {
   for (const [scope, code, expected] of cases) {
     it(`${code} at ${scope} ${expected ? 'is' : 'is not'} the source's own fault`, () => {
       expect(isSourceFault({ scope, phase: 'TRANSFER', code })).to.equal(expected)
-      expect(isEvidence({ ...failed, error: { scope, phase: 'TRANSFER', code, message: '' } })).to.equal(expected)
+      expect(isEvidence({ ...failed, bytes: 1, error: { scope, phase: 'TRANSFER', code, message: '' } })).to.equal(
+        expected,
+      )
     })
   }
+})
+
+describe('a copy that stalls', () => {
+  const stalled = { ...failed, error: { ...FAULT, scope: 'TRANSFER', code: 'TIMEOUT_NO_PROGRESS' } }
+  it('with no byte, in a pull, tells of a source that hangs', () => expect(isEvidence(stalled)).to.equal(true))
+  it('after some bytes blames nobody', () => expect(isEvidence({ ...stalled, bytes: 1 })).to.equal(false))
+  it('in a push blames nobody', () => expect(isEvidence({ ...stalled, mode: 'push' })).to.equal(false))
 })
 
 it('a failure after the copy is no failure of the source: its file is there', () =>
