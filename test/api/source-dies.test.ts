@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { askCopy, placeDataset, someFiles, transfersOf, untilRule, wrongFiles } from '../house/dataset.ts'
+import { askCopy, didOf, placeDataset, someFiles, transfersOf, untilRule, wrongFiles } from '../house/dataset.ts'
 import { type House, startHouse } from '../house/house.ts'
 import { LeapingClock } from '../house/leaping-clock.ts'
 import { until } from '../house/until.ts'
@@ -8,6 +8,7 @@ const FILES = 60
 /** As many as must be copied before all is well again, and a few more. */
 const ONLY = 25
 const files = someFiles(FILES)
+const FIRST = didOf('run1', 'f0')
 
 describe('a storage that dies with work queued on it', () => {
   const clock = new LeapingClock()
@@ -29,8 +30,9 @@ describe('a storage that dies with work queued on it', () => {
     await house.client.setDistance({ params: far, body: { distance: 9 } })
     await house.client.setDistance({ params: near, body: { distance: 1, maxActive: 4 } })
     await house.startWorker()
-    // What the worker has copied from there before, it does not look at again: the destination tells of the source.
-    await placeDataset(house, 'SITE-A', 'before', someFiles(1))
+    // A worker that has used the same tokens there before does not look at the source again: the destination tells of it.
+    await house.client.addDids({ body: { dids: [{ did: 'exp:before', type: 'DATASET' }] } })
+    await house.client.attach({ params: { scope: 'exp', name: 'before' }, body: { dids: [FIRST] } })
     await untilRule(house, await askCopy(house, 'before', 'SITE-B'), 'OK')
   })
   after(() => house.stop())
@@ -50,8 +52,8 @@ describe('a storage that dies with work queued on it', () => {
       // It has failed for long enough now: work leaves it.
       clock.leap(61_000)
       await untilRule(house, rule, 'OK')
-      const transfers = await transfersOf(house, rule)
-      expect(transfers).to.have.length(FILES)
+      const transfers = (await transfersOf(house, rule)).filter(({ did }) => did !== FIRST)
+      expect(transfers).to.have.length(FILES - 1)
       for (const { replanned, source, attemptList } of transfers) {
         expect(source).to.equal('SITE-C')
         if (attemptList.some(attempt => attempt.source === 'SITE-A')) continue
@@ -60,7 +62,7 @@ describe('a storage that dies with work queued on it', () => {
       }
       expect(transfers.filter(({ replanned }) => replanned !== undefined)).to.have.length.above(FILES / 2)
     })
-    expect(await wrongFiles(house, 'SITE-B', 'run1', files)).to.deep.equal([])
+    expect(await wrongFiles(house, 'SITE-B', 'run1', files.slice(1))).to.deep.equal([])
   })
 
   it('gives what no other has when it is back, and is free then', async () => {
