@@ -34,7 +34,7 @@ import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
 import { grantExpirer, minters } from './tokens/minter.ts'
 import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
-import type { TokenContext } from './tokens/tokens.ts'
+import { opensLastSealed, type TokenContext } from './tokens/tokens.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
@@ -87,6 +87,12 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     issuers: await declareIssuers(db, config, vos, fetch, clock, metrics),
     vault: await loadVault(config.vault.keyFile, random),
     autonomyMs: config.autonomySeconds * 1000,
+  }
+  if (!(await opensLastSealed(context))) {
+    log.error(
+      { keyFile: config.vault.keyFile },
+      'the vault key does not open the tokens in the database: all servers need the key that sealed them; without it they are of no use until they end',
+    )
   }
   const foreign = await db.write(executor => expireForeignGrants(executor, context.issuers.all()))
   if (foreign > 0) log.warn({ grants: foreign }, 'grants of clients that are configured no more are given up')

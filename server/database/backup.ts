@@ -1,10 +1,10 @@
-import { chmod, chown, copyFile, link, rename, rm, stat } from 'node:fs/promises'
+import { chmod, chown, constants, copyFile, link, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { beginEpoch, type Epoch, readEpoch } from './epoch.ts'
 import { migrateWith } from './schema.ts'
 import { query } from './sql.ts'
-import { alone, exists, OWNER_ONLY, removeDatabase, sync } from './sqlite-file.ts'
+import { alone, exists, OWNER_ONLY, removeDatabase, removeJournals, sync } from './sqlite-file.ts'
 
 /**
  * Writes a consistent copy of a SQLite database, also while the server works on it. Throws 400 DATABASE_MISSING,
@@ -27,15 +27,23 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
 
 /**
  * Puts a backup in the place of a SQLite database, in this version's schema and in a new epoch. What was there, damaged or
- * not, is kept beside it as `FILE.replaced-EPOCH`. Throws 400 BACKUP_MISSING, BACKUP_UNREADABLE, DATABASE_IN_USE.
+ * not, is kept beside it as `FILE.replaced-EPOCH`. Throws 400 BACKUP_MISSING, BACKUP_UNREADABLE, DATABASE_NEWER, DATABASE_IN_USE,
+ * RESTORE_UNDER_WAY.
  */
 export async function restoreSqlite(from: string, file: string, now: number): Promise<{ epoch: Epoch; kept?: string }> {
   if (!(await exists(from))) throw refusal('BACKUP_MISSING', `there is no file ${from}`)
   const isThere = await exists(file)
   const last = isThere ? await epochOfUnused(file) : 0
   const aside = `${file}.restoring`
-  await removeDatabase(aside)
-  await copyFile(from, aside)
+  await copyFile(from, aside, constants.COPYFILE_EXCL).catch(async (error: { code?: unknown }) => {
+    if (error.code === 'EEXIST') {
+      const what = `${aside} is there: another restore is under way; if one was interrupted, remove that file and repeat`
+      throw refusal('RESTORE_UNDER_WAY', what)
+    }
+    await removeDatabase(aside)
+    throw error
+  })
+  await removeJournals(aside)
   const epoch = await inNewEpoch(aside, from, Math.max(now, (last + 1) * 1000))
   // Whoever runs the server owns what was there, or the directory.
   const { uid, gid } = await stat(isThere ? file : dirname(file))
@@ -60,6 +68,7 @@ async function inNewEpoch(file: string, from: string, now: number): Promise<Epoc
     })
   } catch (cause) {
     await removeDatabase(file)
+    if (cause instanceof WaybillError) throw cause
     throw new WaybillError('BACKUP_UNREADABLE', `${from} is no backup of Waybill's database`, { status: 400, cause })
   }
 }
@@ -73,7 +82,7 @@ async function epochOfUnused(file: string): Promise<Epoch> {
       // A damaged database is what a backup is for.
       (error: { code?: unknown }) => error.code !== 'SQLITE_BUSY' && error.code !== 'SQLITE_LOCKED',
     )
-    if (!left) throw refusal('DATABASE_IN_USE', `a server has ${file} open: stop it first`)
+    if (!left) throw refusal('DATABASE_IN_USE', `a server has ${file} open, or another restore: stop it first`)
     return readEpoch(connection).catch(() => 0)
   })
 }

@@ -38,7 +38,13 @@ export async function sync(path: string): Promise<void> {
   }
 }
 
-/** With what SQLite keeps beside it: a journal that stays is played into the next file of that name. */
+/** With what SQLite keeps beside it. */
 export async function removeDatabase(file: string): Promise<void> {
-  for (const part of ['', '-journal', '-wal', '-shm']) await rm(file + part, { force: true })
+  await rm(file, { force: true })
+  await removeJournals(file)
+}
+
+/** A journal that stays is played into the next file of that name. */
+export async function removeJournals(file: string): Promise<void> {
+  for (const part of ['-journal', '-wal', '-shm']) await rm(file + part, { force: true })
 }

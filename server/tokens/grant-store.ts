@@ -85,6 +85,10 @@ export async function findGrant(executor: Executor, id: number): Promise<GrantRo
   return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE id = :id', { id })
 }
 
+export async function lastSealed(executor: Executor): Promise<GrantRow | undefined> {
+  return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE sealed_access IS NOT NULL ORDER BY id DESC LIMIT 1')
+}
+
 export async function setBundleGrants(
   executor: Executor,
   rows: readonly { bundle: number; source: number; destination: number }[],

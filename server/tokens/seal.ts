@@ -98,7 +98,7 @@ function decrypt(key: Buffer, sealed: Buffer, bound: Buffer): Buffer {
 function tampered({ grantId, generation, kind }: SealContext): WaybillError {
   return new WaybillError(
     'VAULT_TAMPERED',
-    `the sealed ${kind} token of grant ${grantId}, generation ${generation}, does not open: it was changed or moved`,
+    `the sealed ${kind} token of grant ${grantId}, generation ${generation}, does not open: it was changed or moved, or sealed with another key`,
   )
 }
 

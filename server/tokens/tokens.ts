@@ -8,6 +8,7 @@ import {
   ensureGrant,
   type GrantKey,
   type GrantRow,
+  lastSealed,
   refreshReady,
   storeFailure,
   storeTokens,
@@ -120,6 +121,20 @@ export function openRefresh(context: TokenContext, grant: GrantRow): Secret | un
   return grant.sealed_refresh === null
     ? undefined
     : context.vault.open(grant.sealed_refresh, { grantId, generation, kind: 'refresh' })
+}
+
+/**
+ * Whether the vault key opens what was sealed last; true where nothing is. Servers with different keys would refuse each other's
+ * tokens as if somebody had changed them.
+ */
+export async function opensLastSealed(context: TokenContext): Promise<boolean> {
+  const last = await lastSealed(context.db.read)
+  try {
+    if (last !== undefined) openAccess(context, last)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Records why a step failed, and what becomes of the grant. `message` holds no secret. */

@@ -6,6 +6,7 @@ import { backupSqlite } from '../../server/database/backup.ts'
 import { beginEpoch, fenceBase } from '../../server/database/epoch.ts'
 import { openDatabase } from '../../server/database/open.ts'
 import { restore } from '../../server/database/restore.ts'
+import { query } from '../../server/database/sql.ts'
 import { openSqlite } from '../../server/database/sqlite.ts'
 import { sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
@@ -115,6 +116,30 @@ describe('backups', () => {
     await server.close()
     expect(await datasets()).to.equal(2)
     expect((await readdir(directory)).filter(name => /part|restoring/.test(name))).to.deep.equal([])
+  })
+
+  it('of a newer version are refused, and that is said; so is its database', async () => {
+    await filled()
+    const backup = openSqlite(copy)
+    await backup.write(e => query(e, "INSERT INTO knex_migrations (name, batch) VALUES ('9999_future', 2)"))
+    await backup.close()
+    expect(await codeOf(put(copy))).to.equal('DATABASE_NEWER')
+    const newer = openSqlite(copy)
+    expect(await codeOf(newer.migrate())).to.equal('DATABASE_NEWER')
+    await newer.close()
+    expect(await datasets()).to.equal(2)
+  })
+
+  it('are restored by one at a time', async () => {
+    await filled()
+    const aside = `${file}.restoring`
+    await writeFile(aside, 'of another')
+    expect(await codeOf(put(copy))).to.equal('RESTORE_UNDER_WAY')
+    expect(await readFile(aside, 'utf8')).to.equal('of another')
+    expect(await datasets()).to.equal(2)
+    await rm(aside)
+    await put(copy)
+    expect(await datasets()).to.equal(1)
   })
 
   it('of PostgreSQL come back by its own means, and then begin a new epoch', async function () {

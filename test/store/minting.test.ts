@@ -5,7 +5,7 @@ import { ensureGrant } from '../../server/tokens/grant-store.ts'
 import { ensureIssuer, holdIssuer, type Issuer, Issuers } from '../../server/tokens/issuers.ts'
 import { minters } from '../../server/tokens/minter.ts'
 import { grantPlanner } from '../../server/tokens/planner.ts'
-import type { TokenContext } from '../../server/tokens/tokens.ts'
+import { opensLastSealed, type TokenContext } from '../../server/tokens/tokens.ts'
 import { unplannedBundles } from '../../server/tokens/unplanned.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import type { IssuerClient } from '../../shared/oidc/issuer-client.ts'
@@ -63,6 +63,15 @@ for (const { name, open } of databases) {
         issuerId,
         state,
       })
+
+    it('a vault key that does not open what was sealed last is known as such', async () => {
+      const context = contextOf([])
+      const other = { ...context, vault: { ...context.vault, open: () => expect.fail('another key') } }
+      expect(await opensLastSealed(other), 'nothing is sealed').to.equal(true)
+      await wantGrants(world.issuerId, 1)
+      await world.change(`UPDATE grants SET sealed_access = 'sealed'`)
+      expect([await opensLastSealed(context), await opensLastSealed(other)]).to.deep.equal([true, false])
+    })
 
     it('goes on for one issuer while another, with more to do, gives no answer', async () => {
       const silent = world.issuerId
