@@ -57,7 +57,7 @@ export function servesWithin(
 
 /**
  * What the pools' configuration does not come to, a sentence each: storages and links that are not there match nothing, which
- * may be meant, since they come and go.
+ * may be meant, since they come and go; what is queued on a link that no pool may serve waits for ever.
  */
 export function idleConfinements(
   pools: readonly WorkerPool[],
@@ -80,6 +80,14 @@ export function idleConfinements(
         : [`the pool ${client} is confined to links that are not there: ${pairs.join(', ')}`]),
     ]
   })
+  const serves = ({ rights }: WorkerPool, { source, destination }: LinkName): boolean =>
+    [source, destination].every(name => rights.rses?.includes(name) ?? true) &&
+    (rights.links?.some(link => link.source === source && link.destination === destination) ?? true)
+  const unserved = pools.length === 0 ? [] : links.filter(link => !pools.some(pool => serves(pool, link)))
+  if (unserved.length > 0) {
+    const pairs = unserved.map(({ source, destination }) => `${source} -> ${destination}`)
+    sentences.push(`no pool may serve these links, and nothing is copied on them: ${pairs.join(', ')}`)
+  }
   const copiesOnly = ({ rights }: WorkerPool): boolean => rights.activities !== undefined || rights.links !== undefined
   if (pools.length > 0 && pools.every(copiesOnly)) {
     sentences.push('all pools are confined to activities or links: none takes imports')

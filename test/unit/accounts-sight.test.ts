@@ -58,7 +58,16 @@ describe('what pools are confined to in vain', () => {
     ['nothing without pools', [], []],
     ['nothing where none is confined', [{}], []],
     ['nothing that is there', [{ rses: ['SITE-A'] }, { links: [link] }], []],
-    ['storages that are not', [{ rses: ['SITE-A', 'SITE-X'] }], ['is confined to storages that are not there: SITE-X']],
+    [
+      'storages that are not',
+      [{ rses: ['SITE-A', 'SITE-X'] }, {}],
+      ['is confined to storages that are not there: SITE-X'],
+    ],
+    [
+      'links without a pool',
+      [{ rses: ['SITE-A'] }],
+      ['no pool may serve these links, and nothing is copied on them: SITE-A -> SITE-B'],
+    ],
     [
       'links that are not',
       [{ links: [link, back] }, {}],
