@@ -6,7 +6,7 @@ import { addPeopleCommands } from '../cli/program.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { environment } from '../shared/runtime/environment.ts'
 import { createLogger } from '../shared/runtime/logger.ts'
-import { systemTerminal } from '../shared/runtime/terminal.ts'
+import { flushed, systemTerminal } from '../shared/runtime/terminal.ts'
 import { version } from '../shared/runtime/version.ts'
 import { addServiceCommands } from './services.ts'
 
@@ -32,5 +32,6 @@ try {
 } catch (error) {
   status = tellFailure(error, systemTerminal)
 }
+await flushed()
 // A command is over when it is done: connections kept for a next request must not keep its caller waiting.
 process.exit(status)

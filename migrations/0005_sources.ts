@@ -6,6 +6,7 @@ export async function up(knex: Knex): Promise<void> {
     t.bigInteger('link_id').primary().notNullable().references('links.id')
     t.bigInteger('since').notNullable().comment("the first of the source's own failures on the link")
     t.bigInteger('failed_at').notNullable().comment('the last')
+    t.bigInteger('gave_at').notNullable().comment('the last copy on trial that is done; 0: none was')
     t.integer('failures').notNullable().comment('of the run; once it is held: of what was claimed since the hold ended')
     t.integer('successes').notNullable().comment('likewise')
     t.boolean('confirmed').notNullable().comment('by the destination, or by more than one worker')

@@ -34,7 +34,7 @@ import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
 import { grantExpirer, minters } from './tokens/minter.ts'
 import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
-import { opensLastSealed, type TokenContext } from './tokens/tokens.ts'
+import { countUnopened, type TokenContext } from './tokens/tokens.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
@@ -88,10 +88,11 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     vault: await loadVault(config.vault.keyFile, random),
     autonomyMs: config.autonomySeconds * 1000,
   }
-  if (!(await opensLastSealed(context))) {
+  const unopened = await countUnopened(context)
+  if (unopened > 0) {
     log.error(
-      { keyFile: config.vault.keyFile },
-      'the vault key does not open the tokens in the database: all servers need the key that sealed them; without it they are of no use until they end',
+      { keyFile: config.vault.keyFile, grants: unopened },
+      'the vault key does not open tokens in the database: all servers need one key; what another has sealed is of no use here until it ends',
     )
   }
   const foreign = await db.write(executor => expireForeignGrants(executor, context.issuers.all()))

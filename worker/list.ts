@@ -30,6 +30,8 @@ const PARALLEL = 8
 /** Deeper trees than this are a loop of links, or no data. */
 const MAX_DEPTH = 64
 const MAX_PATH = 1000
+/** At a file, beside the first. */
+const MOST_LOOKS = 5
 
 /**
  * Lists what lies below a directory and hands it to the server, with size and checksum, in batches; memory is bounded by one
@@ -107,7 +109,7 @@ export function childOf(directory: string, entry: ListedEntry): { name: string; 
 }
 
 /**
- * Asked twice: a checksum that is wrong here is wrong for good, and XRootD before 6.0.0 may tell another file's when it computes
+ * Asked until two answers agree: a checksum that is wrong here is wrong for good, and XRootD before 6.0.0 may tell another file's when it computes
  * one (docs/operations.md, XRootD 5).
  */
 async function describe(
@@ -130,11 +132,15 @@ async function describe(
         ...(entry.size === undefined ? {} : { expectedSize: entry.size }),
       }),
     )
-  const [first, found] = [await look(), await look()]
-  if (!first.exists || !found.exists)
-    throw refused(`${path} was listed and is gone: import again when nobody writes there`)
-  if (!isDeepStrictEqual(first.checksums, found.checksums))
-    throw refused(`the storage tells two checksums of ${path}, one after the other: import again`)
+  let found = await look()
+  for (let looks = 1; ; looks += 1) {
+    const before = found
+    found = await look()
+    if (!found.exists) throw refused(`${path} was listed and is gone: import again when nobody writes there`)
+    if (isDeepStrictEqual(before, found)) break
+    if (looks === MOST_LOOKS)
+      throw refused(`the storage tells something else of ${path} each time: import again when nobody writes there`)
+  }
   const size = found.size ?? entry.size
   if (size === undefined) throw refused(`the storage tells no size for ${path}`)
   return { path, bytes: size, ...found.checksums }

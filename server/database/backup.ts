@@ -1,4 +1,4 @@
-import { chmod, chown, constants, copyFile, link, rename, rm, stat } from 'node:fs/promises'
+import { chmod, chown, copyFile, link, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { beginEpoch, type Epoch, readEpoch } from './epoch.ts'
@@ -32,25 +32,44 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
  */
 export async function restoreSqlite(from: string, file: string, now: number): Promise<{ epoch: Epoch; kept?: string }> {
   if (!(await exists(from))) throw refusal('BACKUP_MISSING', `there is no file ${from}`)
-  const isThere = await exists(file)
-  const last = isThere ? await epochOfUnused(file) : 0
+  const last = (await exists(file)) ? await epochOfUnused(file) : 0
   const aside = `${file}.restoring`
-  await copyFile(from, aside, constants.COPYFILE_EXCL).catch(async (error: { code?: unknown }) => {
-    if (error.code === 'EEXIST') {
-      const what = `${aside} is there: another restore is under way; if one was interrupted, remove that file and repeat`
-      throw refusal('RESTORE_UNDER_WAY', what)
-    }
+  await takeName(aside)
+  try {
+    await removeJournals(aside)
+    await copyFile(from, aside)
+    return await putInPlace(aside, from, file, Math.max(now, (last + 1) * 1000))
+  } finally {
     await removeDatabase(aside)
-    throw error
+  }
+}
+
+/** One restore at a time: whoever makes the file has it. */
+async function takeName(aside: string): Promise<void> {
+  const made = await open(aside, 'wx', OWNER_ONLY).catch((error: { code?: unknown }) => {
+    if (error.code !== 'EEXIST') throw error
+    const what = `${aside} is there: another restore is under way; if one was interrupted, remove that file and repeat`
+    throw refusal('RESTORE_UNDER_WAY', what)
   })
-  await removeJournals(aside)
-  const epoch = await inNewEpoch(aside, from, Math.max(now, (last + 1) * 1000))
+  await made.close()
+}
+
+async function putInPlace(
+  aside: string,
+  from: string,
+  file: string,
+  now: number,
+): Promise<{ epoch: Epoch; kept?: string }> {
+  const isThere = await exists(file)
+  const epoch = await inNewEpoch(aside, from, now)
   // Whoever runs the server owns what was there, or the directory.
   const { uid, gid } = await stat(isThere ? file : dirname(file))
   await chown(aside, uid, gid)
   await chmod(aside, OWNER_ONLY)
   await sync(aside)
   const kept = `${file}.replaced-${epoch}`
+  // A server may have been started since it was looked at first.
+  if (isThere) await epochOfUnused(file)
   // At no time is nothing there: a server that is started meanwhile would make an empty database.
   if (isThere) await link(file, kept)
   for (const part of ['-wal', '-shm']) if (await exists(file + part)) await rename(file + part, kept + part)
@@ -67,7 +86,6 @@ async function inNewEpoch(file: string, from: string, now: number): Promise<Epoc
       return beginEpoch(connection, now)
     })
   } catch (cause) {
-    await removeDatabase(file)
     if (cause instanceof WaybillError) throw cause
     throw new WaybillError('BACKUP_UNREADABLE', `${from} is no backup of Waybill's database`, { status: 400, cause })
   }

@@ -85,8 +85,11 @@ export async function findGrant(executor: Executor, id: number): Promise<GrantRo
   return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE id = :id', { id })
 }
 
-export async function lastSealed(executor: Executor): Promise<GrantRow | undefined> {
-  return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE sealed_access IS NOT NULL ORDER BY id DESC LIMIT 1')
+/** Some whose tokens are good for longest. */
+export async function lastLive(executor: Executor, limit: number): Promise<GrantRow[]> {
+  return query<GrantRow>(executor, `SELECT * FROM grants WHERE state = 'LIVE' ORDER BY expires_at DESC LIMIT :limit`, {
+    limit,
+  })
 }
 
 export async function setBundleGrants(

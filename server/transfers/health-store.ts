@@ -6,6 +6,7 @@ export interface HealthRow {
   link_id: number
   since: number
   failed_at: number
+  gave_at: number
   failures: number
   successes: number
   confirmed: number | boolean
@@ -21,10 +22,17 @@ export async function failingLinks(executor: Executor): Promise<HealthRow[]> {
   return query(executor, 'SELECT * FROM link_health WHERE failures + holds > 0 ORDER BY link_id')
 }
 
-export function healthOf({ failed_at, session_id, held_until, confirmed, ...row }: HealthRow): Health {
+export function healthOf({ failed_at, gave_at, session_id, held_until, confirmed, ...row }: HealthRow): Health {
   const { since, failures, successes, holds, code, message } = row
   const rest = { since, failures, successes, holds, code, message }
-  return { ...rest, failedAt: failed_at, sessionId: session_id, heldUntil: held_until, confirmed: Boolean(confirmed) }
+  return {
+    ...rest,
+    failedAt: failed_at,
+    gaveAt: gave_at,
+    sessionId: session_id,
+    heldUntil: held_until,
+    confirmed: Boolean(confirmed),
+  }
 }
 
 export interface HealthChanges {
@@ -79,8 +87,8 @@ export async function judgeSources(
 async function lockHealth(executor: Executor, links: readonly number[], now: number): Promise<HealthRow[]> {
   return query(
     executor,
-    `INSERT INTO link_health (link_id, since, failed_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
-     SELECT link_id, :now, :now, 0, 0, false, 0, 0, 0, '', ''
+    `INSERT INTO link_health (link_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
+     SELECT link_id, :now, :now, 0, 0, 0, false, 0, 0, 0, '', ''
        FROM ${recordset(executor, 'keys', { link_id: 'bigint' })} AS given WHERE true ORDER BY link_id
      ON CONFLICT (link_id) DO UPDATE SET link_id = excluded.link_id RETURNING *`,
     { now, keys: encodeRows(links.map(link_id => ({ link_id }))) },
@@ -99,13 +107,16 @@ async function storeHealth(
   }
   const rows = changed.flatMap(({ link, after }) => {
     if (after === undefined) return []
-    const { failedAt, sessionId, heldUntil, ...rest } = after
-    return [{ link_id: link, failed_at: failedAt, session_id: sessionId, held_until: heldUntil, ...rest }]
+    const { failedAt, gaveAt, sessionId, heldUntil, ...rest } = after
+    return [
+      { link_id: link, failed_at: failedAt, gave_at: gaveAt, session_id: sessionId, held_until: heldUntil, ...rest },
+    ]
   })
   if (rows.length === 0) return
   const columns = {
     since: 'bigint',
     failed_at: 'bigint',
+    gave_at: 'bigint',
     failures: 'bigint',
     successes: 'bigint',
     confirmed: 'boolean',

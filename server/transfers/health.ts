@@ -8,6 +8,8 @@ export interface Health {
   /** The first of them. */
   readonly since: number
   readonly failedAt: number
+  /** The last copy on trial that is done. 0: none was. */
+  readonly gaveAt: number
   /** Before the first hold: all of the run. After it: of transfers that were claimed since the last hold ended. */
   readonly failures: number
   readonly successes: number
@@ -27,7 +29,10 @@ export const HOLD = {
   failures: 10,
   first: 15_000,
   longest: 600_000,
-  /** A restart passes: work is moved elsewhere only from a source that has failed for longer. */
+  /**
+   * A restart passes: work is moved elsewhere only from a source that has failed for longer. And what one worker alone has seen
+   * for so long is believed: where others could see it otherwise, one of them would have brought something.
+   */
   beforeMoving: 60_000,
   /** Copies on trial after which all is well. Each lets one more run. */
   successes: 20,
@@ -59,11 +64,6 @@ export function isSourceFault({ scope, phase, code }: Omit<AttemptError, 'messag
   return scope === 'SOURCE' && phase !== 'FINALIZATION' && OWN_FAULTS.has(code)
 }
 
-/** A source that hangs, or whose machine is gone: the destination pulls, answers, and never gets a byte. */
-function isSilent({ mode, bytes, error }: EndedAttempt): boolean {
-  return mode === 'pull' && bytes === 0 && error?.code === 'TIMEOUT_NO_PROGRESS'
-}
-
 interface AttemptError {
   readonly scope: string
   readonly phase: string
@@ -80,18 +80,15 @@ export interface EndedAttempt {
   readonly outcome: string
   readonly claimedAt: number
   readonly endedAt: number
-  /** That were copied, as far as it is known. */
-  readonly bytes: number
   /** The source has failed this transfer before. */
   readonly again: boolean
   readonly error: AttemptError | undefined
 }
 
 /** Whether it says anything of the source: a copy from it, or a failure of its own. */
-export function isEvidence(attempt: EndedAttempt): boolean {
-  const { mode, outcome, error } = attempt
+export function isEvidence({ mode, outcome, error }: EndedAttempt): boolean {
   if (outcome === 'done') return mode !== null
-  return error !== undefined && (isSourceFault(error) || isSilent(attempt))
+  return error !== undefined && isSourceFault(error)
 }
 
 /**
@@ -127,10 +124,11 @@ function inRun(
   const told = failed.some(attempt => attempt.mode === 'pull' || attempt.sessionId !== sessionId)
   const confirmed = before?.confirmed === true || told
   const failures = (before?.failures ?? 0) + failed.length
-  const isHeld = failures >= HOLD.failures && (confirmed || soleWorker)
+  const isHeld = failures >= HOLD.failures && (confirmed || soleWorker || isOldRun(before, now))
   return {
     since: before?.since ?? now,
     failedAt: now,
+    gaveAt: 0,
     failures: isHeld ? 0 : failures,
     successes: 0,
     confirmed,
@@ -145,7 +143,7 @@ function inRun(
 /**
  * Held, and then on trial: as long as more succeeds than fails it may do more. What was claimed before the hold ended is no trial;
  * but a copy that began after the first failure and is done ends a hold. A trial that the worker fails by itself proves nothing,
- * and the next is not at once either. A source that gave something and fails again begins a run anew.
+ * and the next is not at once either. A source that gave something and fails again is held as at first.
  */
 function onTrial(
   before: Health,
@@ -155,21 +153,21 @@ function onTrial(
 ): Health | undefined {
   const succeeded = attempts.filter(attempt => isSuccess(attempt) && attempt.claimedAt >= before.since)
   const tried = attempts.filter(attempt => !isSuccess(attempt) && attempt.claimedAt >= before.heldUntil)
-  const failed = tried.filter(
-    attempt => attempt.mode === 'pull' || soleWorker || attempt.sessionId !== before.sessionId,
-  )
+  const believed = soleWorker || isOldRun(before, now)
+  const failed = tried.filter(attempt => attempt.mode === 'pull' || believed || attempt.sessionId !== before.sessionId)
   const failures = before.failures + failed.length
   const successes = before.successes + succeeded.length
   const { code, message } = failed.at(-1)?.error ?? before
   const failedAt = failed.length > 0 ? now : before.failedAt
+  const gaveAt = succeeded.length > 0 ? now : before.gaveAt
   if (failed.length > 0 && failures > successes) {
-    const run = successes > 0 ? { since: now, holds: 0 } : { since: before.since, holds: before.holds }
-    const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(run.holds, 10))
-    const held = { failures: 0, successes: 0, holds: run.holds + 1, heldUntil: now + length }
-    return { ...before, since: run.since, ...held, failedAt, code, message }
+    const holds = successes > 0 ? 0 : before.holds
+    const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(holds, 10))
+    const held = { failures: 0, successes: 0, holds: holds + 1, heldUntil: now + length }
+    return { ...before, ...held, failedAt, gaveAt, code, message }
   }
   if (successes >= HOLD.successes) return undefined
-  return { ...before, failures, successes, failedAt, heldUntil: holdAfter(), code, message }
+  return { ...before, failures, successes, failedAt, gaveAt, heldUntil: holdAfter(), code, message }
 
   function holdAfter(): number {
     if (succeeded.length > 0) return Math.min(before.heldUntil, now)
@@ -177,11 +175,15 @@ function onTrial(
   }
 }
 
+function isOldRun(before: Health | undefined, now: number): boolean {
+  return before !== undefined && now - Math.max(before.since, before.gaveAt) >= HOLD.beforeMoving
+}
+
 function isSuccess({ outcome }: EndedAttempt): boolean {
   return outcome === 'done'
 }
 
-/** Whether queued transfers leave this source for another: it has failed for a while, and a trial after the hold too. */
-export function isToLeave({ holds, successes, since, failedAt }: Health): boolean {
-  return holds > 1 && successes === 0 && failedAt - since >= HOLD.beforeMoving
+/** Whether queued transfers leave this source for another: it has given nothing for a while, and a trial has failed too. */
+export function isToLeave({ holds, successes, since, failedAt, gaveAt }: Health): boolean {
+  return holds > 1 && successes === 0 && failedAt - Math.max(since, gaveAt) >= HOLD.beforeMoving
 }

@@ -55,7 +55,7 @@ async function openNew(
     executor,
     `SELECT own.id AS own_id, ${SOURCE_COLUMNS} FROM replicas AS own ${SOURCES}
       WHERE own.state = 'COPYING' AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, ${HELD}, links.distance, source.rse_id`,
-    { replicas },
+    { replicas, now },
   )
   const candidates = nearest(sources).map(source => ({ ...source, vo_id, account_id, activity, priority }))
   const queued = await inBundles(executor, candidates, now)

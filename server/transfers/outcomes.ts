@@ -265,11 +265,11 @@ async function applyDecisions(
 }
 
 function endedAttempts({ held, judged, again }: Decision, sessionId: number, now: number): EndedAttempt[] {
-  const { result: outcome, mode = null, bytes, error, endedMsAgo } = judged
+  const { result: outcome, mode = null, error, endedMsAgo } = judged
   const { link_id: linkId, claimed_at: claimedAt } = held
   if (linkId === null || claimedAt === null) return []
   const endedAt = now - Math.round(endedMsAgo)
-  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt, bytes, again, error }]
+  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt, again, error }]
 }
 
 function doneCopies({ held, judged: { result, mode, bytes, durationMs } }: Decision): DoneCopy[] {

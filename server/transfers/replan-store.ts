@@ -14,12 +14,13 @@ import {
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { HealthRow } from './health-store.ts'
 import { type LinkPace, SLOW, type Target } from './slow.ts'
-import { PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
-/** A target that work can be taken from at all; on trial when it gives more than it fails. Binds `now`. */
-const OPEN_TARGET = `rses.max_outbound > 0 AND links.max_active > 0
-  AND NOT EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id AND held_until > 0
-    AND (held_until > :now OR successes <= failures))`
+/** A target that work can be taken from at all. */
+const OPEN_TARGET = 'rses.max_outbound > 0 AND links.max_active > 0'
+/** How much a target on trial takes in one step, if it gives more than it fails; null: it is not on trial. Binds `now`. */
+const TRIAL_SHARE = `(SELECT CASE WHEN held_until <= :now AND successes > failures THEN 1 + successes ELSE 0 END
+                 FROM link_health WHERE link_health.link_id = links.id AND held_until > 0)`
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
 
 /** The links with work whose source fails. */
@@ -46,7 +47,7 @@ export async function linkPaces(read: Executor, sinceMinute: number, now: number
        FROM links JOIN rses ON rses.id = links.source_rse_id AND rses.availability_read
        LEFT JOIN link_minutes ON link_minutes.link_id = links.id AND link_minutes.minute >= :sinceMinute
       WHERE links.distance > 0 AND links.destination_rse_id IN (SELECT destination_rse_id FROM links WHERE has_work)
-        AND ${OPEN_TARGET}
+        AND ${OPEN_TARGET} AND ${TRIAL_SHARE} IS NULL
       GROUP BY links.id, rses.max_outbound ORDER BY links.id`,
     { sinceMinute, now },
   )
@@ -106,10 +107,13 @@ export interface Leaving {
   readonly to?: readonly Target[]
 }
 
-/** Where a queued transfer may go. */
-type Move = Candidate & { transfer_id: number; bundle_left: number }
+/** Where a queued transfer may go. `share`: of a link on trial. */
+type Move = Candidate & { transfer_id: number; bundle_left: number; share: number | null }
 
-/** Those of these queued transfers that can have their file from another source, the nearest that has not failed them yet. */
+/**
+ * Those of these queued transfers that can have their file from another source that has not failed them yet: the nearest that is
+ * not on trial, or one on trial where there is no other.
+ */
 export async function movable(
   executor: Executor,
   transferIds: readonly number[],
@@ -123,14 +127,16 @@ export async function movable(
     `SELECT * FROM (
        SELECT transfers.id AS transfer_id, transfers.bundle_id AS bundle_left, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
-              row_number() OVER (PARTITION BY transfers.id ORDER BY links.distance, source.rse_id) AS place
+              ${TRIAL_SHARE} AS share,
+              row_number() OVER (PARTITION BY transfers.id ORDER BY ${HELD}, links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
-          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND ${PAST_FAILURES} = 0
+          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND coalesce(${TRIAL_SHARE}, 1) > 0 AND ${PAST_FAILURES} = 0
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
     { linkId, now, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )
-  return to === undefined ? found : within(found, to)
+  const trials = found.flatMap(({ link_id, share }) => (share === null ? [] : [{ id: link_id, most: share }]))
+  return within(found, [...trials, ...(to ?? [])], to === undefined)
 }
 
 /** Moves them, those that are still queued on the link; why is kept with them. Answers the bundles that they left. */
@@ -171,11 +177,12 @@ export async function moveQueued(
   return [...new Set(moves.map(({ bundle_left }) => bundle_left))]
 }
 
-/** No more to each link than it may take. */
-function within<T extends Candidate>(candidates: readonly T[], to: readonly Target[]): T[] {
+/** No more to each link than it may take; `others`: to those that are not named as much as there is. */
+function within<T extends Candidate>(candidates: readonly T[], to: readonly Target[], others: boolean): T[] {
   const left = new Map(to.map(({ id, most }) => [id, most]))
   return candidates.filter(({ link_id }) => {
-    const most = left.get(link_id) ?? 0
+    const most = left.get(link_id)
+    if (most === undefined) return others
     left.set(link_id, most - 1)
     return most > 0
   })

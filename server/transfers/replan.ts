@@ -20,6 +20,8 @@ import { slowLinks, slowPairs } from './slow.ts'
 const MOVED_AT_ONCE = 1_000
 /** After all that is queued on a link was looked at: what is left has no other source. Milliseconds. */
 const REST_MS = 300_000
+/** When some could be moved, but only to a source on trial that takes few at a time. */
+const TRIAL_REST_MS = 15_000
 /** How often paces are compared, over which time, how long they are kept, and how often those are sought that are older. */
 const SLOW_EVERY_MS = 10_000
 const PACE_MINUTES = 15
@@ -30,10 +32,12 @@ interface Pass {
   readonly run: number | undefined
   readonly after: Place
   readonly restsUntil: number
+  /** Something went to a source on trial. */
+  readonly toTrial: boolean
 }
 
 const START: Place = { bundle: 0, transfer: 0 }
-const FIRST: Omit<Pass, 'run'> = { after: START, restsUntil: 0 }
+const FIRST: Omit<Pass, 'run'> = { after: START, restsUntil: 0, toTrial: false }
 
 /**
  * Moves queued transfers off sources that are held back or much slower than another, a bounded number at a time. How far it
@@ -57,7 +61,17 @@ export function replanner(context: Context): Service {
         await prune(context, now)
       }
       let more = false
-      for (const leaving of [...held, ...slow]) more = (await leave(context, leaving, passes, now)) || more
+      for (const leaving of [...held, ...slow]) {
+        try {
+          more = (await leave(context, leaving, passes, now)) || more
+        } catch (error) {
+          // Those behind it must not wait for it.
+          context.log.error(
+            { err: error, link: leaving.linkId },
+            'queued transfers could not be moved; it is tried again',
+          )
+        }
+      }
       return more
     },
   })
@@ -102,7 +116,7 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
   const { db, log, wake } = context
   const { linkId, run, code } = leaving
   const pass = passes.get(linkId)
-  const { after, restsUntil } = pass !== undefined && pass.run === run ? pass : FIRST
+  const { after, restsUntil, toTrial } = pass !== undefined && pass.run === run ? pass : FIRST
   if (restsUntil > now) return false
   const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
   const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)
@@ -113,14 +127,19 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
     leaving,
     now,
   )
-  const ids = found.map(row => row.transfer_id)
+  // Once in a pass: it is long, and what a source on trial takes is little.
+  const moves = toTrial ? found.filter(({ share }) => share === null) : found
+  const ids = moves.map(row => row.transfer_id)
   const left = ids.length === 0 ? [] : await db.write(executor => moveQueued(executor, ids, leaving, now))
   // Not before: what a write that failed should have moved is looked at again.
-  passes.set(linkId, {
-    run,
-    after: last === undefined ? START : { bundle: last.bundle_id, transfer: last.id },
-    restsUntil: last === undefined && run !== undefined ? now + REST_MS : 0,
-  })
+  const some = toTrial || moves.some(({ share }) => share !== null)
+  const rest = now + (some ? TRIAL_REST_MS : REST_MS)
+  passes.set(
+    linkId,
+    last === undefined
+      ? { run, ...FIRST, restsUntil: run === undefined ? 0 : rest }
+      : { run, after: { bundle: last.bundle_id, transfer: last.id }, restsUntil: 0, toTrial: some },
+  )
   if (left.length > 0) {
     await db.write(executor => settleLeft(executor, linkId, left))
     log.info({ link: linkId, code }, 'queued transfers were moved to another source')

@@ -11,9 +11,14 @@ export const SOURCE_COLUMNS = `source.id AS source_replica_id, source.rse_id AS 
               coalesce(source_directory.top_id, source_directory.id) AS source_directory_id,
               coalesce(own_directory.top_id, own_directory.id) AS destination_directory_id`
 
-/** Whether the source of the link `links` is held back, or on trial: such a one is taken only where there is no other. */
-export const HELD =
-  'EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id AND link_health.held_until > 0)'
+/** After a hold, how long a source on trial is left out where there is another: its own queue brings the trials. Milliseconds. */
+const TRIAL_MS = 60_000
+/**
+ * Whether the source of the link `links` is held back, or on trial: such a one is taken only where there is no other. A trial that
+ * nothing was queued for must come from new work, or it never ends. Binds `now`.
+ */
+export const HELD = `EXISTS (SELECT 1 FROM link_health WHERE link_health.link_id = links.id
+  AND link_health.held_until > 0 AND link_health.held_until + ${TRIAL_MS} > :now)`
 
 /** Whether the source has refused the transfer of the statement its file, which waiting does not change. */
 export const REFUSED = `EXISTS (SELECT 1 FROM attempts WHERE attempts.transfer_id = transfers.id

@@ -54,10 +54,10 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
 
   async function workFor(claimant: Claimant, limit: number, again: boolean): Promise<Work> {
     const claimed = await claimWork(context, claimant, limit, again)
-    const [one] = claimed
+    const copy = claimed.find(({ state }) => state === 'CLAIMED')
     return {
       claimed,
-      more: one !== undefined && claimed.length < limit && (await isMoreQueued(db.read, one.id)),
+      more: copy !== undefined && claimed.length < limit && (await isMoreQueued(db.read, copy.id)),
       renewals: await grantsToRenew(db.read, claimant, clock.now(), RENEWALS_PER_CLAIM),
       imports: (await isImportWaiting(db.read, claimant))
         ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))

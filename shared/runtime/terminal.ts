@@ -13,3 +13,15 @@ export const systemTerminal: Terminal = {
   err: text => void stderr.write(text),
   interactive: Boolean(stdout.isTTY),
 }
+
+/** Resolves when all was taken by whoever reads, or nobody does any more: what waits in a pipe is lost when the process exits. */
+export async function flushed(): Promise<void> {
+  const taken = [stdout, stderr].map(
+    stream =>
+      new Promise<void>(resolve => {
+        stream.once('error', () => resolve())
+        stream.write('', () => resolve())
+      }),
+  )
+  await Promise.all(taken)
+}

@@ -132,35 +132,46 @@ function missing(
  * first that fits tells.
  */
 const CONNECTION_WORDS: readonly (readonly [RegExp, TransferCode])[] = [
-  [/resolve host|not resolve|unknown ?host|name or service not known|ENOTFOUND|EAI_AGAIN/i, 'RESOLVE_FAILED'],
-  [/connection timed out|connect timed out|no connection in time|ETIMEDOUT/i, 'TIMEOUT_CONNECT'],
+  [/resolve host|not resolve|unknown ?host|name or service not known|\b(ENOTFOUND|EAI_AGAIN)\b/i, 'RESOLVE_FAILED'],
+  [/connection timed out|connect timed out|no connection in time|\bETIMEDOUT\b/i, 'TIMEOUT_CONNECT'],
   [
-    /connect to |connection refused|no connection|no route to host|(host|network) is unreachable|ECONNREFUSED|E(HOST|NET)UNREACH/i,
+    /connect to |connection refused|no connection|no route to host|(host|network) is unreachable|\b(ECONNREFUSED|E(HOST|NET)UNREACH)\b/i,
     'CONNECT_FAILED',
   ],
   [/no answer in time/i, 'TIMEOUT_HEADERS'],
   [
-    /connection (was )?(reset|closed|aborted)|reset by peer|ended early|ECONNRESET|broken pipe|EPIPE|returned nothing|empty reply|fail(ure|ed) when (receiving|sending)|(receiving|sending) data (from|to) the peer|prematurely closed/i,
+    /connection (was )?(reset|closed|aborted)|reset by peer|ended early|\b(ECONNRESET|EPIPE)\b|broken pipe|failed to respond|returned nothing|empty reply|fail(ure|ed) when (receiving|sending)|(receiving|sending) data (from|to) the peer|prematurely closed/i,
     'CONNECTION_LOST',
   ],
   [/\bssl\b|\btls\b|certificate|handshake/i, 'TLS_FAILED'],
 ]
 
+/** The active side's own disk, and its own certificates (libcurl's 58 and 77), though they fail with words of a network. */
+const LOCAL = /\blocal (file ?system|file|resource|ssl certificate)\b|\bssl ca cert\b/i
+
+/** What a storage names is no reason: a path may have any word in it. */
+function withoutPaths(words: string): string {
+  return words.replaceAll(/\S*\/\S+/g, '')
+}
+
 /** The last line of a COPY that did not begin `success`. */
-export function classifyLastLine(mode: 'pull' | 'push', words: string): TransferFailure {
-  const remote = quotedStatus(words)
-  if (remote !== undefined) return passiveStatus(mode, remote, words, 'TRANSFER')
+export function classifyLastLine(mode: 'pull' | 'push', line: string): TransferFailure {
+  const remote = quotedStatus(line)
+  if (remote !== undefined) return passiveStatus(mode, remote, line, 'TRANSFER')
+  const words = withoutPaths(line)
   const passive: Side = mode === 'pull' ? 'SOURCE' : 'DESTINATION'
   const make = (code: TransferCode, scope: TransferScope, side?: Side) =>
-    transferFailure(code, scope, 'TRANSFER', words, { side })
+    transferFailure(code, scope, 'TRANSFER', line, { side })
   if (isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
+  if (/no bytes have been received from the source/i.test(words)) return make('TIMEOUT_NO_PROGRESS', 'SOURCE')
   if (/partial file|premature end/i.test(words)) return make('SOURCE_CUT_OFF', 'SOURCE')
+  if (LOCAL.test(words)) return make('TRANSFER_FAILED', 'TRANSFER')
+  if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
   const unreached = CONNECTION_WORDS.find(([pattern]) => pattern.test(words))
   if (unreached !== undefined) return make(unreached[1], passive)
   if (/no bytes have been received|no activity|stalled?\b|timed? ?out|nothing moved/i.test(words)) {
     return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
   }
-  if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
   if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
   if (/permission denied/i.test(words)) return make('PERMISSION_DENIED', 'TRANSFER')
   return make('TRANSFER_FAILED', 'TRANSFER')

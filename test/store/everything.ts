@@ -83,7 +83,7 @@ async function aside(
     await query(e, 'INSERT INTO idempotency_keys VALUES (:identity, :key, :request, :answer, :now)', answer)
     const fault = { scope: 'SOURCE', phase: 'TRANSFER', code: 'CONNECT_FAILED', message: WORDS }
     const attempt = { linkId: await key('links'), sessionId: session, mode: 'pull', outcome: 'failed', error: fault }
-    await judgeSources(e, [{ ...attempt, claimedAt: now, endedAt: now, bytes: 1, again: false }], new Set(), now)
+    await judgeSources(e, [{ ...attempt, claimedAt: now, endedAt: now, again: false }], new Set(), now)
     const replan = { now, rseId, message: WORDS }
     await query(
       e,

@@ -173,15 +173,32 @@ for (const { name, open } of databases) {
       it(`on trial ${moved ? '' : 'do not '}take work when ${failures} of 1 failed`, async () => {
         await queue('d', 60, 'A', 'C')
         await world.change(
-          `INSERT INTO link_health (link_id, since, failed_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
-           SELECT id, :now, :now, :failures, 1, :yes, 0, 1, 1, '', '' FROM links WHERE source_rse_id = :c AND destination_rse_id = :b`,
+          `INSERT INTO link_health (link_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
+           SELECT id, :now, :now, 0, :failures, 1, :yes, 0, 1, 1, '', '' FROM links WHERE source_rse_id = :c AND destination_rse_id = :b`,
           { now: world.clock.now(), failures, yes: true, c: ids.c, b: ids.b },
         )
         await die()
         await world.run(replanner)
-        expect((await world.number('SELECT count(*) AS n FROM replans')) > 0).to.equal(moved)
+        const count = 'SELECT count(*) AS n FROM transfers WHERE replan_id IS NOT NULL'
+        expect(await world.number(count), 'as much as a trial takes').to.equal(moved ? 2 : 0)
+        await world.run(replanner)
+        expect(await world.number(count), 'not again at once').to.equal(moved ? 2 : 0)
       })
     }
+
+    it('are taken by new work a minute after a hold: nothing else may be there to try them with', async () => {
+      await queue('d', 20, 'A')
+      await fail(HOLD.failures)
+      await queue('e', 5, 'A', 'C')
+      await world.clock.advance(HOLD.first + 59_000)
+      await queue('f', 5, 'A', 'C')
+      const from = (rse: number) =>
+        world.number('SELECT count(*) AS n FROM transfers WHERE source_rse_id = :rse', { rse })
+      expect([await from(ids.a), await from(ids.c)]).to.deep.equal([20, 10])
+      await world.clock.advance(1_000)
+      await queue('g', 5, 'A', 'C')
+      expect([await from(ids.a), await from(ids.c)]).to.deep.equal([25, 10])
+    })
 
     it('are not left for one that has failed a file already, which waits for its own', async () => {
       await queue('d', 20, 'A', 'C')

@@ -266,6 +266,28 @@ describe('last lines that are no success', () => {
       [`source: ${words}`, 'pull', `failure: ${words}`, `${code} SOURCE again`],
       [`destination: ${words}`, 'push', `failure: ${words}`, `${code} DESTINATION again`],
     ]),
+    [
+      'XRootD: the source gives nothing',
+      'pull',
+      'failure: Transfer failed because no bytes have been received from the source (pull mode) in 60 seconds',
+      'TIMEOUT_NO_PROGRESS SOURCE again',
+    ],
+    // What fails at the active side's own disk, or with its own certificate, is no fault of the other.
+    ...[
+      'Error when interacting with local filesystem: Unable to write; connection timed out',
+      'Error when interacting with local filesystem: Unable to write; broken pipe',
+      'Problem with the local SSL certificate',
+      'Problem with the SSL CA cert (path? access rights?)',
+    ].map((words): (typeof cases)[number] => [words, 'pull', `failure: ${words}`, 'TRANSFER_FAILED TRANSFER again']),
+    // Nor is a word in a path or beside a checksum.
+    [
+      'a path',
+      'pull',
+      'failure: Failed to write to /data/certificates/EPIPE/f1: odd',
+      'TRANSFER_FAILED TRANSFER again',
+    ],
+    ['a checksum', 'pull', 'failure: checksum mismatch: connection closed by pool', 'CHECKSUM_MISMATCH TRANSFER again'],
+    ['Java: no answer', 'pull', 'failure: se.example.org:443 failed to respond', 'CONNECTION_LOST SOURCE again'],
     ['XRootD: a stall, or no connection', 'pull', 'failure: Timeout was reached', 'TIMEOUT_NO_PROGRESS TRANSFER again'],
     ['no words', 'pull', 'aborted', 'TRANSFER_FAILED TRANSFER again'],
   ]

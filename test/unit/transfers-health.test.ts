@@ -21,7 +21,6 @@ const done: EndedAttempt = {
   outcome: 'done',
   claimedAt: NOW - 1_000,
   endedAt: NOW,
-  bytes: 0,
   again: false,
   error: undefined,
 }
@@ -31,6 +30,7 @@ const times = (count: number, attempt = failed): EndedAttempt[] => Array.from({ 
 const run: Health = {
   since: SINCE,
   failedAt: NOW - 1_000,
+  gaveAt: 0,
   failures: MANY - 1,
   successes: 0,
   confirmed: true,
@@ -91,13 +91,13 @@ describe('the health of a link', () => {
     ],
     ['and so on', { ...trial, holds: 3 }, [failed], { holds: 4, ...heldFor(8 * HOLD.first) }],
     ['at most so long', { ...trial, holds: 40 }, [failed], { holds: 41, ...heldFor(HOLD.longest) }],
-    ['a trial that succeeds lets more in', trial, [done], { holds: 1, successes: 1 }],
+    ['a trial that succeeds lets more in', trial, [done], { holds: 1, successes: 1, gaveAt: NOW }],
     ['some may fail then', { ...trial, successes: 2 }, [failed], { ...words, holds: 1, successes: 2, failures: 1 }],
     [
-      'not more than succeed: it gave something, and begins a run anew',
-      { ...trial, holds: 3, successes: 2, failures: 2 },
+      'not more than succeed: it gave something, and is held as at first',
+      { ...trial, holds: 3, successes: 2, failures: 2, gaveAt: NOW - 9 },
       [failed],
-      { since: NOW, holds: 1, ...heldFor(HOLD.first) },
+      { since: SINCE, gaveAt: NOW - 9, holds: 1, ...heldFor(HOLD.first) },
     ],
     ['many that succeed end it', { ...trial, successes: HOLD.successes - 1 }, [done], undefined],
   ]
@@ -116,6 +116,7 @@ describe('the health of a link', () => {
       ['is not enough', times(2 * MANY, own), false, false],
       ['nor in a push, which it drives itself', times(2 * MANY, { ...own, mode: 'push' }), false, false],
       ['is, when it is the only one', times(MANY, own), true, true],
+      ['is not, however much it is, before a minute is over', times(20 * MANY, own), false, false],
       ['is, when another sees it too', [...times(MANY, own), { ...own, sessionId: 2 }], false, true],
       ['is, when a destination says so', [...times(MANY, own), failed], false, true],
     ]
@@ -127,6 +128,14 @@ describe('the health of a link', () => {
       expect(healthAfter(trial, [again, done], false, NOW)).to.include({ successes: 1, heldUntil: trial.heldUntil })
       expect(healthAfter(trial, [{ ...again, sessionId: 2 }], false, NOW)).to.include({ holds: 2 })
       expect(healthAfter(trial, [again], true, NOW)).to.include({ holds: 2 })
+    })
+    it('is, when nobody has brought anything for a minute', () => {
+      const since = NOW - HOLD.beforeMoving
+      const lone = { ...run, confirmed: false, since }
+      expect(healthAfter(lone, [own], false, NOW)).to.include({ holds: 1 })
+      expect(healthAfter({ ...lone, since: since + 1 }, [own], false, NOW)).to.include({ holds: 0 })
+      expect(healthAfter({ ...trial, since }, [own], false, NOW)).to.include({ holds: 2 })
+      expect(healthAfter({ ...trial, since, gaveAt: NOW - 1 }, [own], false, NOW)).to.include({ holds: 1 })
     })
     for (const [what, attempts, soleWorker, isHeld] of seen) {
       it(what, () => expect((healthAfter(undefined, attempts, soleWorker, NOW)?.heldUntil ?? 0) > NOW).to.equal(isHeld))
@@ -142,6 +151,7 @@ describe('whether queued transfers leave a source', () => {
     ['not before a trial has failed', { since, holds: 1 }, false],
     ['not when a trial succeeds', { since, holds: 2, successes: 1 }, false],
     ['not when it is not held', { since, holds: 0 }, false],
+    ['not when it gave something since', { since, holds: 2, gaveAt: since + 1 }, false],
   ]
   for (const [what, health, expected] of cases) {
     it(what, () => expect(isToLeave({ ...run, failedAt: NOW, ...health })).to.equal(expected))
@@ -158,22 +168,14 @@ describe('a failure', () => {
     ['DESTINATION', 'CONNECT_FAILED', false],
     ['TOKEN', 'TOKEN_REFUSED', false],
     ['TRANSFER', 'TIMEOUT_NO_PROGRESS', false],
+    ['SOURCE', 'TIMEOUT_NO_PROGRESS', true],
   ]
   for (const [scope, code, expected] of cases) {
     it(`${code} at ${scope} ${expected ? 'is' : 'is not'} the source's own fault`, () => {
       expect(isSourceFault({ scope, phase: 'TRANSFER', code })).to.equal(expected)
-      expect(isEvidence({ ...failed, bytes: 1, error: { scope, phase: 'TRANSFER', code, message: '' } })).to.equal(
-        expected,
-      )
+      expect(isEvidence({ ...failed, error: { scope, phase: 'TRANSFER', code, message: '' } })).to.equal(expected)
     })
   }
-})
-
-describe('a copy that stalls', () => {
-  const stalled = { ...failed, error: { ...FAULT, scope: 'TRANSFER', code: 'TIMEOUT_NO_PROGRESS' } }
-  it('with no byte, in a pull, tells of a source that hangs', () => expect(isEvidence(stalled)).to.equal(true))
-  it('after some bytes blames nobody', () => expect(isEvidence({ ...stalled, bytes: 1 })).to.equal(false))
-  it('in a push blames nobody', () => expect(isEvidence({ ...stalled, mode: 'push' })).to.equal(false))
 })
 
 it('a failure after the copy is no failure of the source: its file is there', () =>
