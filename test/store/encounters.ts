@@ -187,7 +187,8 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
       await world.claim(1, 2)
       await world.claim(2, 2)
       await world.change(
-        `INSERT INTO link_health SELECT min(link_id), :now, :now, 9, 0, true, 1, 0, 0, 'X', 'x' FROM bundles`,
+        `INSERT INTO link_health (link_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
+         SELECT min(link_id), :now, :now, 0, 9, 0, true, 1, 0, 0, 'X', 'x' FROM bundles`,
         { now: world.clock.now() },
       )
     },
