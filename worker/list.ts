@@ -109,8 +109,8 @@ export function childOf(directory: string, entry: ListedEntry): { name: string; 
 }
 
 /**
- * Asked until two answers agree: a checksum that is wrong here is wrong for good, and XRootD before 6.0.0 may tell another file's when it computes
- * one (docs/operations.md, XRootD 5).
+ * Asked until two answers agree: a checksum that is wrong here is wrong for good, and XRootD before 6.0.0 may tell another
+ * file's when it computes one (docs/operations.md, XRootD 5).
  */
 async function describe(
   job: ImportJob,

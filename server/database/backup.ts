@@ -39,8 +39,10 @@ export async function restoreSqlite(from: string, file: string, now: number): Pr
     await removeJournals(aside)
     await copyFile(from, aside)
     return await putInPlace(aside, from, file, Math.max(now, (last + 1) * 1000))
-  } finally {
+  } catch (error) {
+    // Only then: once it is in place the name is free, and may be another restore's.
     await removeDatabase(aside)
+    throw error
   }
 }
 
