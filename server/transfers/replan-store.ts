@@ -14,7 +14,7 @@ import {
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { HealthRow } from './health-store.ts'
 import { type LinkPace, SLOW, type Target } from './slow.ts'
-import { HELD, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 /** A target that work can be taken from at all. */
 const OPEN_TARGET = 'rses.max_outbound > 0 AND links.max_active > 0'
@@ -128,7 +128,7 @@ export async function movable(
        SELECT transfers.id AS transfer_id, transfers.bundle_id AS bundle_left, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               ${TRIAL_SHARE} AS share,
-              row_number() OVER (PARTITION BY transfers.id ORDER BY ${HELD}, links.distance, source.rse_id) AS place
+              row_number() OVER (PARTITION BY transfers.id ORDER BY ${TRIAL_SHARE} IS NOT NULL, links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
           AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND coalesce(${TRIAL_SHARE}, 1) > 0 AND ${PAST_FAILURES} = 0

@@ -30,7 +30,7 @@ for (const { name, open } of databases) {
 
     beforeEach(async () => {
       test = await open()
-      world = await World.make(test.db, { rses: ['A', 'B', 'C'] })
+      world = await World.make(test.db, { rses: ['A', 'B', 'C', 'D'] })
       ids = { a: (await world.rse('A')).id, b: (await world.rse('B')).id, c: (await world.rse('C')).id }
       session = await world.openSession(86_400_000)
     })
@@ -80,6 +80,14 @@ for (const { name, open } of databases) {
       await world.clock.advance(HOLD.beforeMoving)
       await fail(1)
     }
+
+    /** C is on trial for B, where one copy of it was done. */
+    const tryC = (failures: number): Promise<unknown> =>
+      world.change(
+        `INSERT INTO link_health (link_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
+         SELECT id, :now, :now, 0, :failures, 1, :yes, 0, 1, 1, '', '' FROM links WHERE source_rse_id = :c AND destination_rse_id = :b`,
+        { now: world.clock.now(), failures, yes: true, c: ids.c, b: ids.b },
+      )
 
     it('are held back after a run of failures, then tried by one transfer, and by more as they succeed', async () => {
       await queue('d', 40, 'A')
@@ -172,17 +180,27 @@ for (const { name, open } of databases) {
     ] as const) {
       it(`on trial ${moved ? '' : 'do not '}take work when ${failures} of 1 failed`, async () => {
         await queue('d', 60, 'A', 'C')
-        await world.change(
-          `INSERT INTO link_health (link_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
-           SELECT id, :now, :now, 0, :failures, 1, :yes, 0, 1, 1, '', '' FROM links WHERE source_rse_id = :c AND destination_rse_id = :b`,
-          { now: world.clock.now(), failures, yes: true, c: ids.c, b: ids.b },
-        )
+        await tryC(failures)
         await die()
         await world.run(replanner)
         const left = await world.number('SELECT count(*) AS n FROM transfers WHERE replan_id IS NOT NULL')
         expect(left, 'as much as a trial takes').to.equal(moved ? 2 : 0)
       })
     }
+
+    it('on trial come after those that are well, however near they are', async () => {
+      await queue('d', 60, 'A', 'C', 'D')
+      await tryC(0)
+      await die()
+      await world.run(replanner)
+      const sources = await world.rows<{ source: number }>(
+        'SELECT DISTINCT source_rse_id AS source FROM transfers WHERE replan_id IS NOT NULL',
+      )
+      expect(sources).to.deep.equal([{ source: (await world.rse('D')).id }])
+      expect(
+        await world.number(`SELECT count(*) AS n FROM transfers WHERE state = 'QUEUED' AND replan_id IS NULL`),
+      ).to.equal(0)
+    })
 
     it('are taken by new work a minute after a hold: nothing else may be there to try them with', async () => {
       await queue('d', 20, 'A')
