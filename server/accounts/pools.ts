@@ -55,6 +55,9 @@ export function servesWithin(
   )
 }
 
+/** Links in one sentence. */
+const NAMED = 20
+
 /**
  * What the pools' configuration does not come to, a sentence each: storages and links that are not there match nothing, which
  * may be meant, since they come and go; what is queued on a link that no pool may serve waits for ever.
@@ -85,8 +88,9 @@ export function idleConfinements(
     (rights.links?.some(link => link.source === source && link.destination === destination) ?? true)
   const unserved = pools.length === 0 ? [] : links.filter(link => !pools.some(pool => serves(pool, link)))
   if (unserved.length > 0) {
-    const pairs = unserved.map(({ source, destination }) => `${source} -> ${destination}`)
-    sentences.push(`no pool may serve these links, and nothing is copied on them: ${pairs.join(', ')}`)
+    const pairs = unserved.slice(0, NAMED).map(({ source, destination }) => `${source} -> ${destination}`)
+    const more = unserved.length > NAMED ? ` and ${unserved.length - NAMED} more` : ''
+    sentences.push(`no pool may serve these links, and nothing is copied on them: ${pairs.join(', ')}${more}`)
   }
   const copiesOnly = ({ rights }: WorkerPool): boolean => rights.activities !== undefined || rights.links !== undefined
   if (pools.length > 0 && pools.every(copiesOnly)) {

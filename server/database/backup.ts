@@ -35,15 +35,18 @@ export async function restoreSqlite(from: string, file: string, now: number): Pr
   const last = (await exists(file)) ? await epochOfUnused(file) : 0
   const aside = `${file}.restoring`
   await takeName(aside)
+  let restored: { epoch: Epoch; kept?: string }
   try {
     await removeJournals(aside)
     await copyFile(from, aside)
-    return await putInPlace(aside, from, file, Math.max(now, (last + 1) * 1000))
+    restored = await putInPlace(aside, from, file, Math.max(now, (last + 1) * 1000))
   } catch (error) {
     // Only then: once it is in place the name is free, and may be another restore's.
     await removeDatabase(aside)
     throw error
   }
+  await sync(dirname(file))
+  return restored
 }
 
 /** One restore at a time: whoever makes the file has it. */
@@ -56,6 +59,7 @@ async function takeName(aside: string): Promise<void> {
   await made.close()
 }
 
+/** Its last step puts it there: what throws has not. */
 async function putInPlace(
   aside: string,
   from: string,
@@ -70,13 +74,13 @@ async function putInPlace(
   await chmod(aside, OWNER_ONLY)
   await sync(aside)
   const kept = `${file}.replaced-${epoch}`
-  // A server may have been started since it was looked at first.
-  if (isThere) await epochOfUnused(file)
+  // A server may have been started since it was looked at first, and have made it; what one does from here on is lost.
+  if (isThere && (await epochOfUnused(file)) >= epoch)
+    throw refusal('DATABASE_IN_USE', `a server had ${file} open meanwhile: stop it, and repeat`)
   // At no time is nothing there: a server that is started meanwhile would make an empty database.
   if (isThere) await link(file, kept)
   for (const part of ['-wal', '-shm']) if (await exists(file + part)) await rename(file + part, kept + part)
   await rename(aside, file)
-  await sync(dirname(file))
   return { epoch, ...(isThere ? { kept } : {}) }
 }
 

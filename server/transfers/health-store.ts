@@ -1,6 +1,9 @@
-import { type Executor, encodeRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
+import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import { type Executor, encodeRows, oneOf, query, queryOne, recordset, stateList } from '../database/sql.ts'
 import { type EndedAttempt, type Health, healthAfter, isEvidence } from './health.ts'
 import type { Copied } from './pace.ts'
+
+const ACTIVE = stateList(ACTIVE_STATES)
 
 export interface HealthRow {
   link_id: number
@@ -65,12 +68,18 @@ export async function judgeSources(
     judged.map(([link]) => link),
     now,
   )
-  const sole = await isSoleWorker(executor)
+  const none = await isSoleWorker(executor)
+  const moving = none
+    ? new Map<number, number[]>()
+    : await movingSessions(
+        executor,
+        judged.map(([link]) => link),
+      )
   const changed: { link: number; before: Health | undefined; after: Health | undefined }[] = []
   for (const [link, own] of judged) {
     const row = rows.find(({ link_id }) => link_id === link)
     const before = row === undefined || row.failures + row.holds === 0 ? undefined : healthOf(row)
-    changed.push({ link, before, after: healthAfter(before, own, sole, now) })
+    changed.push({ link, before, after: healthAfter(before, own, { none, moving: moving.get(link) ?? [] }, now) })
   }
   await storeHealth(executor, changed)
   return {
@@ -133,6 +142,19 @@ async function storeHealth(
        FROM ${recordset(executor, 'rows', { link_id: 'bigint', ...columns })} AS given WHERE link_health.link_id = given.link_id`,
     { rows: encodeRows(rows) },
   )
+}
+
+/** By link: the sessions that have a transfer there of which bytes have come. */
+async function movingSessions(executor: Executor, links: readonly number[]): Promise<Map<number, number[]>> {
+  const rows = await query<{ link_id: number; session_id: number }>(
+    executor,
+    `SELECT DISTINCT link_id, session_id FROM transfers
+      WHERE state IN (${ACTIVE}) AND session_id IS NOT NULL AND bytes_done > 0 AND link_id ${oneOf(executor, 'links')}`,
+    { links: encodeRows(links) },
+  )
+  const found = new Map<number, number[]>()
+  for (const { link_id, session_id } of rows) found.set(link_id, [...(found.get(link_id) ?? []), session_id])
+  return found
 }
 
 /** Who is drained takes nothing new: there is nobody else then who could see it otherwise. */

@@ -31,7 +31,7 @@ export const HOLD = {
   longest: 600_000,
   /**
    * A restart passes: work is moved elsewhere only from a source that has failed for longer. And what one worker alone has seen
-   * for so long is believed: where others could see it otherwise, one of them would have brought something.
+   * for so long is believed, while no other moves anything from there.
    */
   beforeMoving: 60_000,
   /** Copies on trial after which all is well. Each lets one more run. */
@@ -91,29 +91,34 @@ export function isEvidence({ mode, outcome, error }: EndedAttempt): boolean {
   return error !== undefined && isSourceFault(error)
 }
 
-/**
- * A link's health after attempts that are evidence; undefined: nothing is wrong. `soleWorker`: there is no other that could see
- * it otherwise.
- */
+/** What others see of the link. */
+export interface Others {
+  /** There is no other worker that could see it otherwise. */
+  readonly none: boolean
+  /** Sessions with a transfer on the link that moves. */
+  readonly moving: readonly number[]
+}
+
+/** A link's health after attempts that are evidence; undefined: nothing is wrong. */
 export function healthAfter(
   before: Health | undefined,
   attempts: readonly EndedAttempt[],
-  soleWorker: boolean,
+  others: Others,
   now: number,
 ): Health | undefined {
   const fresh = attempts.filter(({ endedAt }) => now - endedAt < HOLD.late)
   if (before === undefined || before.heldUntil === 0) {
     const old = before !== undefined && now - before.failedAt > HOLD.forgetAfter
-    return inRun(old ? undefined : before, fresh, soleWorker, now)
+    return inRun(old ? undefined : before, fresh, others, now)
   }
-  return onTrial(before, fresh, soleWorker, now)
+  return onTrial(before, fresh, others, now)
 }
 
 /** A success ends the run. A file counts once: one that always fails makes no run. */
 function inRun(
   before: Health | undefined,
   attempts: readonly EndedAttempt[],
-  soleWorker: boolean,
+  others: Others,
   now: number,
 ): Health | undefined {
   if (attempts.some(isSuccess)) return undefined
@@ -124,7 +129,7 @@ function inRun(
   const told = failed.some(attempt => attempt.mode === 'pull' || attempt.sessionId !== sessionId)
   const confirmed = before?.confirmed === true || told
   const failures = (before?.failures ?? 0) + failed.length
-  const isHeld = failures >= HOLD.failures && (confirmed || soleWorker || isOldRun(before, now))
+  const isHeld = failures >= HOLD.failures && (confirmed || isBelieved(before, others, now))
   return {
     since: before?.since ?? now,
     failedAt: now,
@@ -145,15 +150,10 @@ function inRun(
  * but a copy that began after the first failure and is done ends a hold. A trial that the worker fails by itself proves nothing,
  * and the next is not at once either. A source that gave something and fails again is held as at first.
  */
-function onTrial(
-  before: Health,
-  attempts: readonly EndedAttempt[],
-  soleWorker: boolean,
-  now: number,
-): Health | undefined {
+function onTrial(before: Health, attempts: readonly EndedAttempt[], others: Others, now: number): Health | undefined {
   const succeeded = attempts.filter(attempt => isSuccess(attempt) && attempt.claimedAt >= before.since)
   const tried = attempts.filter(attempt => !isSuccess(attempt) && attempt.claimedAt >= before.heldUntil)
-  const believed = soleWorker || isOldRun(before, now)
+  const believed = isBelieved(before, others, now)
   const failed = tried.filter(attempt => attempt.mode === 'pull' || believed || attempt.sessionId !== before.sessionId)
   const failures = before.failures + failed.length
   const successes = before.successes + succeeded.length
@@ -175,8 +175,11 @@ function onTrial(
   }
 }
 
-function isOldRun(before: Health | undefined, now: number): boolean {
-  return before !== undefined && now - Math.max(before.since, before.gaveAt) >= HOLD.beforeMoving
+/** Whether what one worker alone has seen is taken for the source's fault. */
+function isBelieved(before: Health | undefined, { none, moving }: Others, now: number): boolean {
+  if (none) return true
+  if (before === undefined || moving.some(session => session !== before.sessionId)) return false
+  return now - Math.max(before.since, before.gaveAt) >= HOLD.beforeMoving
 }
 
 function isSuccess({ outcome }: EndedAttempt): boolean {

@@ -136,7 +136,7 @@ export async function movable(
     { linkId, now, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )
   const trials = found.flatMap(({ link_id, share }) => (share === null ? [] : [{ id: link_id, most: share }]))
-  return within(found, [...trials, ...(to ?? [])], to === undefined)
+  return within(found, [...(to ?? []), ...trials], to === undefined)
 }
 
 /** Moves them, those that are still queued on the link; why is kept with them. Answers the bundles that they left. */

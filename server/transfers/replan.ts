@@ -20,8 +20,8 @@ import { slowLinks, slowPairs } from './slow.ts'
 const MOVED_AT_ONCE = 1_000
 /** After all that is queued on a link was looked at: what is left has no other source. Milliseconds. */
 const REST_MS = 300_000
-/** When some could be moved, but only to a source on trial that takes few at a time. */
-const TRIAL_REST_MS = 15_000
+/** When some could be moved, but only to a source on trial that takes few at a time; and so many times what the pass took. */
+const TRIAL_REST = { least: 15_000, times: 5 }
 /** How often paces are compared, over which time, how long they are kept, and how often those are sought that are older. */
 const SLOW_EVERY_MS = 10_000
 const PACE_MINUTES = 15
@@ -31,13 +31,13 @@ const PRUNE_EVERY_MS = 600_000
 interface Pass {
   readonly run: number | undefined
   readonly after: Place
+  readonly beganAt: number
   readonly restsUntil: number
   /** Something went to a source on trial. */
   readonly toTrial: boolean
 }
 
 const START: Place = { bundle: 0, transfer: 0 }
-const FIRST: Omit<Pass, 'run'> = { after: START, restsUntil: 0, toTrial: false }
 
 /**
  * Moves queued transfers off sources that are held back or much slower than another, a bounded number at a time. How far it
@@ -79,13 +79,11 @@ export function replanner(context: Context): Service {
 
 async function heldLinks({ db }: Context): Promise<Leaving[]> {
   const links = (await failingWithWork(db.read)).filter(row => isToLeave(healthOf(row)))
-  return links.map(({ link_id, source_rse_id, since, failed_at, code, message }) => ({
-    linkId: link_id,
-    sourceId: source_rse_id,
-    run: since,
-    code: 'SOURCE_HELD',
-    message: `it has failed for ${Math.round((failed_at - since) / 1000)} s, the last time: ${code}: ${message}`,
-  }))
+  return links.map(({ link_id, source_rse_id, since, gave_at, failed_at, code, message }) => {
+    const run = Math.max(since, gave_at)
+    const words = `it has failed for ${Math.round((failed_at - run) / 1000)} s, the last time: ${code}: ${message}`
+    return { linkId: link_id, sourceId: source_rse_id, run, code: 'SOURCE_HELD', message: words }
+  })
 }
 
 async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
@@ -116,8 +114,10 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
   const { db, log, wake } = context
   const { linkId, run, code } = leaving
   const pass = passes.get(linkId)
-  const { after, restsUntil, toTrial } = pass !== undefined && pass.run === run ? pass : FIRST
-  if (restsUntil > now) return false
+  const first: Pass = { run, after: START, beganAt: now, restsUntil: 0, toTrial: false }
+  const goesOn = pass !== undefined && pass.run === run
+  if (goesOn && pass.restsUntil > now) return false
+  const { after, beganAt, toTrial } = goesOn && pass.restsUntil === 0 ? pass : first
   const next = await queuedAfter(db.read, linkId, after, MOVED_AT_ONCE)
   const last = next.length < MOVED_AT_ONCE ? undefined : next.at(-1)
   // A look first: what has no other source costs no write.
@@ -133,12 +133,12 @@ async function leave(context: Context, leaving: Leaving, passes: Map<number, Pas
   const left = ids.length === 0 ? [] : await db.write(executor => moveQueued(executor, ids, leaving, now))
   // Not before: what a write that failed should have moved is looked at again.
   const some = toTrial || moves.some(({ share }) => share !== null)
-  const rest = now + (some ? TRIAL_REST_MS : REST_MS)
+  const rest = some ? Math.max(TRIAL_REST.least, TRIAL_REST.times * (now - beganAt)) : REST_MS
   passes.set(
     linkId,
     last === undefined
-      ? { run, ...FIRST, restsUntil: run === undefined ? 0 : rest }
-      : { run, after: { bundle: last.bundle_id, transfer: last.id }, restsUntil: 0, toTrial: some },
+      ? { ...first, restsUntil: run === undefined ? 0 : now + rest }
+      : { ...first, after: { bundle: last.bundle_id, transfer: last.id }, beganAt, toTrial: some },
   )
   if (left.length > 0) {
     await db.write(executor => settleLeft(executor, linkId, left))

@@ -25,6 +25,9 @@ export const REFUSED = `EXISTS (SELECT 1 FROM attempts WHERE attempts.transfer_i
                     AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE'
                     AND attempts.code IN ('SOURCE_MISSING', 'PERMISSION_DENIED', 'REQUEST_REFUSED', 'NOT_FOUND'))`
 
-/** How often the source has failed the transfer of the statement. */
+/**
+ * How often the transfer of the statement failed from this source, by its fault or by nobody's: from a storage that is switched off
+ * destinations see nothing but a stall, and another source is worth a try.
+ */
 export const PAST_FAILURES = `(SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id
-                    AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE')`
+                    AND attempts.source_rse_id = source.rse_id AND attempts.scope IN ('SOURCE', 'TRANSFER'))`

@@ -14,6 +14,9 @@ export const systemTerminal: Terminal = {
   interactive: Boolean(stdout.isTTY),
 }
 
+// Whoever reads may stop before all is written (`| head`): that is no fault of the command.
+for (const stream of [stdout, stderr]) stream.on('error', () => undefined)
+
 /** Resolves when all was taken by whoever reads, or nobody does any more: what waits in a pipe is lost when the process exits. */
 export async function flushed(): Promise<void> {
   const taken = [stdout, stderr].map(

@@ -149,9 +149,9 @@ const CONNECTION_WORDS: readonly (readonly [RegExp, TransferCode])[] = [
 /** The active side's own disk, and its own certificates (libcurl's 58 and 77), though they fail with words of a network. */
 const LOCAL = /\blocal (file ?system|file|resource|ssl certificate)\b|\bssl ca cert\b/i
 
-/** What a storage names is no reason: a path may have any word in it. */
+/** What a storage names is no reason: a path may have any word in it, and spaces too where XRootD says `local=`. */
 function withoutPaths(words: string): string {
-  return words.replaceAll(/\S*\/\S+/g, '')
+  return words.replace(/, local=.*?(?=, [a-z ]+=|$)/i, '').replaceAll(/\S*\/\S+/g, '')
 }
 
 /** The last line of a COPY that did not begin `success`. */
@@ -163,13 +163,21 @@ export function classifyLastLine(mode: 'pull' | 'push', line: string): TransferF
   const make = (code: TransferCode, scope: TransferScope, side?: Side) =>
     transferFailure(code, scope, 'TRANSFER', line, { side })
   if (isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
-  if (/no bytes have been received from the source/i.test(words)) return make('TIMEOUT_NO_PROGRESS', 'SOURCE')
+  const stall = /no bytes have been (?:received|transmitted)(?: (?:from the (source)|to the (destination))\b)?/i.exec(
+    words,
+  )
+  if (stall !== null) {
+    return make(
+      'TIMEOUT_NO_PROGRESS',
+      stall[1] !== undefined ? 'SOURCE' : stall[2] !== undefined ? 'DESTINATION' : 'TRANSFER',
+    )
+  }
   if (/partial file|premature end/i.test(words)) return make('SOURCE_CUT_OFF', 'SOURCE')
   if (LOCAL.test(words)) return make('TRANSFER_FAILED', 'TRANSFER')
   if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
   const unreached = CONNECTION_WORDS.find(([pattern]) => pattern.test(words))
   if (unreached !== undefined) return make(unreached[1], passive)
-  if (/no bytes have been received|no activity|stalled?\b|timed? ?out|nothing moved/i.test(words)) {
+  if (/no activity|stalled?\b|timed? ?out|nothing moved/i.test(words)) {
     return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
   }
   if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
@@ -230,7 +238,7 @@ function quotedStatus(words: string): number | undefined {
   const quoted =
     /status code:? ?(\d{3})\b/i.exec(words) ??
     /\brejected [A-Z]+: ?(\d{3})\b/i.exec(words) ??
-    /\berror (?:fetching|pushing) .*: ?(\d{3})\b/i.exec(words)
+    /\berror (?:fetching|pushing) .*: (\d{3})\b/i.exec(words)
   const status = Number(quoted?.[1])
   return status >= 400 && status <= 599 ? status : undefined
 }

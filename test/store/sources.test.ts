@@ -233,6 +233,15 @@ for (const { name, open } of databases) {
       expect(await world.rows(at, { a: ids.a, state: 'QUEUED' }), 'planned anew').to.deep.equal([file])
     })
 
+    it('that say nothing, as one that is switched off, are left by a transfer that failed there, though nobody is blamed', async () => {
+      await queue('d', 1, 'A', 'C')
+      const stall = { ...DEAD, scope: 'TRANSFER', code: 'TIMEOUT_NO_PROGRESS' } as const
+      await report(await claim(1), { result: 'failed', error: stall })
+      await world.clock.advance(60_000)
+      await world.run(transferReleaser)
+      expect(await queued()).to.deep.equal([{ source: ids.c, left_rse: null, code: null, n: 1 }])
+    })
+
     it('keep what is queued as long as no trial has failed', async () => {
       await queue('d', 40, 'A', 'C')
       await fail(HOLD.failures)

@@ -224,6 +224,30 @@ describe('last lines that are no success', () => {
       'TIMEOUT_NO_PROGRESS TRANSFER again',
     ],
     [
+      'XRootD 5.5.3: stall, as it writes it',
+      'pull',
+      'failure: Error when interacting with local filesystem: Transfer failed because no bytes have been received in 20 seconds.',
+      'TIMEOUT_NO_PROGRESS TRANSFER again',
+    ],
+    [
+      'XRootD: the destination takes nothing',
+      'push',
+      'failure: Transfer failed because no bytes have been transmitted to the destination (push mode) in 60 seconds',
+      'TIMEOUT_NO_PROGRESS DESTINATION again',
+    ],
+    [
+      'StoRM: no status, and a port in the address',
+      'pull',
+      'failure: Error fetching https://se.example.org:443/f1: null',
+      'TRANSFER_FAILED TRANSFER again',
+    ],
+    [
+      'XRootD: a path with a space',
+      'pull',
+      'failure: odd, local=/d/my certificate f.root, code=1',
+      'TRANSFER_FAILED TRANSFER again',
+    ],
+    [
       'XRootD: certificate',
       'pull',
       'failure: SSL peer certificate or SSH remote key was not OK',

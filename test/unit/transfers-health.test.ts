@@ -44,6 +44,9 @@ const trial: Health = { ...run, failures: 0, holds: 1, heldUntil: NOW - 2_000 }
 const words = { code: FAULT.code, message: FAULT.message, failedAt: NOW }
 const heldFor = (length: number) => ({ ...words, failures: 0, successes: 0, heldUntil: NOW + length })
 
+const OTHERS = { none: false, moving: [] }
+const ALONE = { none: true, moving: [] }
+
 describe('the health of a link', () => {
   type Case = [string, Health | undefined, EndedAttempt[], Partial<Health> | undefined]
   const cases: Case[] = [
@@ -103,7 +106,7 @@ describe('the health of a link', () => {
   ]
   for (const [what, before, attempts, expected] of cases) {
     it(what, () => {
-      const after = healthAfter(before, attempts, false, NOW)
+      const after = healthAfter(before, attempts, OTHERS, NOW)
       if (expected === undefined) expect(after).to.equal(undefined)
       else expect(after).to.include(expected)
     })
@@ -124,21 +127,31 @@ describe('the health of a link', () => {
       const again = { ...own, mode: 'push' }
       // Nor is the next one at once, unless others bring something.
       const after = { holds: 1, failures: 0, heldUntil: NOW + HOLD.first, failedAt: trial.failedAt }
-      expect(healthAfter(trial, [again], false, NOW)).to.include(after)
-      expect(healthAfter(trial, [again, done], false, NOW)).to.include({ successes: 1, heldUntil: trial.heldUntil })
-      expect(healthAfter(trial, [{ ...again, sessionId: 2 }], false, NOW)).to.include({ holds: 2 })
-      expect(healthAfter(trial, [again], true, NOW)).to.include({ holds: 2 })
+      expect(healthAfter(trial, [again], OTHERS, NOW)).to.include(after)
+      expect(healthAfter(trial, [again, done], OTHERS, NOW)).to.include({ successes: 1, heldUntil: trial.heldUntil })
+      expect(healthAfter(trial, [{ ...again, sessionId: 2 }], OTHERS, NOW)).to.include({ holds: 2 })
+      expect(healthAfter(trial, [again], ALONE, NOW)).to.include({ holds: 2 })
     })
     it('is, when nobody has brought anything for a minute', () => {
       const since = NOW - HOLD.beforeMoving
       const lone = { ...run, confirmed: false, since }
-      expect(healthAfter(lone, [own], false, NOW)).to.include({ holds: 1 })
-      expect(healthAfter({ ...lone, since: since + 1 }, [own], false, NOW)).to.include({ holds: 0 })
-      expect(healthAfter({ ...trial, since }, [own], false, NOW)).to.include({ holds: 2 })
-      expect(healthAfter({ ...trial, since, gaveAt: NOW - 1 }, [own], false, NOW)).to.include({ holds: 1 })
+      expect(healthAfter(lone, [own], OTHERS, NOW)).to.include({ holds: 1 })
+      expect(healthAfter({ ...lone, since: since + 1 }, [own], OTHERS, NOW)).to.include({ holds: 0 })
+      expect(healthAfter({ ...trial, since }, [own], OTHERS, NOW)).to.include({ holds: 2 })
+      // Another moves something from there: the files only take their time.
+      const moving = { none: false, moving: [lone.sessionId, 9] }
+      expect(healthAfter(lone, [own], moving, NOW)).to.include({ holds: 0 })
+      expect(healthAfter({ ...trial, since }, [own], moving, NOW)).to.include({ holds: 1 })
+      const onlyIt = { none: false, moving: [lone.sessionId] }
+      expect(healthAfter(lone, [own], onlyIt, NOW)).to.include({ holds: 1 })
+      expect(healthAfter({ ...trial, since, gaveAt: NOW - 1 }, [own], OTHERS, NOW)).to.include({ holds: 1 })
     })
     for (const [what, attempts, soleWorker, isHeld] of seen) {
-      it(what, () => expect((healthAfter(undefined, attempts, soleWorker, NOW)?.heldUntil ?? 0) > NOW).to.equal(isHeld))
+      it(what, () =>
+        expect((healthAfter(undefined, attempts, soleWorker ? ALONE : OTHERS, NOW)?.heldUntil ?? 0) > NOW).to.equal(
+          isHeld,
+        ),
+      )
     }
   })
 })
