@@ -120,7 +120,13 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
       retry: z
         .strictObject({
           maxAttempts: z.number().int().min(1).max(100).default(5),
-          baseDelaySeconds: z.number().min(0).max(3600).default(5),
+          soonSeconds: z.number().min(0).max(3600).default(5).describe('longest first delay after a blip; doubled each time'),
+          laterSeconds: z
+            .number()
+            .min(0)
+            .max(3600)
+            .default(60)
+            .describe('longest first delay after a storage asked for rest (429, 5xx); doubled each time'),
           maxDelaySeconds: z.number().min(0).max(604_800).default(3600),
         })
         .prefault({}),

@@ -97,10 +97,10 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   }
   const foreign = await db.write(executor => expireForeignGrants(executor, context.issuers.all()))
   if (foreign > 0) log.warn({ grants: foreign }, 'grants of clients that are configured no more are given up')
-  const { maxAttempts, baseDelaySeconds, maxDelaySeconds } = config.retry
+  const { maxAttempts, soonSeconds, laterSeconds, maxDelaySeconds } = config.retry
   const worker = {
     leaseSeconds: config.sessionLeaseSeconds,
-    retry: { maxAttempts, baseDelay: baseDelaySeconds * 1000, maxDelay: maxDelaySeconds * 1000 },
+    retry: { maxAttempts, soon: soonSeconds * 1000, later: laterSeconds * 1000, maxDelay: maxDelaySeconds * 1000 },
     fenceBase: fenceBase(await db.epoch()),
     metrics,
   }

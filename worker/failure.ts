@@ -1,9 +1,10 @@
 import type { z } from 'zod'
 import { ApiError } from '../shared/contract/client.ts'
 import type { transferError } from '../shared/contract/routes/worker.ts'
+import type { TransferPhase, TransferScope } from '../shared/domain/error-catalogue.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
 import { oneLine } from '../shared/domain/one-line.ts'
-import type { TransferFailure, TransferPhase, TransferScope } from '../shared/domain/transfer-error.ts'
+import type { TransferFailure } from '../shared/domain/transfer-error.ts'
 import { HttpFailure } from '../shared/http/failure.ts'
 import { StorageError } from '../shared/storage/types.ts'
 

@@ -31,7 +31,7 @@ export async function writeSettings(sandbox: Sandbox): Promise<Settings> {
     vault: { keyFile: join(directory, 'vault.key') },
     // A worker that was killed is missed soon.
     sessionLeaseSeconds: 8,
-    retry: { baseDelaySeconds: 1 },
+    retry: { soonSeconds: 1, laterSeconds: 5 },
     vos: [{ name: 'demo', issuers: [{ ...(await client('server')), exchange: 'always' }] }],
     admins: [{ issuer, subject: clients.manager.id }],
     workers: [{ issuer, client: clients.worker.id }],

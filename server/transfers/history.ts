@@ -1,9 +1,12 @@
-import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../../shared/domain/transfer-error.ts'
+import type { TransferCode, TransferPhase, TransferScope } from '../../shared/domain/error-catalogue.ts'
+import type { TransferFailure } from '../../shared/domain/transfer-error.ts'
 import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 import { type EarlierLooks, isInVain } from './settling.ts'
 
 /** What a report's meaning depends on beside itself. */
 export interface TransferHistory {
+  /** The destination was looked at where nobody saw an attempt end. */
+  readonly settled?: boolean
   /** How the try ended whose destination was looked at, if that was a storage's doing. */
   readonly loss?: TransferFailure | undefined
   /** Another storage has the file, and has not failed this transfer yet. */

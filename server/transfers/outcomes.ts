@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import type { outcome } from '../../shared/contract/routes/worker.ts'
+import type { TransferCode } from '../../shared/domain/error-catalogue.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
-import type { TransferCode } from '../../shared/domain/transfer-error.ts'
 import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
@@ -104,8 +104,8 @@ async function decide(
     outcomes.map(reported => reported.transfer),
   )
   const byId = new Map(rows.map(row => [row.id, row]))
-  const absent = outcomes.filter(({ result }) => result === 'absent').map(({ transfer }) => transfer)
-  const losses = await earlierLosses(context.db.read, absent)
+  const gone = outcomes.filter(({ result, cleaned }) => result === 'absent' || cleaned).map(({ transfer }) => transfer)
+  const losses = await earlierLosses(context.db.read, gone)
   const growing = outcomes.filter(({ result }) => result === 'growing').map(({ transfer }) => transfer)
   const looks = await earlierLooks(context.db.read, growing)
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
@@ -118,7 +118,8 @@ async function decide(
     const { id, fence, state: from, attempts } = held
     const cancelRequested = Boolean(held.cancel_requested)
     const judged = judge(reported, looks.get(id))
-    const history = { loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
+    const settled = from === 'SETTLING'
+    const history = { settled, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
     const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
@@ -168,6 +169,14 @@ function isSourceGone({ error }: ReportedOutcome): boolean {
   return error?.scope === 'SOURCE' && !error.retryable
 }
 
+/**
+ * Nothing lies there of an attempt whose end nobody saw. One that was interrupted is not counted; but a storage that always ends
+ * without an outcome and without a file is not asked for ever.
+ */
+function afterLoss({ loss }: TransferHistory, fraction: number): TransferEvent {
+  return loss === undefined ? { type: 'absent' } : { type: 'fail', failure: loss, fraction }
+}
+
 /** What a report means in the transfer's table of events. */
 export function eventOf(reported: ReportedOutcome, fraction: number, history: TransferHistory = {}): TransferEvent {
   switch (reported.result) {
@@ -178,11 +187,12 @@ export function eventOf(reported: ReportedOutcome, fraction: number, history: Tr
     case 'handed-back':
       return { type: 'hand-back' }
     case 'absent':
-      // A storage that always ends without an outcome and without a file is not asked for ever.
-      return history.loss === undefined ? { type: 'absent' } : { type: 'fail', failure: history.loss, fraction }
+      return afterLoss(history, fraction)
     case 'growing':
       return { type: 'look-again', afterMs: lookDelay(history.looks ?? NO_LOOKS) }
     case 'failed': {
+      // What the lost attempt left was removed: it is as if it had never been.
+      if (history.settled === true && reported.cleaned) return afterLoss(history, fraction)
       const unexplained = {
         scope: 'GENERAL',
         phase: 'TRANSFER',

@@ -1,27 +1,47 @@
+import { errorEntry, type Retry } from './error-catalogue.ts'
 import type { TransferFailure } from './transfer-error.ts'
 
 /** When a failed attempt is tried again. Times in milliseconds. */
 export interface RetryPolicy {
   /** Counted attempts in all, the first one included. */
   readonly maxAttempts: number
-  readonly baseDelay: number
+  /** The longest first delay after a blip, and after a storage asked for rest. */
+  readonly soon: number
+  readonly later: number
   readonly maxDelay: number
 }
 
-export const DEFAULT_RETRY_POLICY: RetryPolicy = { maxAttempts: 5, baseDelay: 5_000, maxDelay: 3_600_000 }
+export const DEFAULT_RETRY_POLICY: RetryPolicy = { maxAttempts: 5, soon: 5_000, later: 60_000, maxDelay: 3_600_000 }
+
+/** Before a transfer is queued again that waits for what is looked at by itself: others are tried first. Milliseconds. */
+const UNCOUNTED_MS = 120_000
+
+/** What becomes of a transfer after a failure. `counted`: the attempt is one of `maxAttempts`. */
+export type AfterFailure =
+  | { readonly again: true; readonly counted: boolean; readonly afterMs: number }
+  | { readonly again: false }
 
 /**
- * The delay before the next attempt, or `undefined` to give up. Exponential with full jitter; never sooner than the storage
- * asked for (`Retry-After`). `attempts` counts the one that just failed; `fraction` is a random number in [0, 1).
+ * Exponential with full jitter, by the failure's class; never sooner than the storage asked for (`Retry-After`). `attempts` counts
+ * the one that just failed; `fraction` is a random number in [0, 1).
  */
-export function retryDelay(
+export function afterFailure(
   policy: RetryPolicy,
   attempts: number,
-  failure: Pick<TransferFailure, 'retryable' | 'retryAfterSeconds'>,
+  failure: Pick<TransferFailure, 'retryable' | 'retryAfterSeconds'> & { readonly code: string },
   fraction: number,
-): number | undefined {
-  if (!failure.retryable || attempts >= policy.maxAttempts) return undefined
-  const ceiling = Math.min(policy.maxDelay, policy.baseDelay * 2 ** (attempts - 1))
+): AfterFailure {
   const asked = (failure.retryAfterSeconds ?? 0) * 1000
-  return Math.max(asked, Math.round(ceiling * fraction))
+  const after = (ceiling: number): number => Math.max(asked, Math.round(ceiling * fraction))
+  const retry = retryOf(failure)
+  if (retry === 'uncounted') return { again: true, counted: false, afterMs: after(UNCOUNTED_MS) }
+  if (retry === 'never' || attempts >= policy.maxAttempts) return { again: false }
+  return { again: true, counted: true, afterMs: after(Math.min(policy.maxDelay, policy[retry] * 2 ** (attempts - 1))) }
+}
+
+/** `retryable` decides whether at all: of a source that has refused its file, another may have it. */
+function retryOf({ code, retryable }: { readonly code: string; readonly retryable: boolean }): Retry {
+  if (!retryable) return 'never'
+  const retry = errorEntry(code)?.retry ?? 'soon'
+  return retry === 'never' ? 'soon' : retry
 }

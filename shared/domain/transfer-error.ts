@@ -1,44 +1,4 @@
-/** Where an attempt failed. TOKEN: a credential was refused, so the storage itself may be healthy. */
-export type TransferScope = 'SOURCE' | 'DESTINATION' | 'TRANSFER' | 'TOKEN' | 'GENERAL'
-
-export type TransferPhase = 'PREPARATION' | 'TRANSFER' | 'FINALIZATION'
-
-/** Stable codes: they are stored, counted in metrics and documented. */
-export const TRANSFER_CODES = [
-  'SOURCE_MISSING',
-  'SOURCE_CUT_OFF',
-  'DESTINATION_EXISTS',
-  'DESTINATION_CONFLICT',
-  'DESTINATION_FULL',
-  'PARENT_MISSING',
-  'NOT_FOUND',
-  'TOKEN_REFUSED',
-  'PERMISSION_DENIED',
-  'NOT_SUPPORTED',
-  'REQUEST_REFUSED',
-  'TOO_MANY_REQUESTS',
-  'STORAGE_BUSY',
-  'STORAGE_ERROR',
-  'TRANSFER_FAILED',
-  'TIMEOUT_CONNECT',
-  'TIMEOUT_HEADERS',
-  'TIMEOUT_NO_MARKER',
-  'TIMEOUT_NO_PROGRESS',
-  'TIMEOUT_TOTAL',
-  'CHECKSUM_MISMATCH',
-  'CHECKSUM_UNAVAILABLE',
-  'SIZE_MISMATCH',
-  'OUTCOME_UNKNOWN',
-  'REDIRECT_REFUSED',
-  'RESOLVE_FAILED',
-  'CONNECT_FAILED',
-  'TLS_FAILED',
-  'CONNECTION_LOST',
-  'PROTOCOL_VIOLATION',
-  'CANCELLED',
-] as const
-
-export type TransferCode = (typeof TRANSFER_CODES)[number]
+import type { TransferCode, TransferPhase, TransferScope } from './error-catalogue.ts'
 
 /** What went wrong in one attempt: stored with it and shown to people. Never holds a secret. */
 export interface TransferFailure {
@@ -47,7 +7,7 @@ export interface TransferFailure {
   readonly code: TransferCode
   /** The storage's own words, at most 1000 printable characters, without anything that looks like a token. */
   readonly message: string
-  /** Whether the same transfer may succeed later without anybody's doing. DESTINATION_FULL: only once it was held back. */
+  /** Whether the same transfer may succeed later without anybody's doing: the code's `retry` in the catalogue is not `never`. */
   readonly retryable: boolean
   /** Which storage it was about, when that is known and `scope` does not say it. */
   readonly side?: 'SOURCE' | 'DESTINATION'

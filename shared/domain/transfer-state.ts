@@ -1,4 +1,4 @@
-import { DEFAULT_RETRY_POLICY, type RetryPolicy, retryDelay } from './retry-policy.ts'
+import { afterFailure, DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry-policy.ts'
 import { type StateMachine, targetsOf } from './state-machine.ts'
 import type { TransferFailure } from './transfer-error.ts'
 
@@ -103,9 +103,10 @@ export function transition(
     case 'fail': {
       const attempts = row.attempts + 1
       if (row.cancelRequested) return { ...same, attempts, state: 'CANCELLED' }
-      const delay = retryDelay(policy, attempts, event.failure, event.fraction)
-      if (delay === undefined) return { ...same, attempts, state: 'FAILED' }
-      return { ...same, attempts, state: 'WAITING', notBefore: now + delay }
+      const next = afterFailure(policy, attempts, event.failure, event.fraction)
+      if (!next.again) return { ...same, attempts, state: 'FAILED' }
+      const { counted, afterMs } = next
+      return { ...same, attempts: counted ? attempts : row.attempts, state: 'WAITING', notBefore: now + afterMs }
     }
     case 'absent':
       return { ...same, state: row.cancelRequested ? 'CANCELLED' : 'QUEUED' }

@@ -1,5 +1,11 @@
+import {
+  ERROR_CATALOGUE,
+  type TransferCode,
+  type TransferPhase,
+  type TransferScope,
+} from '../domain/error-catalogue.ts'
 import { oneLine } from '../domain/one-line.ts'
-import type { TransferCode, TransferFailure, TransferPhase, TransferScope } from '../domain/transfer-error.ts'
+import type { TransferFailure } from '../domain/transfer-error.ts'
 import type { HttpFailureKind } from '../http/failure.ts'
 
 export type Side = 'SOURCE' | 'DESTINATION'
@@ -8,33 +14,6 @@ export type Side = 'SOURCE' | 'DESTINATION'
 export type Attempted =
   | { readonly verb: 'COPY'; readonly mode: 'pull' | 'push' }
   | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
-
-/** Codes after which the same attempt may succeed without anybody's doing. */
-const RETRYABLE: ReadonlySet<TransferCode> = new Set<TransferCode>([
-  'SOURCE_CUT_OFF',
-  'DESTINATION_CONFLICT',
-  'DESTINATION_FULL',
-  'PARENT_MISSING',
-  'TOKEN_REFUSED',
-  'TOO_MANY_REQUESTS',
-  'STORAGE_BUSY',
-  'STORAGE_ERROR',
-  'TRANSFER_FAILED',
-  'TIMEOUT_CONNECT',
-  'TIMEOUT_HEADERS',
-  'TIMEOUT_NO_MARKER',
-  'TIMEOUT_NO_PROGRESS',
-  'TIMEOUT_TOTAL',
-  'CHECKSUM_MISMATCH',
-  'SIZE_MISMATCH',
-  'OUTCOME_UNKNOWN',
-  'RESOLVE_FAILED',
-  'CONNECT_FAILED',
-  'TLS_FAILED',
-  'CONNECTION_LOST',
-  'PROTOCOL_VIOLATION',
-  'CANCELLED',
-])
 
 /** A failure whose code, scope and phase are known already. `message` must be fit to show (`storageWords`). */
 export function transferFailure(
@@ -50,7 +29,7 @@ export function transferFailure(
     phase,
     code,
     message,
-    retryable: RETRYABLE.has(code),
+    retryable: ERROR_CATALOGUE[code].retry !== 'never',
     ...(side === undefined ? {} : { side }),
     ...(httpStatus === undefined ? {} : { httpStatus }),
     ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),

@@ -1,6 +1,6 @@
 import { pipeline, type Readable } from 'node:stream'
+import type { TransferScope } from '../domain/error-catalogue.ts'
 import type { Secret } from '../domain/secret.ts'
-import type { TransferScope } from '../domain/transfer-error.ts'
 import type { HttpTimeouts } from '../http/client.ts'
 import { type Attempted, transferFailure } from './classify.ts'
 import { digestTimeout, parseDigests } from './digest.ts'

@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream'
+import type { TransferScope } from '../domain/error-catalogue.ts'
 import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
-import type { TransferFailure, TransferScope } from '../domain/transfer-error.ts'
+import type { TransferFailure } from '../domain/transfer-error.ts'
 
 /** The checksums Waybill knows. adler32: 8 lower-case hex digits; md5: 32 lower-case hex digits. */
 export type ChecksumAlgorithm = 'adler32' | 'md5'

@@ -32,7 +32,7 @@ function storageOf(house: House, name: string): RunningStorage {
 
 async function startedHouse(): Promise<House> {
   const house = await startHouse({
-    server: { retry: { maxAttempts: 2, baseDelaySeconds: 0.1, maxDelaySeconds: 0.1 } },
+    server: { retry: { maxAttempts: 2, soonSeconds: 0.1, laterSeconds: 0.1, maxDelaySeconds: 0.1 } },
     worker: { settleSeconds: 0.3 },
   })
   await house.addStorages()

@@ -46,7 +46,7 @@ describe('server and worker as processes that are killed', function () {
       storages: { 'SITE-B': { onRequest: copies.onRequest } },
       server: {
         sessionLeaseSeconds: 2,
-        retry: { maxAttempts: 20, baseDelaySeconds: 0.1, maxDelaySeconds: 0.5 },
+        retry: { maxAttempts: 20, soonSeconds: 0.1, laterSeconds: 0.1, maxDelaySeconds: 0.5 },
       },
       worker: { concurrency: 16, settleSeconds: 0.5 },
     })

@@ -74,7 +74,7 @@ describe(`${SERVERS} servers and ${WORKERS} workers on PostgreSQL, killed at ran
       server: {
         metrics: undefined,
         sessionLeaseSeconds: 3,
-        retry: { maxAttempts: 50, baseDelaySeconds: 0.1, maxDelaySeconds: 0.5 },
+        retry: { maxAttempts: 50, soonSeconds: 0.1, laterSeconds: 0.1, maxDelaySeconds: 0.5 },
       },
       worker: { metrics: undefined, concurrency: 8, settleSeconds: 0.5 },
     })

@@ -57,7 +57,7 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
     house = await startHouse({
       issuer: { tokenLifetime: 4 },
       storages: { 'SITE-A': { behaviour: { bytesPerSecond: 40_000 } } },
-      server: { retry: { maxAttempts: 2, baseDelaySeconds: 0.1, maxDelaySeconds: 0.1 } },
+      server: { retry: { maxAttempts: 2, soonSeconds: 0.1, laterSeconds: 0.1, maxDelaySeconds: 0.1 } },
     })
     await house.addStorages()
     await house.startWorker()

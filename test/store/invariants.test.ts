@@ -10,7 +10,7 @@ import { databases } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
 import { FENCE_BASE, World } from './world.ts'
 
-const RETRY = { maxAttempts: 2, baseDelay: 5_000, maxDelay: 60_000 }
+const RETRY = { maxAttempts: 2, soon: 5_000, later: 60_000, maxDelay: 60_000 }
 const FAILURE = { scope: 'SOURCE', phase: 'TRANSFER', code: 'STORAGE_ERROR', message: '500', retryable: true } as const
 
 const session = fc.nat(1)

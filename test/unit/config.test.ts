@@ -48,7 +48,7 @@ describe('configuration', () => {
     const config = server()
     expect(config.listen).to.deep.equal({ host: '0.0.0.0', port: 8443 })
     expect(config.sessionLeaseSeconds).to.equal(20)
-    expect(config.retry).to.deep.equal({ maxAttempts: 5, baseDelaySeconds: 5, maxDelaySeconds: 3600 })
+    expect(config.retry).to.deep.equal({ maxAttempts: 5, soonSeconds: 5, laterSeconds: 60, maxDelaySeconds: 3600 })
     expect(config.apiIssuers).to.deep.equal(['https://iam.example.org/'])
     const [issuer] = config.vos[0]?.issuers ?? []
     expect(issuer?.clientSecret.reveal()).to.equal('hush-hush')

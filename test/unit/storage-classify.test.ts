@@ -1,11 +1,6 @@
 import { expect } from 'chai'
-import {
-  mayExistAlready,
-  mayLackParent,
-  type TransferCode,
-  type TransferFailure,
-  type TransferScope,
-} from '../../shared/domain/transfer-error.ts'
+import type { TransferCode, TransferScope } from '../../shared/domain/error-catalogue.ts'
+import { mayExistAlready, mayLackParent, type TransferFailure } from '../../shared/domain/transfer-error.ts'
 import {
   type Attempted,
   classifyAnswer,
