@@ -4,6 +4,7 @@ import * as rules from './0002_rules.ts'
 import * as tokens from './0003_tokens.ts'
 import * as transfers from './0004_transfers.ts'
 import * as sources from './0005_sources.ts'
+import * as storages from './0006_storages.ts'
 
 interface Migration {
   name: string
@@ -17,6 +18,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0003_tokens', ...tokens },
   { name: '0004_transfers', ...transfers },
   { name: '0005_sources', ...sources },
+  { name: '0006_storages', ...storages },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

@@ -120,7 +120,12 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
       retry: z
         .strictObject({
           maxAttempts: z.number().int().min(1).max(100).default(5),
-          soonSeconds: z.number().min(0).max(3600).default(5).describe('longest first delay after a blip; doubled each time'),
+          soonSeconds: z
+            .number()
+            .min(0)
+            .max(3600)
+            .default(5)
+            .describe('longest first delay after a blip; doubled each time'),
           laterSeconds: z
             .number()
             .min(0)

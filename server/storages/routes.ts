@@ -4,7 +4,7 @@ import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
-import { failingLinks, type HealthRow } from '../transfers/health-store.ts'
+import { failingLinks, type LinkHealthRow } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
@@ -148,7 +148,7 @@ function view({ id: _id, voId: _voId, ...rse }: Rse) {
   }
 }
 
-function viewFailing(row: HealthRow | undefined) {
+function viewFailing(row: LinkHealthRow | undefined) {
   if (row === undefined) return {}
   const { failures, holds, since, held_until, code, message } = row
   return { failing: { failures, holds, since, code, message, ...(held_until > 0 ? { heldUntil: held_until } : {}) } }

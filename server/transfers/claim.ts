@@ -15,6 +15,7 @@ import { settleHints } from './bundles.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './session-store.ts'
+import { destinationRooms, MAX_ACTIVE, takenBy } from './trials.ts'
 
 export interface Claimant extends WorkerReach {
   readonly sessionId: number
@@ -38,17 +39,6 @@ const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
 /** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
 const BUNDLES_PER_CLAIM = 20
 
-/**
- * What may be active on a link on trial: one, and one more for each that succeeded or moves, beside what was claimed before it
- * was held.
- */
-const ON_TRIAL = `1 + link_health.successes + (SELECT count(*) FROM transfers
-  WHERE transfers.link_id = links.id AND state IN (${ACTIVE})
-    AND (state = 'SETTLING' OR bytes_done > 0 OR claimed_at < link_health.held_until))`
-/** Nothing is taken from a source that is held back, and then little until it has shown that it works. */
-const MAX_ACTIVE = `CASE WHEN link_health.held_until > :now THEN 0
-  WHEN link_health.held_until > 0 AND links.max_active > ${ON_TRIAL} THEN ${ON_TRIAL} ELSE links.max_active END`
-
 const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END + 1'
 
 /**
@@ -69,11 +59,11 @@ export async function linksToServe(read: Executor, reach: WorkerReach, now: numb
     `SELECT links.id, links.source_rse_id, links.destination_rse_id, links.weight, ${MAX_ACTIVE} AS max_active, links.served_at,
             (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active
        FROM links LEFT JOIN link_health ON link_health.link_id = links.id WHERE has_work AND distance > 0
-        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready${copiesWithinReach(
-          read,
-          reach,
-          { ...BUNDLES, ends: ['links.source_rse_id', 'links.destination_rse_id'] },
-        )})`,
+        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready
+          AND ${takenBy('links.destination_rse_id')}${copiesWithinReach(read, reach, {
+            ...BUNDLES,
+            ends: ['links.source_rse_id', 'links.destination_rse_id'],
+          })})`,
     { now, ...reachBindings(reach) },
   )
   const links = rows.map(row => ({
@@ -163,12 +153,17 @@ export async function claimOnLink(
   if (own === undefined || source === undefined || destination === undefined) return []
   const load = { ...link, active: own.active, maxActive: own.max_active }
   let room = Math.min(limit, roomOf(load, source, destination))
+  if (room === 0) return []
+  const trials = await destinationRooms(executor, link.destinationId, now)
+  const onTrial = Boolean(own.on_trial) || trials.size > 0
   const claimed: ClaimedRow[] = []
-  const onTrial = Boolean(own.on_trial)
-  for (const bundle of room > 0 ? await readyBundles(executor, { id: link.id, onTrial }, claimant, now) : []) {
-    const rows = await claimInBundle(executor, { id: bundle.id, linkId: link.id, onTrial }, claimant, room, now)
+  for (const { id, vo_id } of await readyBundles(executor, { ...link, onTrial }, claimant, now)) {
+    const most = Math.min(room, trials.get(vo_id) ?? room)
+    if (most <= 0) continue
+    const rows = await claimInBundle(executor, { id, linkId: link.id, onTrial }, claimant, most, now)
     claimed.push(...rows)
     room -= rows.length
+    if (trials.has(vo_id)) trials.set(vo_id, most - rows.length)
     if (room <= 0) break
   }
   if (claimed.length > 0) await holdSession(executor, claimant.sessionId)
@@ -182,29 +177,29 @@ export async function claimOnLink(
 const LOOKED_THROUGH = { bundles: 200, transfers: 1_000 }
 const QUEUE_HEAD = `FROM transfers WHERE transfers.bundle_id = ready.id AND transfers.state = 'QUEUED'
   ORDER BY transfers.id LIMIT ${LOOKED_THROUGH.transfers}`
-const UNTRIED_FIRST = `CASE WHEN EXISTS (SELECT 1 FROM (SELECT attempts ${QUEUE_HEAD}) AS head WHERE attempts = 0) THEN 0 ELSE 1 END`
+const UNTRIED_FIRST = `CASE WHEN EXISTS (SELECT 1 FROM (SELECT attempts, not_before ${QUEUE_HEAD}) AS head WHERE attempts = 0 AND not_before = 0) THEN 0 ELSE 1 END`
 
 /** In the order of their rank; both grants can be used now, whatever the hint says. */
 async function readyBundles(
   executor: Executor,
-  { id: linkId, onTrial }: { id: number; onTrial: boolean },
+  { id: linkId, destinationId, onTrial }: LinkLoad & { onTrial: boolean },
   reach: WorkerReach,
   now: number,
-): Promise<{ id: number }[]> {
+): Promise<{ id: number; vo_id: number }[]> {
   const can = (grant: string): string => `${usable(grant)} AND ${longLived(grant)}`
   const rank = (of: string): string => `${of}.priority DESC, ${of}.served_at, ${of}.id`
   const ready = `FROM bundles
        JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
        JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
       WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
-        AND ${can('source_grant')} AND ${can('destination_grant')}
+        AND ${can('source_grant')} AND ${can('destination_grant')} AND ${takenBy(':destinationId')}
         ${copiesWithinReach(executor, reach, BUNDLES)}
       ORDER BY ${rank('bundles')}`
   const sql = onTrial
-    ? `SELECT id FROM (SELECT bundles.* ${ready} LIMIT ${LOOKED_THROUGH.bundles}) AS ready
+    ? `SELECT id, vo_id FROM (SELECT bundles.* ${ready} LIMIT ${LOOKED_THROUGH.bundles}) AS ready
         ORDER BY ${UNTRIED_FIRST}, ${rank('ready')} LIMIT ${BUNDLES_PER_CLAIM}`
-    : `SELECT bundles.id ${ready} LIMIT ${BUNDLES_PER_CLAIM}`
-  return query<{ id: number }>(executor, sql, { linkId, now, ...reachBindings(reach) })
+    : `SELECT bundles.id, bundles.vo_id ${ready} LIMIT ${BUNDLES_PER_CLAIM}`
+  return query<{ id: number; vo_id: number }>(executor, sql, { linkId, destinationId, now, ...reachBindings(reach) })
 }
 
 async function claimInBundle(
@@ -223,7 +218,7 @@ async function claimInBundle(
     `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
       WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED' ${onTrial ? head : ''}
         AND NOT ${underPermit('replicas')} ${copiesWithinReach(executor, claimant, TRANSFERS)}
-      ORDER BY ${onTrial ? 'transfers.attempts, ' : ''}transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
+      ORDER BY ${onTrial ? 'transfers.attempts, transfers.not_before, ' : ''}transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
     { now, bundleId, limit, ...reachBindings(claimant) },
   )
   const taken = `state = 'CLAIMED', bytes_done = 0`

@@ -1,9 +1,13 @@
-/**
- * When a source that fails is held back, and for how long. For each link by itself: most failures of a source are told by the
- * destination that could not reach it, and another may. Pure; times in milliseconds, epoch or length.
- */
+import { errorEntry } from '../../shared/domain/error-catalogue.ts'
 
-/** A run of failures on a link that are its source's own, not those of a file or of a token. */
+/**
+ * When a storage that fails is held back, and for how long. As a source on each link by itself: most failures of a source are told
+ * by the destination that could not reach it, and another may. As a destination for each VO: one's quota is not another's. Pure;
+ * times in milliseconds, epoch or length.
+ */
+export type HealthSide = 'SOURCE' | 'DESTINATION'
+
+/** A run of failures that are the storage's own, not those of a file or of a token. */
 export interface Health {
   /** The first of them. */
   readonly since: number
@@ -13,7 +17,7 @@ export interface Health {
   /** Before the first hold: all of the run. After it: of transfers that were claimed since the last hold ended. */
   readonly failures: number
   readonly successes: number
-  /** Seen by the destination, or by more than one worker: by one alone it may be that worker's own fault. */
+  /** Told by a storage, or seen by more than one worker: by one alone it may be that worker's own fault. */
   readonly confirmed: boolean
   /** Of the worker that saw the first. */
   readonly sessionId: number
@@ -29,6 +33,8 @@ export const HOLD = {
   failures: 10,
   first: 15_000,
   longest: 600_000,
+  /** Space comes back when somebody makes room. */
+  full: { first: 60_000, longest: 3_600_000 },
   /**
    * A restart passes: work is moved elsewhere only from a source that has failed for longer. And what one worker alone has seen
    * for so long is believed, while no other moves anything from there.
@@ -42,26 +48,20 @@ export const HOLD = {
   late: 60_000,
 } as const
 
-/** What says something of the storage as a whole. A file that is missing or not permitted does not, and neither does a token. */
-const OWN_FAULTS: ReadonlySet<string> = new Set([
-  'RESOLVE_FAILED',
-  'CONNECT_FAILED',
-  'TLS_FAILED',
-  'CONNECTION_LOST',
-  'TIMEOUT_CONNECT',
-  'TIMEOUT_HEADERS',
-  'TIMEOUT_NO_MARKER',
-  'TIMEOUT_NO_PROGRESS',
-  'STORAGE_BUSY',
-  'STORAGE_ERROR',
-  'TOO_MANY_REQUESTS',
-  'PROTOCOL_VIOLATION',
-  'SOURCE_CUT_OFF',
-])
+/** What a storage says itself, and no worker's or network's doing. */
+const ANSWERS: ReadonlySet<string> = new Set(['DESTINATION_FULL', 'TOO_MANY_REQUESTS', 'STORAGE_BUSY', 'STORAGE_ERROR'])
 
-/** A failure after the copy (the worker looks at the source where no checksum is known) came with the file. */
-export function isSourceFault({ scope, phase, code }: Omit<AttemptError, 'message'>): boolean {
-  return scope === 'SOURCE' && phase !== 'FINALIZATION' && OWN_FAULTS.has(code)
+/**
+ * Whether it says something of the storage as a whole. A failure at the source after the copy (the worker looks there where no
+ * checksum is known) came with the file.
+ */
+export function isStorageFault(
+  { scope, phase, code }: Pick<AttemptError, 'scope' | 'phase' | 'code'>,
+  side: HealthSide,
+): boolean {
+  if (scope !== side || (side === 'SOURCE' && phase === 'FINALIZATION')) return false
+  const holds = errorEntry(code)?.holds
+  return holds === 'storage' || holds === 'storage-at-once'
 }
 
 interface AttemptError {
@@ -69,11 +69,14 @@ interface AttemptError {
   readonly phase: string
   readonly code: string
   readonly message: string
+  readonly retryAfterSeconds?: number | undefined
 }
 
 /** One attempt as it ended, with a COPY that was sent or without. */
 export interface EndedAttempt {
   readonly linkId: number
+  readonly voId: number
+  readonly destinationId: number
   readonly sessionId: number
   /** Of the COPY that was sent; null: none was. */
   readonly mode: string | null
@@ -85,51 +88,55 @@ export interface EndedAttempt {
   readonly error: AttemptError | undefined
 }
 
-/** Whether it says anything of the source: a copy from it, or a failure of its own. */
-export function isEvidence({ mode, outcome, error }: EndedAttempt): boolean {
+/** Whether it says anything of the storage: a copy from it or to it, or a failure of its own. */
+export function isEvidence({ mode, outcome, error }: EndedAttempt, side: HealthSide): boolean {
   if (outcome === 'done') return mode !== null
-  return error !== undefined && isSourceFault(error)
+  return error !== undefined && isStorageFault(error, side)
 }
 
-/** What others see of the link. */
+/** What others see of the storage. */
 export interface Others {
   /** There is no other worker that could see it otherwise. */
   readonly none: boolean
-  /** Sessions with a transfer on the link that moves. */
+  /** Sessions with a transfer from there, or to there, that moves. */
   readonly moving: readonly number[]
 }
 
-/** A link's health after attempts that are evidence; undefined: nothing is wrong. */
+/** A storage's health after attempts that are evidence; undefined: nothing is wrong. */
 export function healthAfter(
   before: Health | undefined,
   attempts: readonly EndedAttempt[],
+  side: HealthSide,
   others: Others,
   now: number,
 ): Health | undefined {
   const fresh = attempts.filter(({ endedAt }) => now - endedAt < HOLD.late)
   if (before === undefined || before.heldUntil === 0) {
     const old = before !== undefined && now - before.failedAt > HOLD.forgetAfter
-    return inRun(old ? undefined : before, fresh, others, now)
+    return inRun(old ? undefined : before, fresh, side, others, now)
   }
-  return onTrial(before, fresh, others, now)
+  return onTrial(before, fresh, side, others, now)
 }
 
-/** A success ends the run. A file counts once: one that always fails makes no run. */
+/** A success ends the run, unless the storage asks for rest itself. A file counts once: one that always fails makes no run. */
 function inRun(
   before: Health | undefined,
   attempts: readonly EndedAttempt[],
+  side: HealthSide,
   others: Others,
   now: number,
 ): Health | undefined {
-  if (attempts.some(isSuccess)) return undefined
-  const failed = attempts.filter(({ again }) => !again)
+  const asked = attempts.filter(({ error }) => error !== undefined && asksForRest(error))
+  if (asked.length === 0 && attempts.some(isSuccess)) return undefined
+  const failed = asked.length > 0 ? asked : attempts.filter(({ again }) => !again)
   const last = failed.at(-1)
   if (last?.error === undefined) return before
   const sessionId = before?.sessionId ?? last.sessionId
-  const told = failed.some(attempt => attempt.mode === 'pull' || attempt.sessionId !== sessionId)
+  const told = failed.some(attempt => isTold(attempt, side) || attempt.sessionId !== sessionId)
   const confirmed = before?.confirmed === true || told
   const failures = (before?.failures ?? 0) + failed.length
-  const isHeld = failures >= HOLD.failures && (confirmed || isBelieved(before, others, now))
+  const many = failures >= HOLD.failures && (confirmed || isBelieved(before, others, now))
+  const isHeld = many || asked.length > 0
   return {
     since: before?.since ?? now,
     failedAt: now,
@@ -139,7 +146,7 @@ function inRun(
     confirmed,
     sessionId,
     holds: isHeld ? 1 : 0,
-    heldUntil: isHeld ? now + HOLD.first : 0,
+    heldUntil: isHeld ? now + holdLength(last.error, 0) : 0,
     code: last.error.code,
     message: last.error.message,
   }
@@ -148,22 +155,28 @@ function inRun(
 /**
  * Held, and then on trial: as long as more succeeds than fails it may do more. What was claimed before the hold ended is no trial;
  * but a copy that began after the first failure and is done ends a hold. A trial that the worker fails by itself proves nothing,
- * and the next is not at once either. A source that gave something and fails again is held as at first.
+ * and the next is not at once either. A storage that did something and fails again is held as at first.
  */
-function onTrial(before: Health, attempts: readonly EndedAttempt[], others: Others, now: number): Health | undefined {
+function onTrial(
+  before: Health,
+  attempts: readonly EndedAttempt[],
+  side: HealthSide,
+  others: Others,
+  now: number,
+): Health | undefined {
   const succeeded = attempts.filter(attempt => isSuccess(attempt) && attempt.claimedAt >= before.since)
   const tried = attempts.filter(attempt => !isSuccess(attempt) && attempt.claimedAt >= before.heldUntil)
   const believed = isBelieved(before, others, now)
-  const failed = tried.filter(attempt => attempt.mode === 'pull' || believed || attempt.sessionId !== before.sessionId)
+  const failed = tried.filter(attempt => isTold(attempt, side) || believed || attempt.sessionId !== before.sessionId)
   const failures = before.failures + failed.length
   const successes = before.successes + succeeded.length
-  const { code, message } = failed.at(-1)?.error ?? before
+  const error = failed.at(-1)?.error
+  const { code, message } = error ?? before
   const failedAt = failed.length > 0 ? now : before.failedAt
   const gaveAt = succeeded.length > 0 ? now : before.gaveAt
-  if (failed.length > 0 && failures > successes) {
+  if (error !== undefined && failures > successes) {
     const holds = successes > 0 ? 0 : before.holds
-    const length = Math.min(HOLD.longest, HOLD.first * 2 ** Math.min(holds, 10))
-    const held = { failures: 0, successes: 0, holds: holds + 1, heldUntil: now + length }
+    const held = { failures: 0, successes: 0, holds: holds + 1, heldUntil: now + holdLength(error, holds) }
     return { ...before, ...held, failedAt, gaveAt, code, message }
   }
   if (successes >= HOLD.successes) return undefined
@@ -175,7 +188,31 @@ function onTrial(before: Health, attempts: readonly EndedAttempt[], others: Othe
   }
 }
 
-/** Whether what one worker alone has seen is taken for the source's fault. */
+/** Whether there is anything to judge where nothing failed before: a success among failures is all well. */
+export function mayFail(attempts: readonly EndedAttempt[]): boolean {
+  return (
+    attempts.every(({ error }) => error !== undefined) ||
+    attempts.some(({ error }) => error !== undefined && asksForRest(error))
+  )
+}
+
+/** The storage is full, or said when to come back. */
+function asksForRest({ code, retryAfterSeconds }: AttemptError): boolean {
+  return errorEntry(code)?.holds === 'storage-at-once' || (retryAfterSeconds ?? 0) > 0
+}
+
+/** Doubled with each hold before; not shorter than what the storage asked for. */
+function holdLength({ code, retryAfterSeconds = 0 }: AttemptError, holds: number): number {
+  const { first, longest } = errorEntry(code)?.holds === 'storage-at-once' ? HOLD.full : HOLD
+  return Math.max(retryAfterSeconds * 1000, Math.min(longest, first * 2 ** Math.min(holds, 10)))
+}
+
+/** By a storage: the one that drove the copy, of the other; or the one that failed, in its answer. */
+function isTold({ mode, error }: EndedAttempt, side: HealthSide): boolean {
+  return mode === (side === 'SOURCE' ? 'pull' : 'push') || (error !== undefined && ANSWERS.has(error.code))
+}
+
+/** Whether what one worker alone has seen is taken for the storage's fault. */
 function isBelieved(before: Health | undefined, { none, moving }: Others, now: number): boolean {
   if (none) return true
   if (before === undefined || moving.some(session => session !== before.sessionId)) return false

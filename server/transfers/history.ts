@@ -1,6 +1,6 @@
 import type { TransferCode, TransferPhase, TransferScope } from '../../shared/domain/error-catalogue.ts'
 import type { TransferFailure } from '../../shared/domain/transfer-error.ts'
-import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
 import { type EarlierLooks, isInVain } from './settling.ts'
 
 /** What a report's meaning depends on beside itself. */
@@ -84,15 +84,19 @@ export async function withAnotherSource(executor: Executor, transferIds: readonl
   return new Set(rows.map(row => row.id))
 }
 
-/** Those of these transfers that their present source has failed before. */
-export async function failedBySource(executor: Executor, transferIds: readonly number[]): Promise<Set<number>> {
-  if (transferIds.length === 0) return new Set()
+/** Those of these transfers that the storage in this scope has failed before: their present source, or their destination. */
+export async function failedBefore(
+  executor: Executor,
+  failures: readonly { transfer: number; scope: 'SOURCE' | 'DESTINATION' }[],
+): Promise<Set<number>> {
+  if (failures.length === 0) return new Set()
   const rows = await query<{ id: number }>(
     executor,
-    `SELECT DISTINCT transfers.id FROM transfers JOIN attempts ON attempts.transfer_id = transfers.id
-        AND attempts.source_rse_id = transfers.source_rse_id AND attempts.scope = 'SOURCE'
-      WHERE transfers.id ${oneOf(executor, 'ids')}`,
-    { ids: encodeRows(transferIds) },
+    `SELECT DISTINCT transfers.id FROM ${recordset(executor, 'rows', { transfer: 'bigint', scope: 'text' })} AS given
+       JOIN transfers ON transfers.id = given.transfer
+       JOIN attempts ON attempts.transfer_id = transfers.id AND attempts.scope = given.scope
+      WHERE given.scope = 'DESTINATION' OR attempts.source_rse_id = transfers.source_rse_id`,
+    { rows: encodeRows(failures) },
   )
   return new Set(rows.map(row => row.id))
 }

@@ -15,13 +15,14 @@ export interface HeldTransfer {
   link_id: number | null
   source_rse_id: number | null
   destination_rse_id: number
+  vo_id: number
 }
 
 export async function findTransfers(executor: Executor, ids: readonly number[]): Promise<HeldTransfer[]> {
   return query<HeldTransfer>(
     executor,
     `SELECT id, fence, state, attempts, cancel_requested, session_id, claimed_at, replica_id, bundle_id, link_id,
-            source_rse_id, destination_rse_id
+            source_rse_id, destination_rse_id, vo_id
        FROM transfers WHERE id ${oneOf(executor, 'ids')}`,
     { ids: encodeRows(ids) },
   )

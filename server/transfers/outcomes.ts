@@ -10,9 +10,9 @@ import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
-import type { EndedAttempt } from './health.ts'
-import { addToMinutes, failingLinks, type HealthChanges, judgeSources } from './health-store.ts'
-import { earlierLooks, earlierLosses, failedBySource, type TransferHistory, withAnotherSource } from './history.ts'
+import type { EndedAttempt, HealthSide } from './health.ts'
+import { addToMinutes, type Failing, type HealthChanges, judgeStorages, whatFails } from './health-store.ts'
+import { earlierLooks, earlierLosses, failedBefore, type TransferHistory, withAnotherSource } from './history.ts'
 import {
   type Application,
   applyTransitions,
@@ -39,7 +39,7 @@ interface Decision {
   readonly reported: ReportedOutcome
   /** What it comes to. */
   readonly judged: ReportedOutcome
-  /** Its source has failed it before. */
+  /** The storage that failed it has failed it before. */
   readonly again: boolean
   readonly application: Application
 }
@@ -65,18 +65,17 @@ export async function applyOutcomes(
     const now = context.clock.now()
     const decisions = await decide(context, policy, sessionId, open, now)
     if (decisions.length === 0) break
-    const failing = new Set((await failingLinks(context.db.read)).map(row => row.link_id))
+    const failing = await whatFails(context.db.read)
     const { won, health } = await context.db.write(executor =>
       applyDecisions(executor, sessionId, decisions, failing, now),
     )
-    for (const link of health.held) context.log.warn({ link }, 'the source of a link fails and is held back')
+    for (const { key, code } of health.held) context.log.warn({ ...key, code }, 'a storage fails and is held back')
     for (const decision of decisions) {
       if (!won.has(decision.held.id)) continue
       applied.add(decision.reported)
       onApplied?.(decision.held, decision.judged)
     }
-    if (health.freed.length > 0 || decisions.some(decision => decision.application.to === 'QUEUED'))
-      context.wake.notify('queue')
+    if (health.freed || decisions.some(decision => decision.application.to === 'QUEUED')) context.wake.notify('queue')
     // Their slots are free: without this a link at its limit gets new work once in LOOK_AGAIN_MS only.
     else if (won.size > 0) context.wake.notifyOne('queue')
     open = decisions.filter(({ held }) => !won.has(held.id)).map(({ reported }) => reported)
@@ -110,8 +109,7 @@ async function decide(
   const looks = await earlierLooks(context.db.read, growing)
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
   const elsewhere = await withAnotherSource(context.db.read, sourceGone)
-  const atSource = outcomes.filter(({ error }) => error?.scope === 'SOURCE').map(({ transfer }) => transfer)
-  const again = await failedBySource(context.db.read, atSource)
+  const again = await failedBefore(context.db.read, outcomes.flatMap(failedAt))
   return outcomes.flatMap(reported => {
     const held = byId.get(reported.transfer)
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
@@ -162,6 +160,11 @@ function judge(reported: ReportedOutcome, looks: EarlierLooks = NO_LOOKS): Repor
 /** What is right is no debris, and where nothing lies there is none either. */
 function leftBy({ result, left }: ReportedOutcome): Application['left'] {
   return result === 'done' || result === 'absent' ? 'nothing' : left
+}
+
+/** Which storage failed which transfer. */
+function failedAt({ transfer, error }: ReportedOutcome): { transfer: number; scope: HealthSide }[] {
+  return error?.scope === 'SOURCE' || error?.scope === 'DESTINATION' ? [{ transfer, scope: error.scope }] : []
 }
 
 /** Nothing helps at this source; another may have the file. */
@@ -216,7 +219,7 @@ async function applyDecisions(
   executor: Executor,
   sessionId: number,
   decisions: readonly Decision[],
-  failing: ReadonlySet<number>,
+  failing: Failing,
   now: number,
 ): Promise<{ won: Set<number>; health: HealthChanges }> {
   const applications = decisions.map(({ application, reported }) =>
@@ -268,7 +271,7 @@ async function applyDecisions(
   // A look at what an earlier attempt left says nothing of the source.
   const tried = winners.filter(({ application }) => application.from !== 'SETTLING')
   const ended = tried.flatMap(decision => endedAttempts(decision, sessionId, now))
-  const health = await judgeSources(executor, ended, failing, now)
+  const health = await judgeStorages(executor, ended, failing, now)
   await addToMinutes(executor, sumByLink(tried.flatMap(doneCopies)), now)
   await addToRules(executor, summedByRule(deltas), now)
   return { won, health }
@@ -276,10 +279,10 @@ async function applyDecisions(
 
 function endedAttempts({ held, judged, again }: Decision, sessionId: number, now: number): EndedAttempt[] {
   const { result: outcome, mode = null, error, endedMsAgo } = judged
-  const { link_id: linkId, claimed_at: claimedAt } = held
+  const { link_id: linkId, vo_id: voId, destination_rse_id: destinationId, claimed_at: claimedAt } = held
   if (linkId === null || claimedAt === null) return []
   const endedAt = now - Math.round(endedMsAgo)
-  return [{ linkId, sessionId, mode, outcome, claimedAt, endedAt, again, error }]
+  return [{ linkId, voId, destinationId, sessionId, mode, outcome, claimedAt, endedAt, again, error }]
 }
 
 function doneCopies({ held, judged: { result, mode, bytes, durationMs } }: Decision): DoneCopy[] {

@@ -12,7 +12,7 @@ import {
   stateList,
 } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
-import type { HealthRow } from './health-store.ts'
+import type { LinkHealthRow } from './health-store.ts'
 import { type LinkPace, SLOW, type Target } from './slow.ts'
 import { PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
@@ -24,7 +24,7 @@ const TRIAL_SHARE = `(SELECT CASE WHEN held_until <= :now AND successes > failur
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
 
 /** The links with work whose source fails. */
-export async function failingWithWork(read: Executor): Promise<(HealthRow & { source_rse_id: number })[]> {
+export async function failingWithWork(read: Executor): Promise<(LinkHealthRow & { source_rse_id: number })[]> {
   return query(
     read,
     `SELECT link_health.*, links.source_rse_id FROM link_health JOIN links ON links.id = link_health.link_id

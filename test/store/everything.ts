@@ -6,7 +6,7 @@ import { insertImport } from '../../server/imports/store.ts'
 import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
 import { writeLedger } from '../../server/tokens/grant-store.ts'
-import { judgeSources } from '../../server/transfers/health-store.ts'
+import { judgeStorages } from '../../server/transfers/health-store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
 import { insertSession } from '../../server/transfers/session-store.ts'
@@ -82,8 +82,19 @@ async function aside(
     const answer = { identity: 'somebody', key: 'k', request: 'r', answer: WORDS, now }
     await query(e, 'INSERT INTO idempotency_keys VALUES (:identity, :key, :request, :answer, :now)', answer)
     const fault = { scope: 'SOURCE', phase: 'TRANSFER', code: 'CONNECT_FAILED', message: WORDS }
-    const attempt = { linkId: await key('links'), sessionId: session, mode: 'pull', outcome: 'failed', error: fault }
-    await judgeSources(e, [{ ...attempt, claimedAt: now, endedAt: now, again: false }], new Set(), now)
+    const subject = { linkId: await key('links'), voId, destinationId: rseId, sessionId: session }
+    const attempt = { ...subject, mode: 'pull', outcome: 'failed', claimedAt: now, endedAt: now, again: false }
+    const full = { ...fault, scope: 'DESTINATION', code: 'DESTINATION_FULL' }
+    const failing = { links: new Set<string>(), destinations: new Set<string>() }
+    await judgeStorages(
+      e,
+      [
+        { ...attempt, error: fault },
+        { ...attempt, error: full },
+      ],
+      failing,
+      now,
+    )
     const replan = { now, rseId, message: WORDS }
     await query(
       e,

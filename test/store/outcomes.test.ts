@@ -138,7 +138,7 @@ for (const { name, open } of databases) {
     it('leave the queue of a failed copy until its time has come', async () => {
       await report(session, [[nth(0), 'failed']])
       const waiting = "SELECT not_before - :now AS n FROM transfers WHERE state = 'WAITING'"
-      expect(await world.number(waiting, { now: world.clock.now() })).to.equal(DEFAULT_RETRY_POLICY.soon / 2)
+      expect(await world.number(waiting, { now: world.clock.now() })).to.equal(DEFAULT_RETRY_POLICY.later / 2)
     })
 
     describe('sessions', () => {

@@ -282,8 +282,8 @@ for (const { name, open } of databases) {
 
     it('are held for what others have failed before, too', async () => {
       await queue('d', 30, 'A')
-      const away = { ...DEAD, scope: 'DESTINATION' } as const
-      await report(await claim(30), { result: 'failed', error: away })
+      const odd = { ...DEAD, scope: 'TRANSFER', code: 'TRANSFER_FAILED' } as const
+      await report(await claim(30), { result: 'failed', error: odd })
       await world.clock.advance(600_000)
       await world.run(transferReleaser)
       await fail(HOLD.failures)

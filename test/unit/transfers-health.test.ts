@@ -5,8 +5,9 @@ import {
   HOLD,
   healthAfter,
   isEvidence,
-  isSourceFault,
+  isStorageFault,
   isToLeave,
+  mayFail,
 } from '../../server/transfers/health.ts'
 
 const NOW = 1_000_000_000
@@ -16,6 +17,8 @@ const MANY = HOLD.failures
 const FAULT = { scope: 'SOURCE', phase: 'TRANSFER', code: 'CONNECT_FAILED', message: 'refused' }
 const done: EndedAttempt = {
   linkId: 7,
+  voId: 1,
+  destinationId: 2,
   sessionId: 1,
   mode: 'pull',
   outcome: 'done',
@@ -106,7 +109,7 @@ describe('the health of a link', () => {
   ]
   for (const [what, before, attempts, expected] of cases) {
     it(what, () => {
-      const after = healthAfter(before, attempts, OTHERS, NOW)
+      const after = healthAfter(before, attempts, 'SOURCE', OTHERS, NOW)
       if (expected === undefined) expect(after).to.equal(undefined)
       else expect(after).to.include(expected)
     })
@@ -127,30 +130,33 @@ describe('the health of a link', () => {
       const again = { ...own, mode: 'push' }
       // Nor is the next one at once, unless others bring something.
       const after = { holds: 1, failures: 0, heldUntil: NOW + HOLD.first, failedAt: trial.failedAt }
-      expect(healthAfter(trial, [again], OTHERS, NOW)).to.include(after)
-      expect(healthAfter(trial, [again, done], OTHERS, NOW)).to.include({ successes: 1, heldUntil: trial.heldUntil })
-      expect(healthAfter(trial, [{ ...again, sessionId: 2 }], OTHERS, NOW)).to.include({ holds: 2 })
-      expect(healthAfter(trial, [again], ALONE, NOW)).to.include({ holds: 2 })
+      expect(healthAfter(trial, [again], 'SOURCE', OTHERS, NOW)).to.include(after)
+      expect(healthAfter(trial, [again, done], 'SOURCE', OTHERS, NOW)).to.include({
+        successes: 1,
+        heldUntil: trial.heldUntil,
+      })
+      expect(healthAfter(trial, [{ ...again, sessionId: 2 }], 'SOURCE', OTHERS, NOW)).to.include({ holds: 2 })
+      expect(healthAfter(trial, [again], 'SOURCE', ALONE, NOW)).to.include({ holds: 2 })
     })
     it('is, when nobody has brought anything for a minute', () => {
       const since = NOW - HOLD.beforeMoving
       const lone = { ...run, confirmed: false, since }
-      expect(healthAfter(lone, [own], OTHERS, NOW)).to.include({ holds: 1 })
-      expect(healthAfter({ ...lone, since: since + 1 }, [own], OTHERS, NOW)).to.include({ holds: 0 })
-      expect(healthAfter({ ...trial, since }, [own], OTHERS, NOW)).to.include({ holds: 2 })
+      expect(healthAfter(lone, [own], 'SOURCE', OTHERS, NOW)).to.include({ holds: 1 })
+      expect(healthAfter({ ...lone, since: since + 1 }, [own], 'SOURCE', OTHERS, NOW)).to.include({ holds: 0 })
+      expect(healthAfter({ ...trial, since }, [own], 'SOURCE', OTHERS, NOW)).to.include({ holds: 2 })
       // Another moves something from there: the files only take their time.
       const moving = { none: false, moving: [lone.sessionId, 9] }
-      expect(healthAfter(lone, [own], moving, NOW)).to.include({ holds: 0 })
-      expect(healthAfter({ ...trial, since }, [own], moving, NOW)).to.include({ holds: 1 })
+      expect(healthAfter(lone, [own], 'SOURCE', moving, NOW)).to.include({ holds: 0 })
+      expect(healthAfter({ ...trial, since }, [own], 'SOURCE', moving, NOW)).to.include({ holds: 1 })
       const onlyIt = { none: false, moving: [lone.sessionId] }
-      expect(healthAfter(lone, [own], onlyIt, NOW)).to.include({ holds: 1 })
-      expect(healthAfter({ ...trial, since, gaveAt: NOW - 1 }, [own], OTHERS, NOW)).to.include({ holds: 1 })
+      expect(healthAfter(lone, [own], 'SOURCE', onlyIt, NOW)).to.include({ holds: 1 })
+      expect(healthAfter({ ...trial, since, gaveAt: NOW - 1 }, [own], 'SOURCE', OTHERS, NOW)).to.include({ holds: 1 })
     })
     for (const [what, attempts, soleWorker, isHeld] of seen) {
       it(what, () =>
-        expect((healthAfter(undefined, attempts, soleWorker ? ALONE : OTHERS, NOW)?.heldUntil ?? 0) > NOW).to.equal(
-          isHeld,
-        ),
+        expect(
+          (healthAfter(undefined, attempts, 'SOURCE', soleWorker ? ALONE : OTHERS, NOW)?.heldUntil ?? 0) > NOW,
+        ).to.equal(isHeld),
       )
     }
   })
@@ -172,29 +178,73 @@ describe('whether queued transfers leave a source', () => {
 })
 
 describe('a failure', () => {
-  const cases: [string, string, boolean][] = [
-    ['SOURCE', 'CONNECT_FAILED', true],
-    ['SOURCE', 'STORAGE_ERROR', true],
-    ['SOURCE', 'SOURCE_MISSING', false],
-    ['SOURCE', 'PERMISSION_DENIED', false],
-    ['SOURCE', 'CHECKSUM_MISMATCH', false],
-    ['DESTINATION', 'CONNECT_FAILED', false],
-    ['TOKEN', 'TOKEN_REFUSED', false],
-    ['TRANSFER', 'TIMEOUT_NO_PROGRESS', false],
-    ['SOURCE', 'TIMEOUT_NO_PROGRESS', true],
+  const cases: [string, string, 'SOURCE' | 'DESTINATION' | undefined][] = [
+    ['SOURCE', 'CONNECT_FAILED', 'SOURCE'],
+    ['SOURCE', 'STORAGE_ERROR', 'SOURCE'],
+    ['SOURCE', 'SOURCE_MISSING', undefined],
+    ['SOURCE', 'PERMISSION_DENIED', undefined],
+    ['SOURCE', 'CHECKSUM_MISMATCH', undefined],
+    ['DESTINATION', 'CONNECT_FAILED', 'DESTINATION'],
+    ['DESTINATION', 'DESTINATION_FULL', 'DESTINATION'],
+    ['DESTINATION', 'DESTINATION_EXISTS', undefined],
+    ['TOKEN', 'TOKEN_REFUSED', undefined],
+    ['TRANSFER', 'TIMEOUT_NO_PROGRESS', undefined],
+    ['SOURCE', 'TIMEOUT_NO_PROGRESS', 'SOURCE'],
+    ['SOURCE', 'A_CODE_OF_LATER', undefined],
   ]
-  for (const [scope, code, expected] of cases) {
-    it(`${code} at ${scope} ${expected ? 'is' : 'is not'} the source's own fault`, () => {
-      expect(isSourceFault({ scope, phase: 'TRANSFER', code })).to.equal(expected)
-      expect(isEvidence({ ...failed, error: { scope, phase: 'TRANSFER', code, message: '' } })).to.equal(expected)
+  for (const [scope, code, at] of cases) {
+    it(`${code} at ${scope} ${at === undefined ? 'is nobody’s own fault' : `is the ${at}’s own fault`}`, () => {
+      const error = { scope, phase: 'TRANSFER', code, message: '' }
+      for (const side of ['SOURCE', 'DESTINATION'] as const) {
+        expect(isStorageFault(error, side)).to.equal(side === at)
+        expect(isEvidence({ ...failed, error }, side)).to.equal(side === at)
+      }
     })
   }
+
+  it('after the copy is none of the source: its file is there; of the destination it is', () => {
+    expect(isStorageFault({ ...FAULT, phase: 'FINALIZATION' }, 'SOURCE')).to.equal(false)
+    expect(isStorageFault({ ...FAULT, phase: 'FINALIZATION', scope: 'DESTINATION' }, 'DESTINATION')).to.equal(true)
+  })
 })
 
-it('a failure after the copy is no failure of the source: its file is there', () =>
-  expect(isSourceFault({ ...FAULT, phase: 'FINALIZATION' })).to.equal(false))
-
 it('a file that was there already says nothing of its source', () => {
-  expect(isEvidence({ ...done, mode: null })).to.equal(false)
-  expect(isEvidence(done)).to.equal(true)
+  expect(isEvidence({ ...done, mode: null }, 'SOURCE')).to.equal(false)
+  expect(isEvidence(done, 'SOURCE')).to.equal(true)
+})
+
+describe('the health of a destination', () => {
+  const FULL = { scope: 'DESTINATION', phase: 'TRANSFER', code: 'DESTINATION_FULL', message: 'no space left' }
+  const BUSY = { ...FULL, code: 'STORAGE_BUSY', message: '503' }
+  const at = (error: typeof FULL & { retryAfterSeconds?: number }): EndedAttempt => ({ ...failed, error })
+  const fullTrial: Health = { ...trial, code: FULL.code }
+  const cases: [string, Health | undefined, EndedAttempt[], Partial<Health>][] = [
+    ['that is full is held with the first file', undefined, [at(FULL)], { holds: 1, heldUntil: NOW + 60_000 }],
+    ['though another file found room', undefined, [done, at(FULL)], { holds: 1, heldUntil: NOW + 60_000 }],
+    ['is held for twice as long when it is still full', fullTrial, [at(FULL)], { holds: 2, heldUntil: NOW + 120_000 }],
+    ['but for an hour at most', { ...fullTrial, holds: 40 }, [at(FULL)], { holds: 41, heldUntil: NOW + 3_600_000 }],
+    ['that is busy is held after many files', undefined, times(MANY, at(BUSY)), { holds: 1, heldUntil: NOW + 15_000 }],
+    ['and not after few', undefined, times(MANY - 1, at(BUSY)), { holds: 0 }],
+    [
+      'that says when to come back is held until then, with the first file',
+      undefined,
+      [at({ ...BUSY, retryAfterSeconds: 300 })],
+      { holds: 1, heldUntil: NOW + 300_000 },
+    ],
+    [
+      'that asks for less than a hold is held as long as any',
+      undefined,
+      [at({ ...BUSY, retryAfterSeconds: 1 })],
+      { holds: 1, heldUntil: NOW + 15_000 },
+    ],
+  ]
+  for (const [what, before, attempts, expected] of cases) {
+    it(what, () => expect(healthAfter(before, attempts, 'DESTINATION', OTHERS, NOW)).to.include(expected))
+  }
+
+  it('is judged where something may be wrong only', () => {
+    expect(mayFail([done, at(BUSY)])).to.equal(false)
+    expect(mayFail([at(BUSY)])).to.equal(true)
+    expect(mayFail([done, at(FULL)])).to.equal(true)
+  })
 })
