@@ -7,7 +7,7 @@ export type Side = 'SOURCE' | 'DESTINATION'
 /** What was tried: a COPY in one of its modes, or a single request to one storage. */
 export type Attempted =
   | { readonly verb: 'COPY'; readonly mode: 'pull' | 'push' }
-  | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
+  | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'POST' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
 
 /** Codes after which the same attempt may succeed without anybody's doing. */
 const RETRYABLE: ReadonlySet<TransferCode> = new Set<TransferCode>([

@@ -42,6 +42,7 @@ describe('an attempt between real XRootD servers', () => {
     canPush: true,
     checksum: 'adler32',
     freshConnections: false,
+    macaroons: false,
     redirectHosts: [] as string[],
   } as const
 
