@@ -43,7 +43,7 @@ export function noteRefusal(
   }
 }
 
-/** A failure that another macaroon may mend is worth another attempt. */
+/** At the end of an attempt: a macaroon that may be why it failed is not shown again, and then another attempt is worth it. */
 export function withoutStale({ macaroons }: Workshop, { macaroon }: Tokens, outcome: CopyOutcome): CopyOutcome {
   if (outcome.kind !== 'failed' || macaroon === undefined) return outcome
   if (!mayBeStale(outcome.error, macaroon, macaroon.reused)) return outcome

@@ -5,7 +5,6 @@ import type { Clock } from '../shared/runtime/clock.ts'
 import type { Activity } from '../shared/storage/types.ts'
 import type { Place, StorageAccess } from './access.ts'
 import type { Mode } from './mode.ts'
-import { isFresh } from './tokens.ts'
 
 /** How long one is shown again for other files, on top of what the copy at hand may take, seconds. */
 const REUSE_SECONDS = 600
@@ -17,7 +16,8 @@ const MOST_HELD = 1_000
 interface Held {
   readonly token: Secret
   readonly endsAt: number
-  readonly lifeMs: number
+  /** So much of its life is enough for any copy: half of it, where the storage gave less than was asked for. */
+  readonly enoughMs: number
 }
 
 /** The storage at the other side of a COPY, and what it has to do there. */
@@ -33,11 +33,12 @@ export function passiveOf(mode: Mode, source: Passive['place'], destination: Pas
 }
 
 /**
- * A 403 to a macaroon that was shown before may be about the macaroon: XRootD has no other answer to one that it does not know
- * any more (seen, 5.5.3). Another is asked for in the next attempt.
+ * Whether a failure may be about the macaroon. So may a 403 to one that was shown before: XRootD has no other answer to one that
+ * it does not know any more (seen, 5.5.3).
  */
 export function mayBeStale({ code, side }: TransferFailure, { place }: Passive, reused: boolean): boolean {
-  return reused && code === 'PERMISSION_DENIED' && side === place.scope
+  if (side !== place.scope) return false
+  return code === 'TOKEN_REFUSED' || (code === 'PERMISSION_DENIED' && reused)
 }
 
 /**
@@ -60,12 +61,15 @@ export class Macaroons {
   /** For a copy that takes `copyMs` at most. Throws as `StorageAccess` does, and `StorageError` when there is none to be had. */
   async tokenFor(passive: Passive, copyMs: number): Promise<{ token: Secret; reused: boolean }> {
     const key = keyOf(passive)
-    const needed = Math.min(copyMs / 1000, LONGEST_SECONDS)
+    const needed = Math.min(copyMs / 1000, LONGEST_SECONDS - REUSE_SECONDS)
     const held = this.#held.get(key)
-    if (held !== undefined && isFresh(held, needed, this.#clock.monotonic())) return { token: held.token, reused: true }
+    if (held !== undefined) {
+      const left = held.endsAt - this.#clock.monotonic()
+      if (left > Math.min(needed * 1000, held.enoughMs)) return { token: held.token, reused: true }
+    }
     const underWay = this.#underWay.get(key)
     if (underWay !== undefined) return { token: (await underWay).token, reused: false }
-    const asking = this.#ask(passive, Math.min(needed + REUSE_SECONDS, LONGEST_SECONDS))
+    const asking = this.#ask(passive, needed + REUSE_SECONDS)
       .then(asked => this.#hold(key, asked))
       .finally(() => this.#underWay.delete(key))
     this.#underWay.set(key, asking)
@@ -85,7 +89,8 @@ export class Macaroons {
     const askedAt = this.#clock.monotonic()
     const issued = await this.#access.use(place, token => storage.macaroon(directory, token, options))
     const lifeMs = issued.lifeSeconds * 1000
-    return { token: issued.token, endsAt: askedAt + lifeMs, lifeMs }
+    const enoughMs = issued.lifeSeconds < lifeSeconds ? lifeMs / 2 : Number.POSITIVE_INFINITY
+    return { token: issued.token, endsAt: askedAt + lifeMs, enoughMs }
   }
 
   #hold(key: string, asked: Held): Held {

@@ -22,11 +22,7 @@ const FRESHEST_SECONDS = 86_400
 type Refused = NonNullable<z.input<Routes['acquireToken']['body']>['refused']>
 
 /** True while more is left of a token than the operation needs, or than half its life if it was never longer. */
-export function isFresh(
-  { endsAt, lifeMs }: Pick<GrantToken, 'endsAt' | 'lifeMs'>,
-  lifeSeconds: number,
-  now: number,
-): boolean {
+export function isFresh({ endsAt, lifeMs }: GrantToken, lifeSeconds: number, now: number): boolean {
   return endsAt - now > Math.min(lifeSeconds * 1000, lifeMs / 2)
 }
 
