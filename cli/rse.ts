@@ -13,6 +13,7 @@ interface ProtocolFlags {
   readonly pull: boolean
   readonly push: boolean
   readonly freshConnections?: true
+  readonly macaroons?: true
   readonly redirectHost?: string[]
 }
 
@@ -188,11 +189,12 @@ function protocolOptions(command: Command): Command {
     .option('--no-pull', 'it takes no COPY with Source')
     .option('--no-push', 'it takes no COPY with Destination')
     .option('--fresh-connections', 'a new connection for each COPY')
+    .option('--macaroons', 'it issues macaroons: the other side of a copy is shown one of these')
     .option('--redirect-host <host>', 'host that it may redirect to; may be repeated', several)
 }
 
-function protocolBody({ url, pull, push, freshConnections, redirectHost }: ProtocolFlags) {
-  return { url, canPull: pull, canPush: push, ...given({ freshConnections, redirectHosts: redirectHost }) }
+function protocolBody({ url, pull, push, freshConnections, macaroons, redirectHost }: ProtocolFlags) {
+  return { url, canPull: pull, canPush: push, ...given({ freshConnections, macaroons, redirectHosts: redirectHost }) }
 }
 
 function openFor(rse: Rse): string {
@@ -235,6 +237,7 @@ function protocolText({
   canPull,
   canPush,
   freshConnections,
+  macaroons,
   redirectHosts,
 }: Rse['protocols'][number]): string {
   const modes = [canPull ? 'pull' : '', canPush ? 'push' : ''].filter(mode => mode !== '')
@@ -242,6 +245,7 @@ function protocolText({
     modes.join(', ') || 'streamed only',
     `priority ${priority}`,
     freshConnections ? 'fresh connections' : '',
+    macaroons ? 'macaroons' : '',
     redirectHosts.length === 0 ? '' : `redirects to ${redirectHosts.join(' ')}`,
   ]
   return `${url} (${properties.filter(property => property !== '').join(', ')})`

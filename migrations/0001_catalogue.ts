@@ -61,6 +61,7 @@ export async function up(knex: Knex): Promise<void> {
     t.boolean('can_pull').notNullable().comment('takes COPY with Source')
     t.boolean('can_push').notNullable().comment('takes COPY with Destination')
     t.boolean('fresh_connections').notNullable().comment('a new connection for each COPY')
+    t.boolean('macaroons').notNullable().comment('the storage issues tokens of its own')
     t.text('redirect_hosts').notNullable().comment("JSON array; empty: the host's parent domain")
     t.unique(['rse_id', 'url'])
   })

@@ -4,6 +4,7 @@ import type { Random } from '../shared/runtime/random.ts'
 import type { Checksums, Watchdogs } from '../shared/storage/types.ts'
 import type { Place, StorageAccess } from './access.ts'
 import type { AttemptFailure } from './failure.ts'
+import type { Macaroons } from './macaroons.ts'
 import type { Mode, ModeMemory } from './mode.ts'
 import type { WorkerApi } from './server.ts'
 import { type ExpectedFile, inspect, type Sight } from './verify.ts'
@@ -41,6 +42,7 @@ export interface Workshop {
   readonly api: Pick<WorkerApi, 'askPermit'>
   readonly session: number
   readonly access: StorageAccess
+  readonly macaroons: Macaroons
   readonly modes: ModeMemory
   readonly clock: Clock
   readonly random: Random

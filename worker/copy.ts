@@ -1,9 +1,9 @@
 import { oneLine } from '../shared/domain/one-line.ts'
-import type { Secret } from '../shared/domain/secret.ts'
 import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
 import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
+import { noteRefusal, type Tokens, tokensFor, withoutStale } from './copy-tokens.ts'
 import { mayBeOwn, mayHaveLeft } from './debris.ts'
 import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
@@ -80,7 +80,7 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Cop
   let done: Remedied = { parent: false, token: false }
   for (;;) {
     const mode = chooseMode(source.traits, destination.traits, unsupported)
-    const tokens = { source: await access.token(source), destination: await access.token(destination) }
+    const tokens = await tokensFor(attempt, workshop, mode)
     const outcome = await copyOnce(attempt, workshop, mode, tokens)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
     if (mayMeanExisting(outcome.error, mode) && (await isThere(attempt, workshop))) return existing()
@@ -98,18 +98,14 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Cop
       }
       case 'another-token': {
         done = { ...done, token: true }
-        const { side } = outcome.error
-        if (side !== 'DESTINATION') access.refused(source, tokens.source, outcome.error)
-        if (side !== 'SOURCE') access.refused(destination, tokens.destination, outcome.error)
+        noteRefusal(attempt, workshop, tokens, outcome.error)
         break
       }
       case 'none':
-        return outcome
+        return withoutStale(workshop, tokens, outcome)
     }
   }
 }
-
-type Tokens = { readonly source: Secret; readonly destination: Secret }
 
 /** One COPY or PUT, and what it may have left behind. */
 async function copyOnce(attempt: Attempt, workshop: Workshop, mode: Mode, tokens: Tokens): Promise<CopyOutcome> {
@@ -157,8 +153,9 @@ function sendCopy(
     const { source: sourceToken, destination: destinationToken } = tokens
     return destination.storage.stream({ ...request, sourceToken, destinationToken })
   }
-  const [active, activeToken, passiveToken] =
+  const [active, activeToken, issuedToken] =
     mode === 'pull' ? [destination, tokens.destination, tokens.source] : [source, tokens.source, tokens.destination]
+  const passiveToken = tokens.macaroon?.token ?? issuedToken
   const clientInfo = `job-id=${transfer.fence};file-id=${transfer.transfer};retry=0`
   return active.storage.copy({ ...request, mode, activeToken, passiveToken, clientInfo })
 }

@@ -16,6 +16,7 @@ import type { Watchdogs } from '../shared/storage/types.ts'
 import { StorageAccess } from './access.ts'
 import type { Workshop } from './attempt.ts'
 import { runImport } from './list.ts'
+import { Macaroons } from './macaroons.ts'
 import type { WorkerMetrics } from './metrics.ts'
 import type { ModeMemory } from './mode.ts'
 import { Renewals } from './renewals.ts'
@@ -110,7 +111,8 @@ export class Work implements HeartbeatLoad {
     const isUrgent = (ended: number) => this.#more && options.slots.isShort(ended)
     this.#reporter = new Reporter({ api, session, clock, random, log, isUrgent, onAnswer, onDropped })
     const access = new StorageAccess({ tokens: this.#tokens, clock, signal })
-    this.#workshop = { api, session: id, access, modes, clock, random, watchdogs, settleMs }
+    const macaroons = new Macaroons({ access, clock, signal })
+    this.#workshop = { api, session: id, access, macaroons, modes, clock, random, watchdogs, settleMs }
   }
 
   /** Resolves when nothing of it runs any more, and everything was reported or the session has ended. */

@@ -31,6 +31,8 @@ export interface Behaviour {
   checksums: readonly Algorithm[]
   /** So many of the next answers tell another file's checksum (XRootD before 6.0.0: docs/operations.md). */
   strayChecksums: number
+  /** Macaroons are issued to who shows a token and asks by POST (section 7). */
+  macaroons: boolean
   /** Of each transfer by itself. */
   bytesPerSecond: number | undefined
   /** These verbs are sent elsewhere by a 307. */
@@ -54,6 +56,7 @@ export const WELL_BEHAVED: Behaviour = {
   makeParents: true,
   checksums: ALGORITHMS,
   strayChecksums: 0,
+  macaroons: false,
   bytesPerSecond: undefined,
   redirect: undefined,
 }

@@ -13,6 +13,7 @@ import { copy } from './copy.ts'
 import { Exchange, pathOf, type Storage } from './exchange.ts'
 import { FileTree } from './file-tree.ts'
 import { IssuerKeys } from './issuer-keys.ts'
+import { MacaroonMint } from './macaroons.ts'
 import { mkcol, move, remove } from './namespace.ts'
 import { propfind } from './propfind.ts'
 import { get, head } from './read.ts'
@@ -52,6 +53,8 @@ export interface RunningStorage extends RunningService {
   readonly requests: ReadonlyMap<string, number>
   /** Answers so far, by status. */
   readonly answers: ReadonlyMap<number, number>
+  /** Requests that showed one that is good here, by verb and kind: `GET macaroon`, `HEAD token`. */
+  readonly shown: ReadonlyMap<string, number>
   refuse(order: RefuseOrder): void
 }
 
@@ -87,7 +90,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   setMaxListeners(0, stopping.signal) // one for each copy under way
   const behaviour = { ...WELL_BEHAVED, ...options.behaviour }
   const storage = { name, url, files, behaviour, http, stopping: stopping.signal, clock, log }
-  const endpoint = new Endpoint(storage, verifier, options.onRequest)
+  const endpoint = new Endpoint(storage, verifier, new MacaroonMint(options), options.onRequest)
   const service = await serveHttps(name, options.port, options.authority, (request, response) =>
     endpoint.handle(request, response),
   )
@@ -97,6 +100,7 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
     behaviour,
     requests: endpoint.requests,
     answers: endpoint.answers,
+    shown: endpoint.shown,
     refuse: order => endpoint.refusals.add(order),
     stop: async () => {
       stopping.abort()
@@ -109,14 +113,17 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
 class Endpoint {
   readonly requests = new Map<string, number>()
   readonly answers = new Map<number, number>()
+  readonly shown = new Map<string, number>()
   readonly refusals = new Refusals()
   readonly #storage: Storage
   readonly #verifier: TokenVerifier
+  readonly #mint: MacaroonMint
   readonly #onRequest: StorageOptions['onRequest']
 
-  constructor(storage: Storage, verifier: TokenVerifier, onRequest: StorageOptions['onRequest']) {
+  constructor(storage: Storage, verifier: TokenVerifier, mint: MacaroonMint, onRequest: StorageOptions['onRequest']) {
     this.#storage = storage
     this.#verifier = verifier
+    this.#mint = mint
     this.#onRequest = onRequest
   }
 
@@ -142,11 +149,19 @@ class Endpoint {
     if (verb === 'OPTIONS') return this.#options(request, response)
     const bearer = /^bearer +([^\s]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
     if (bearer === undefined) throw unauthorized('a bearer token is needed')
-    const token = await this.#verifier.verify(bearer)
+    const macaroon = this.#mint.verify(bearer)
+    const token = macaroon ?? (await this.#verifier.verify(bearer))
     if (!token.ok) throw unauthorized(`the token is not valid here: ${token.reason}`)
+    const shown = `${verb} ${macaroon === undefined ? 'token' : 'macaroon'}`
+    this.shown.set(shown, (this.shown.get(shown) ?? 0) + 1)
+    const exchange = new Exchange(request, response, pathOf(request.url ?? '/'), token.value.capabilities)
+    if (verb === 'POST' && this.#storage.behaviour.macaroons) {
+      if (macaroon !== undefined) throw new Refusal(403, 'a macaroon gets no other')
+      return this.#mint.answer(exchange, token.value)
+    }
     const act = VERBS[verb]
     if (act === undefined) throw new Refusal(405, `${verb} is not supported`, { Allow: ALLOW })
-    await act(this.#storage, new Exchange(request, response, pathOf(request.url ?? '/'), token.value))
+    await act(this.#storage, exchange)
   }
 
   #misbehave(verb: string, request: IncomingMessage): void {

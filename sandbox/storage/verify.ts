@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
 import type { Clock } from '../../shared/runtime/clock.ts'
-import type { Capability, Parsed } from '../wlcg.ts'
+import type { Parsed } from '../wlcg.ts'
 import { type Claims, judgeToken, type TokenRules } from './authorize.ts'
 import type { IssuerKeys } from './issuer-keys.ts'
+import type { Verified } from './macaroons.ts'
 
 /** HMAC never: facts/tokens.md section 1, statement 4. */
 const ALGORITHMS = ['RS256', 'ES256']
@@ -24,12 +25,14 @@ export class TokenVerifier {
   }
 
   /** Throws 503 when the issuer's keys can't be had. */
-  async verify(token: string): Promise<Parsed<Capability[]>> {
+  async verify(token: string): Promise<Parsed<Verified>> {
     const key = createHash('sha256').update(token).digest('base64')
     const claims = this.#verified.get(key) ?? (await this.#checkSignature(token))
     if (claims === undefined) return { ok: false, reason: 'it is no JWT signed by the issuer with RS256 or ES256' }
     this.#remember(key, claims)
-    return judgeToken(claims, this.#rules, this.#clock.now() / 1000)
+    const capabilities = judgeToken(claims, this.#rules, this.#clock.now() / 1000)
+    if (!capabilities.ok) return capabilities
+    return { ok: true, value: { capabilities: capabilities.value, expires: Number(claims.exp) } }
   }
 
   async #checkSignature(token: string): Promise<Claims | undefined> {

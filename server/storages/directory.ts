@@ -12,6 +12,7 @@ export interface Protocol {
   readonly canPull: boolean
   readonly canPush: boolean
   readonly freshConnections: boolean
+  readonly macaroons: boolean
   readonly redirectHosts: readonly string[]
 }
 
@@ -135,6 +136,7 @@ async function loadRses(read: Executor): Promise<Rse[]> {
     can_pull: number | boolean
     can_push: number | boolean
     fresh_connections: number | boolean
+    macaroons: number | boolean
     redirect_hosts: string
   }>(read, 'SELECT * FROM rse_protocols ORDER BY priority, id')
   return rses.map(row => ({
@@ -163,6 +165,7 @@ async function loadRses(read: Executor): Promise<Rse[]> {
         canPull: Boolean(p.can_pull),
         canPush: Boolean(p.can_push),
         freshConnections: Boolean(p.fresh_connections),
+        macaroons: Boolean(p.macaroons),
         redirectHosts: JSON.parse(p.redirect_hosts) as string[],
       })),
   }))

@@ -78,10 +78,11 @@ export async function deleteAttribute(executor: Executor, id: number, key: strin
 export async function putProtocol(executor: Executor, id: number, protocol: Protocol): Promise<void> {
   await query(
     executor,
-    `INSERT INTO rse_protocols (rse_id, url, priority, can_pull, can_push, fresh_connections, redirect_hosts)
-     VALUES (:id, :url, :priority, :canPull, :canPush, :freshConnections, :redirectHosts)
+    `INSERT INTO rse_protocols (rse_id, url, priority, can_pull, can_push, fresh_connections, macaroons, redirect_hosts)
+     VALUES (:id, :url, :priority, :canPull, :canPush, :freshConnections, :macaroons, :redirectHosts)
      ON CONFLICT (rse_id, url) DO UPDATE SET priority = excluded.priority, can_pull = excluded.can_pull,
-       can_push = excluded.can_push, fresh_connections = excluded.fresh_connections, redirect_hosts = excluded.redirect_hosts`,
+       can_push = excluded.can_push, fresh_connections = excluded.fresh_connections, macaroons = excluded.macaroons,
+       redirect_hosts = excluded.redirect_hosts`,
     { ...protocol, id, redirectHosts: JSON.stringify(protocol.redirectHosts) },
   )
 }

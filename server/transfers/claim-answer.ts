@@ -81,13 +81,14 @@ function transferFor(
 }
 
 function storageFor(rse: Rse) {
-  const { canPull, canPush, freshConnections, redirectHosts } = protocolOf(rse)
+  const { canPull, canPush, freshConnections, macaroons, redirectHosts } = protocolOf(rse)
   return {
     rse: rse.name,
     canPull,
     canPush,
     checksum: rse.checksum,
     freshConnections,
+    macaroons,
     redirectHosts: [...redirectHosts],
   }
 }

@@ -13,7 +13,7 @@ export type Side = 'SOURCE' | 'DESTINATION'
 /** What was tried: a COPY in one of its modes, or a single request to one storage. */
 export type Attempted =
   | { readonly verb: 'COPY'; readonly mode: 'pull' | 'push' }
-  | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
+  | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'POST' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
 
 /** A failure whose code, scope and phase are known already. `message` must be fit to show (`storageWords`). */
 export function transferFailure(

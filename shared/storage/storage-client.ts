@@ -4,6 +4,7 @@ import type { Clock } from '../runtime/clock.ts'
 import { copy } from './copy.ts'
 import { DirectoryMaker, list } from './directories.ts'
 import { get, head, put, remove } from './files.ts'
+import { macaroon } from './macaroon.ts'
 import { defaultRedirectHosts } from './redirects.ts'
 import type { StorageDeps } from './send.ts'
 import { stream } from './stream.ts'
@@ -31,6 +32,7 @@ export function createStorageClient(options: StorageClientOptions): StorageClien
     remove: (...parameters) => remove(deps, ...parameters),
     list: (...parameters) => list(deps, ...parameters),
     mkcol: (...parameters) => directories.make(...parameters),
+    macaroon: (...parameters) => macaroon(deps, ...parameters),
     copy: request => copy(deps, request),
     stream: request => stream(deps, request),
   }

@@ -78,6 +78,16 @@ export interface StreamRequest {
   readonly watchdogs?: Partial<Watchdogs>
 }
 
+/** What a macaroon is for, in the words that XRootD and dCache share; both include looking at what it opens. */
+export type Activity = 'DOWNLOAD' | 'UPLOAD'
+
+/** A token that a storage issued for itself. */
+export interface Macaroon {
+  readonly token: Secret
+  /** From when it was asked for; at most what was asked for. */
+  readonly lifeSeconds: number
+}
+
 export interface Options {
   readonly signal?: AbortSignal
   /** The scope that failures get: which storage this is in the transfer at hand. */
@@ -117,6 +127,15 @@ export interface StorageClient {
   remove(url: string, token: Secret | undefined, options?: Options): Promise<{ existed: boolean }>
   /** The entries of a directory (PROPFIND depth 1), without the directory itself. */
   list(url: string, token: Secret | undefined, options?: Options): Promise<ListedEntry[]>
+  /**
+   * A macaroon for one activity at `url`: for a file, or for all below a directory, which must end in `/` (XRootD before 5.9.1
+   * compares paths by characters).
+   */
+  macaroon(
+    url: string,
+    token: Secret | undefined,
+    options: Options & { activity: Activity; lifeSeconds: number },
+  ): Promise<Macaroon>
   copy(request: CopyRequest): Promise<CopyOutcome>
   stream(request: StreamRequest): Promise<CopyOutcome>
 }

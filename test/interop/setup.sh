@@ -10,6 +10,7 @@ set -euo pipefail
 readonly COMPONENTS='
 xrootd     xrootd-server             command:xrootd
 xrootd     xrootd-server-plugins     library:libXrdHttpTPC-*.so
+xrootd     xrootd-server-plugins     library:libXrdMacaroons-*.so
 xrootd     xrootd-scitokens-plugins  library:libXrdAccSciTokens-*.so
 xrootd     libxrdhttputils2          library:libXrdHttpUtils.so.2
 xrootd     util-linux                command:setpriv

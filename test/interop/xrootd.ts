@@ -22,6 +22,11 @@ export interface XrootdOptions {
   readonly audiences?: readonly string[]
   /** What it can compute, its default first. Default: adler32, md5. */
   readonly checksums?: readonly string[]
+  /**
+   * It issues macaroons, to the holder of the host certificate of the test's CA: its handler looks at client certificates
+   * only (docs/operations.md, Storages that issue macaroons).
+   */
+  readonly macaroons?: boolean
   /** More lines for its configuration. */
   readonly configuration?: readonly string[]
 }
@@ -109,6 +114,9 @@ function pathsIn(directory: string) {
     certificate: join(directory, 'host.pem'),
     key: join(directory, 'host.key'),
     scitokens: join(directory, 'scitokens.cfg'),
+    macaroonKey: join(directory, 'macaroon.key'),
+    gridmap: join(directory, 'gridmap'),
+    authdb: join(directory, 'authdb'),
     configuration: join(directory, 'xrootd.cfg'),
     log: join(directory, 'xrootd.log'),
   }
@@ -126,6 +134,11 @@ async function prepare(options: XrootdOptions, paths: Paths, port: number, audie
   await writeFile(paths.key, await readFile(options.authority.keyFile), { mode: 0o600 })
   const audiences = [audience, 'https://wlcg.cern.ch/jwt/v1/any', ...(options.audiences ?? [])]
   await writeFile(paths.scitokens, scitokensConfiguration(options.issuer, audiences))
+  if (options.macaroons) {
+    await writeFile(paths.macaroonKey, `${systemRandom.bytes(48).toString('base64')}\n`, { mode: 0o600 })
+    await writeFile(paths.gridmap, '"/CN=localhost" host\n')
+    await writeFile(paths.authdb, `u host ${BASE_PATH} a\n`)
+  }
   await writeFile(paths.configuration, configuration(options, paths, port))
   await chmod(options.directory, 0o755)
   execFileSync('chown', ['-R', `${USER}:`, options.directory])
@@ -148,10 +161,23 @@ function configuration(options: XrootdOptions, paths: Paths, port: number): stri
     'tpc.timeout 20 20',
     `xrootd.chksum max 32 ${checksums.join(' ')}`,
     'ofs.authorize 1',
-    `ofs.authlib libXrdAccSciTokens.so config=${paths.scitokens}`,
+    ...(options.macaroons ? macaroonLines(paths) : [`ofs.authlib libXrdAccSciTokens.so config=${paths.scitokens}`]),
     ...(options.configuration ?? []),
     '',
   ].join('\n')
+}
+
+/** Each library is asked first and passes on what is none of its tokens: macaroons, JWTs, then certificates by `authdb`. */
+function macaroonLines(paths: Paths): string[] {
+  return [
+    'all.sitename waybill-test',
+    `macaroons.secretkey ${paths.macaroonKey}`,
+    'http.exthandler xrdmacaroons libXrdMacaroons.so',
+    `http.gridmap ${paths.gridmap}`,
+    `acc.authdb ${paths.authdb}`,
+    `ofs.authlib ++ libXrdAccSciTokens.so config=${paths.scitokens}`,
+    'ofs.authlib ++ libXrdMacaroons.so',
+  ]
 }
 
 function scitokensConfiguration(issuer: string, audiences: readonly string[]): string {

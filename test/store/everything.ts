@@ -70,6 +70,7 @@ async function aside(
       canPull: true,
       canPush: false,
       freshConnections: true,
+      macaroons: true,
     }
     await putProtocol(e, rseId, { ...protocol, redirectHosts: ['pool.example.org'] })
     const problem = { file_id: files[0] ?? 0, rse_id: rseId, code: 'PATH_TAKEN', message: WORDS }

@@ -42,6 +42,7 @@ const OTHER_PROTOCOL = {
   canPull: false,
   canPush: false,
   freshConnections: true,
+  macaroons: true,
   redirectHosts: ['pool.example.org'],
 }
 
@@ -63,7 +64,7 @@ describe('command line: what rse show shows', () => {
 
   it('in words', () => {
     expect(rseFields({ ...RSE, protocols: [PROTOCOL, OTHER_PROTOCOL] }).protocols).to.equal(
-      'https://a.example.org:1094 (pull, push, priority 0); https://b.example.org (streamed only, priority 7, fresh connections, redirects to pool.example.org)',
+      'https://a.example.org:1094 (pull, push, priority 0); https://b.example.org (streamed only, priority 7, fresh connections, macaroons, redirects to pool.example.org)',
     )
   })
 })

@@ -185,6 +185,7 @@ describe('contract: what older workers are answered', () => {
       canPush: true,
       checksum: 'md5',
       freshConnections: false,
+      macaroons: false,
       redirectHosts: [],
     }
     const job = { import: 1, fence: 1, url: 'https://a', grant: 1, storage }

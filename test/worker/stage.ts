@@ -92,7 +92,13 @@ export class Stage {
       client: createAgentClient({ trust, clock }),
     }
     const server = new StandInServer(issuerClient(sandbox, http, 'server'), sandbox.issuer)
-    const traits = { canPull: true, canPush: true, checksum: 'adler32', freshConnections: false } as const
+    const traits = {
+      canPull: true,
+      canPush: true,
+      checksum: 'adler32',
+      freshConnections: false,
+      macaroons: false,
+    } as const
     server.storages.set('SITE-A', { rse: 'SITE-A', ...traits, redirectHosts: ['localhost'], ...source })
     server.storages.set('SITE-B', { rse: 'SITE-B', ...traits, redirectHosts: ['localhost'], ...destination })
     const options: WorkOptions = {

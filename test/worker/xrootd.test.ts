@@ -1,11 +1,12 @@
-import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import type { ClaimedTransfer } from '../../shared/contract/routes/worker.ts'
 import { adler32, adler32Hex } from '../../shared/domain/adler32.ts'
 import { requireComponents } from '../interop/components.ts'
 import { startXrootd, type Xrootd } from '../interop/xrootd.ts'
+import { lies, place } from '../interop/xrootd-files.ts'
 import { Stage } from './stage.ts'
 import { CLEAN_UP } from './stand-in-server.ts'
 
@@ -42,6 +43,7 @@ describe('an attempt between real XRootD servers', () => {
     canPush: true,
     checksum: 'adler32',
     freshConnections: false,
+    macaroons: false,
     redirectHosts: [] as string[],
   } as const
 
@@ -76,15 +78,6 @@ describe('an attempt between real XRootD servers', () => {
     }
   }
 
-  async function place(storage: Xrootd, name: string, content: Buffer | string): Promise<void> {
-    const path = join(storage.dataDirectory, name)
-    const { uid, gid } = await stat(storage.dataDirectory)
-    await mkdir(dirname(path), { recursive: true })
-    for (let at = dirname(path); at !== storage.dataDirectory; at = dirname(at)) await chown(at, uid, gid)
-    await writeFile(path, content)
-    await chown(path, uid, gid)
-  }
-  const lies = (storage: Xrootd, name: string) => readFile(join(storage.dataDirectory, name)).catch(() => undefined)
   const run = async (work: ClaimedTransfer) => {
     stage.server.enqueue(work)
     return stage.server.outcomeOf(work.transfer)

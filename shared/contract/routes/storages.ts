@@ -19,6 +19,12 @@ export const protocol = z.strictObject({
     .boolean()
     .default(false)
     .describe('a new connection for each COPY, for storages that do not bear kept ones'),
+  macaroons: z
+    .boolean()
+    .default(false)
+    .describe(
+      "the storage issues tokens of its own (macaroons): the other side of a copy is shown one of these instead of the issuer's token",
+    ),
   redirectHosts: z
     .array(words(255))
     .max(50)

@@ -18,6 +18,7 @@ export const workerStorage = z.object({
   canPush: z.boolean(),
   checksum: z.enum(['adler32', 'md5']),
   freshConnections: z.boolean(),
+  macaroons: z.boolean(),
   redirectHosts: z.array(z.string()),
 })
 

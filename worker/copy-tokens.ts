@@ -1,0 +1,52 @@
+import type { Secret } from '../shared/domain/secret.ts'
+import type { TransferFailure } from '../shared/domain/transfer-error.ts'
+import type { CopyOutcome } from '../shared/storage/types.ts'
+import { DEFAULT_WATCHDOGS, totalLimit } from '../shared/storage/watchdogs.ts'
+import type { Attempt, Workshop } from './attempt.ts'
+import { mayBeStale, type Passive, passiveOf } from './macaroons.ts'
+import type { Mode } from './mode.ts'
+
+/** What the storages are shown in one COPY or streamed copy. */
+export interface Tokens {
+  readonly source: Secret
+  readonly destination: Secret
+  /** What the other side of the COPY is shown, if it issues tokens of its own: never the issuer's then. */
+  readonly macaroon: (Passive & { readonly token: Secret; readonly reused: boolean }) | undefined
+}
+
+/** To be asked just before they are sent. Throws `TokenUnavailable` and `StorageError`. */
+export async function tokensFor(attempt: Attempt, workshop: Workshop, mode: Mode): Promise<Tokens> {
+  const { source, destination, transfer } = attempt
+  const { access, macaroons, watchdogs } = workshop
+  const tokens = { source: await access.token(source), destination: await access.token(destination) }
+  const passive = passiveOf(mode, source, destination)
+  if (!passive?.place.traits.macaroons) return { ...tokens, macaroon: undefined }
+  const longest = totalLimit({ ...DEFAULT_WATCHDOGS, ...watchdogs }, transfer.bytes)
+  return { ...tokens, macaroon: { ...passive, ...(await macaroons.tokenFor(passive, longest)) } }
+}
+
+/** What a storage refused is not shown there again. Where a refusal names no side, it may have been either's. */
+export function noteRefusal(
+  attempt: Attempt,
+  { access, macaroons }: Workshop,
+  tokens: Tokens,
+  failure: TransferFailure,
+): void {
+  const { macaroon } = tokens
+  for (const [place, token] of [
+    [attempt.source, tokens.source],
+    [attempt.destination, tokens.destination],
+  ] as const) {
+    if (failure.side !== undefined && failure.side !== place.scope) continue
+    if (macaroon?.place === place) macaroons.forget(macaroon, macaroon.token)
+    else access.refused(place, token, failure)
+  }
+}
+
+/** At the end of an attempt: a macaroon that may be why it failed is not shown again, and then another attempt is worth it. */
+export function withoutStale({ macaroons }: Workshop, { macaroon }: Tokens, outcome: CopyOutcome): CopyOutcome {
+  if (outcome.kind !== 'failed' || macaroon === undefined) return outcome
+  if (!mayBeStale(outcome.error, macaroon, macaroon.reused)) return outcome
+  macaroons.forget(macaroon, macaroon.token)
+  return { kind: 'failed', error: { ...outcome.error, retryable: true } }
+}
