@@ -7,6 +7,7 @@ import { get, head, put, remove } from './files.ts'
 import { defaultRedirectHosts } from './redirects.ts'
 import type { StorageDeps } from './send.ts'
 import { stream } from './stream.ts'
+import { createTapeClient } from './tape.ts'
 import type { StorageClient } from './types.ts'
 
 export interface StorageClientOptions {
@@ -19,7 +20,10 @@ export interface StorageClientOptions {
   redirectHosts?: (host: string) => readonly string[]
 }
 
-/** Speaks to all storages of a process. It keeps no state but connections and, for a minute, which directories exist. */
+/**
+ * Speaks to all storages of a process. It keeps no state but connections and, for minutes, which directories exist and where
+ * tape APIs are.
+ */
 export function createStorageClient(options: StorageClientOptions): StorageClient {
   const { copyClient, client, clock, redirectHosts = defaultRedirectHosts } = options
   const deps: StorageDeps = { copyClient, client, clock, timer: new DeadlineTimer(clock), redirectHosts }
@@ -33,5 +37,6 @@ export function createStorageClient(options: StorageClientOptions): StorageClien
     mkcol: (...parameters) => directories.make(...parameters),
     copy: request => copy(deps, request),
     stream: request => stream(deps, request),
+    tape: createTapeClient(deps),
   }
 }
