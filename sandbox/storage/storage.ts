@@ -17,6 +17,9 @@ import { mkcol, move, remove } from './namespace.ts'
 import { propfind } from './propfind.ts'
 import { get, head } from './read.ts'
 import { Refusal, refusalOf } from './refusal.ts'
+import { TapeFront } from './tape.ts'
+import { answerTapeApi, describeTapeApi, isTapeApi, TAPE_WELL_KNOWN } from './tape-api.ts'
+import type { TapeSettings } from './tape-settings.ts'
 import { TokenVerifier } from './verify.ts'
 import { put } from './write.ts'
 
@@ -38,6 +41,8 @@ export interface StorageOptions {
   readonly trust: string | undefined
   readonly quotaBytes: number | undefined
   readonly behaviour: Partial<Behaviour>
+  /** Without it there is no tape, and no tape API. */
+  readonly tape: Partial<TapeSettings> | undefined
   /** Told every request when it comes: its verb, and its target as it was sent. */
   readonly onRequest?: ((verb: string, target: string, ended: Promise<unknown>) => void) | undefined
   readonly clock: Clock
@@ -48,6 +53,7 @@ export interface StorageOptions {
 export interface RunningStorage extends RunningService {
   /** May be changed while the storage runs. */
   readonly behaviour: Behaviour
+  readonly tape: TapeFront | undefined
   /** Requests so far, by verb. */
   readonly requests: ReadonlyMap<string, number>
   /** Answers so far, by status. */
@@ -86,7 +92,8 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   const stopping = new AbortController()
   setMaxListeners(0, stopping.signal) // one for each copy under way
   const behaviour = { ...WELL_BEHAVED, ...options.behaviour }
-  const storage = { name, url, files, behaviour, http, stopping: stopping.signal, clock, log }
+  const tape = options.tape === undefined ? undefined : new TapeFront(files, options.tape, clock, random)
+  const storage = { name, url, files, behaviour, tape, http, stopping: stopping.signal, clock, log }
   const endpoint = new Endpoint(storage, verifier, options.onRequest)
   const service = await serveHttps(name, options.port, options.authority, (request, response) =>
     endpoint.handle(request, response),
@@ -95,11 +102,13 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   return {
     ...service,
     behaviour,
+    tape,
     requests: endpoint.requests,
     answers: endpoint.answers,
     refuse: order => endpoint.refusals.add(order),
     stop: async () => {
       stopping.abort()
+      tape?.recalls.stop()
       await service.stop()
       http.close()
     },
@@ -140,13 +149,19 @@ class Endpoint {
   async #answer(verb: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#misbehave(verb, request)
     if (verb === 'OPTIONS') return this.#options(request, response)
+    const { tape } = this.#storage
+    if (tape !== undefined && verb === 'GET' && request.url === TAPE_WELL_KNOWN) {
+      return this.#describeTape(request, response)
+    }
     const bearer = /^bearer +([^\s]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
     if (bearer === undefined) throw unauthorized('a bearer token is needed')
     const token = await this.#verifier.verify(bearer)
     if (!token.ok) throw unauthorized(`the token is not valid here: ${token.reason}`)
+    const exchange = new Exchange(request, response, pathOf(request.url ?? '/'), token.value)
+    if (tape !== undefined && isTapeApi(exchange.path)) return answerTapeApi(this.#storage, tape, exchange)
     const act = VERBS[verb]
     if (act === undefined) throw new Refusal(405, `${verb} is not supported`, { Allow: ALLOW })
-    await act(this.#storage, new Exchange(request, response, pathOf(request.url ?? '/'), token.value))
+    await act(this.#storage, exchange)
   }
 
   #misbehave(verb: string, request: IncomingMessage): void {
@@ -167,6 +182,11 @@ class Endpoint {
 
   #options(request: IncomingMessage, response: ServerResponse): void {
     new Exchange(request, response, [], []).answer(200, '', { DAV: '1', Allow: ALLOW, 'MS-Author-Via': 'DAV' })
+  }
+
+  #describeTape(request: IncomingMessage, response: ServerResponse): void {
+    const headers = { 'Content-Type': 'application/json' }
+    new Exchange(request, response, [], []).answer(200, describeTapeApi(this.#storage), headers)
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {
