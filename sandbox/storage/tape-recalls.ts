@@ -62,9 +62,7 @@ export class TapeRecalls {
     ])
     const request = { id: this.#random.uuid(), createdAt: this.#clock.now(), files: new Map(files) }
     this.#requests.set(request.id, request)
-    for (const file of request.files.values()) {
-      void this.#recall(request, file).catch(() => this.#finish(file, 'FAILED', 'the storage failed'))
-    }
+    void this.#recallAll(request)
     return request
   }
 
@@ -100,13 +98,25 @@ export class TapeRecalls {
     for (const { files } of this.#requests.values()) for (const file of files.values()) file.cancelling.abort()
   }
 
-  async #recall(request: StageRequest, file: RecalledFile): Promise<void> {
+  /** They come to the drives in the order of the request. */
+  async #recallAll(request: StageRequest): Promise<void> {
+    for (const file of request.files.values()) {
+      await new Promise<void>(queued => {
+        void this.#recall(request, file, queued)
+          .catch(() => this.#finish(file, 'FAILED', 'the storage failed'))
+          .finally(queued)
+      })
+    }
+  }
+
+  async #recall(request: StageRequest, file: RecalledFile, onQueued: () => void): Promise<void> {
     const { path, pinMs, cancelling } = file
     if (pinMs === undefined) return this.#finish(file, 'FAILED', 'the disk lifetime cannot be parsed to a duration')
-    await this.#read(path, cancelling.signal, { holder: request.id, ms: pinMs }, () => {
+    const onStart = () => {
       file.state = 'STARTED'
       file.startedAt = this.#clock.now()
-    })
+    }
+    await this.#read(path, cancelling.signal, { pin: { holder: request.id, ms: pinMs }, onQueued, onStart })
     const locality = await this.#copies.locality(path)
     if (cancelling.signal.aborted) return this.#copies.unpin(path, request.id)
     if (locality === undefined) return this.#finish(file, 'FAILED', `No such file or directory /${path.join('/')}`)
@@ -117,14 +127,20 @@ export class TapeRecalls {
   }
 
   /** Brings a file from tape, if it can be read. Takes no drive when it is there already, also when its turn comes. */
-  async #read(path: readonly string[], signal: AbortSignal, pin?: Pin, onStart?: () => void): Promise<void> {
+  async #read(
+    path: readonly string[],
+    signal: AbortSignal,
+    { pin, onQueued, onStart }: { pin?: Pin; onQueued?: () => void; onStart?: () => void } = {},
+  ): Promise<void> {
     if (await this.#copies.hold(path, pin)) return
-    await this.#drives.use(signal, async () => {
+    const reading = this.#drives.use(signal, async () => {
       if ((await this.#copies.hold(path, pin)) || signal.aborted) return
       onStart?.()
       await this.#clock.sleep(this.#settings.secondsPerFile * 1000, signal)
       if (!signal.aborted && !this.#copies.isLost(path)) await this.#copies.bring(path, pin)
     })
+    onQueued?.()
+    await reading
   }
 
   /** Whatever comes first is final. */
