@@ -52,7 +52,7 @@ export function createTapeClient(deps: StorageDeps): TapeClient {
     forget: (storage, token, requestId, options) =>
       order(tape, { verb: 'DELETE /stage', storage, token, target: stageTarget(requestId), ...aim(options) }),
     release: (storage, token, requestId, paths, options) => {
-      const target = `/release/${encodeURIComponent(requestId)}`
+      const target = `/release/${segment(requestId)}`
       return orderInBatches(tape, paths, { verb: 'POST /release', storage, token, target, ...aim(options) })
     },
     archiveInfo: (...parameters) => archiveInfo(tape, ...parameters),
@@ -191,7 +191,12 @@ function drop(response: HttpResponse): void {
 }
 
 function stageTarget(requestId: string): string {
-  return `/stage/${encodeURIComponent(requestId)}`
+  return `/stage/${segment(requestId)}`
+}
+
+/** EOS has had colons in the names of requests, and does not decode addresses. */
+function segment(requestId: string): string {
+  return encodeURIComponent(requestId).replaceAll('%3A', ':')
 }
 
 function aim(

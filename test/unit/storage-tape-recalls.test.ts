@@ -100,7 +100,7 @@ describe('recalls through the tape API', () => {
     const states = async (body: unknown, paths: readonly string[] = PATHS) => {
       const { url } = await played.answering(200, body)
       const progress = await tape.poll(url, TOKEN, 'r:1', paths)
-      expect(played.verbs).to.deep.equal([`GET ${WELL_KNOWN}`, 'GET /api/v1/stage/r%3A1'])
+      expect(played.verbs).to.deep.equal([`GET ${WELL_KNOWN}`, 'GET /api/v1/stage/r:1'])
       return progress.known ? [...progress.files].map(([path, state]) => [path, ...Object.values(state)].join(' ')) : []
     }
 
