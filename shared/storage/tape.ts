@@ -70,21 +70,18 @@ async function stage(tape: Tape, ...parameters: Parameters<TapeClient['stage']>)
     })),
   }
   const request: Call = { verb: 'POST /stage', storage, token, target: '/stage', body, ...aim(options) }
+  // Asked before, so that nothing can come between the storage's answer and ours.
+  const { uri } = await tape.endpoints.find(storage, token, request.scope)
   const response = await call(tape, request)
   if (response.status !== 201) throw await refusal(request, response)
   const requestId = parseReceipt(await readJson(request, response, ANSWER_LIMIT_BYTES))
   if (requestId === undefined) throw notUnderstood(request, 'without a name for the request')
-  return { requestId, location: await locationOf(tape, request, response) }
+  return { requestId, location: locationOf(tape.deps, storage, uri, response) }
 }
 
 /** Where the storage says that the request can be looked at; undefined when tokens may not go there. */
-async function locationOf(
-  tape: Tape,
-  { storage, token, scope }: Call,
-  response: HttpResponse,
-): Promise<string | undefined> {
-  const { uri } = await tape.endpoints.find(storage, token, scope)
-  const hosts = tape.deps.redirectHosts(new URL(storage).hostname)
+function locationOf(deps: StorageDeps, storage: string, uri: string, response: HttpResponse): string | undefined {
+  const hosts = deps.redirectHosts(new URL(storage).hostname)
   const decision = decideRedirect(new URL(`${uri}/stage`), response.headers.location, true, hosts)
   return decision.follow ? decision.url.href : undefined
 }
