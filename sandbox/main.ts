@@ -13,6 +13,7 @@ import type { SigningAlgorithm } from './issuer/signing-key.ts'
 import type { ExchangeShape } from './issuer/token-endpoint.ts'
 import type { Behaviour } from './storage/behaviour.ts'
 import { type RunningStorage, serveStorage } from './storage/storage.ts'
+import type { TapeSettings } from './storage/tape-settings.ts'
 
 export { type PlannedPorts, plannedPorts, type Sandbox, type StorageDescription } from './description.ts'
 export type { RunningIssuer } from './issuer/issuer.ts'
@@ -20,6 +21,7 @@ export type { Misbehaviour } from './issuer/misbehaviour.ts'
 export { freeBase, portTrouble } from './ports.ts'
 export type { Behaviour } from './storage/behaviour.ts'
 export type { RunningStorage } from './storage/storage.ts'
+export type { TapeSettings } from './storage/tape-settings.ts'
 
 export interface SandboxRuntime {
   readonly clock: Clock
@@ -78,6 +80,8 @@ export function startIssuer(
 
 export interface StartStorageOptions {
   readonly behaviour?: Partial<Behaviour>
+  /** Gives it a tape system (`{}`: one that behaves as in `PATIENT_TAPE`), and a tape API. */
+  readonly tape?: Partial<TapeSettings>
   readonly quotaBytes?: number
   /** CA certificates (file or hashed directory) for the other side of a copy, instead of the sandbox's own CA. */
   readonly trust?: string
@@ -111,6 +115,7 @@ export function startStorage(
     trust: options.trust,
     quotaBytes: options.quotaBytes,
     behaviour: options.behaviour ?? {},
+    tape: options.tape,
     onRequest: options.onRequest,
     ...runtime,
   })

@@ -42,11 +42,21 @@ export function judgeToken(claims: Claims, rules: TokenRules, nowSeconds: number
   return capabilities(claims.scope ?? '', rules.basePath)
 }
 
-export type Operation = 'stat' | 'list' | 'read' | 'create' | 'replace' | 'mkdir' | 'rename' | 'delete'
+export type Operation =
+  | 'stat'
+  | 'list'
+  | 'read'
+  | 'create'
+  | 'replace'
+  | 'mkdir'
+  | 'rename'
+  | 'delete'
+  | 'stage'
+  | 'poll'
 
 /**
  * Verbs that allow an operation. Modify contains create (12) but not read; stage does not contain read (13), nor poll
- * stat (14).
+ * stat (14). Where a file is (poll) is part of what stat tells (14).
  */
 const GRANTED_BY: Record<Operation, readonly StorageVerb[]> = {
   stat: ['read', 'create', 'modify', 'stage'],
@@ -57,10 +67,12 @@ const GRANTED_BY: Record<Operation, readonly StorageVerb[]> = {
   mkdir: ['create', 'modify'],
   rename: ['create', 'modify'],
   delete: ['modify'],
+  stage: ['stage'],
+  poll: ['read', 'create', 'modify', 'stage', 'poll'],
 }
 
 /** Operations on a file, which a scope path that ends in `/` does not allow for that very name (15). */
-const ON_FILES: ReadonlySet<Operation> = new Set(['read', 'create', 'replace'])
+const ON_FILES: ReadonlySet<Operation> = new Set(['read', 'create', 'replace', 'stage'])
 
 export function permits(capabilities: readonly Capability[], operation: Operation, path: readonly string[]): boolean {
   return capabilities.some(({ verb, path: granted, below }) => {

@@ -54,7 +54,8 @@ export class ChecksumCache {
   }
 }
 
-function identity(stats: Stats): string {
+/** Of a file as it is now. */
+export function identity(stats: Stats): string {
   return `${stats.dev}:${stats.ino}:${stats.mtimeMs}:${stats.size}`
 }
 

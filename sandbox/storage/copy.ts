@@ -2,6 +2,7 @@ import type { Stats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import type { Exchange, Storage } from './exchange.ts'
+import { demandOnDisk } from './nearline.ts'
 import { type Progress, reportCopy } from './perf-markers.ts'
 import { readRange, SMALL_BYTES } from './read.ts'
 import { Refusal } from './refusal.ts'
@@ -40,7 +41,7 @@ async function pull(storage: Storage, exchange: Exchange, source: string): Promi
       throw error
     })
     await receive(storage, exchange, upload, counted(response.body, progress), response.size)
-    await commit(exchange, upload, mode)
+    await commit(storage, exchange, upload, mode)
 
     async function fetchSource(): Promise<{ body: Readable; size: number | undefined }> {
       const answer = await askRemote(storage, { method: 'GET', url, headers, signal })
@@ -60,6 +61,7 @@ async function push(
   if (!storage.behaviour.push) throw new Refusal(501, 'push is not supported')
   const url = remoteAddress(destination)
   exchange.demand('read')
+  await demandOnDisk(storage, exchange)
   const handle = await storage.files.openFile(exchange.path)
   try {
     const { size } = await demandFile(handle)
@@ -125,6 +127,7 @@ async function* counted(chunks: AsyncIterable<Uint8Array>, progress: Progress): 
 
 async function copyHere(storage: Storage, exchange: Exchange): Promise<void> {
   exchange.demand('read')
+  await demandOnDisk(storage, exchange)
   const target = exchange.to(exchange.localDestination(storage))
   const mode = await placement(storage, target, exchange.mayOverwrite)
   const handle = await storage.files.openFile(exchange.path)
@@ -134,7 +137,7 @@ async function copyHere(storage: Storage, exchange: Exchange): Promise<void> {
     await prepareParents(storage, target)
     const upload = await storage.files.beginUpload()
     await receive(storage, target, upload, readRange(storage, handle, 0, size - 1), size)
-    await commit(target, upload, mode)
+    await commit(storage, target, upload, mode)
     exchange.answer(replaces ? 204 : 201, '')
   } finally {
     await handle.close()

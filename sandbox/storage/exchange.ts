@@ -7,6 +7,7 @@ import { type Operation, permits } from './authorize.ts'
 import type { Behaviour } from './behaviour.ts'
 import type { FileTree } from './file-tree.ts'
 import { Refusal } from './refusal.ts'
+import type { TapeFront } from './tape.ts'
 
 /** What the verbs of one storage share. */
 export interface Storage {
@@ -14,6 +15,8 @@ export interface Storage {
   readonly url: string
   readonly files: FileTree
   readonly behaviour: Behaviour
+  /** Absent: a storage without tape. */
+  readonly tape: TapeFront | undefined
   /** For the other side of a third-party copy. */
   readonly http: HttpClient
   /** Aborts when the storage stops, for work that outlives its client. */

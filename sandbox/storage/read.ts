@@ -4,6 +4,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Digester, wantedAlgorithm } from './checksums.ts'
 import type { Exchange, Storage } from './exchange.ts'
+import { demandOnDisk } from './nearline.ts'
 import { Refusal } from './refusal.ts'
 import { throttled } from './throttle.ts'
 
@@ -27,6 +28,7 @@ export async function head(storage: Storage, exchange: Exchange): Promise<void> 
 /** The file, or one range of it. Several ranges get the whole file, as RFC 9110 section 14.2 allows. */
 export async function get(storage: Storage, exchange: Exchange): Promise<void> {
   exchange.demand('read')
+  await demandOnDisk(storage, exchange)
   const handle = await storage.files.openFile(exchange.path)
   try {
     const stats = await handle.stat()

@@ -18,6 +18,9 @@ import { mkcol, move, remove } from './namespace.ts'
 import { propfind } from './propfind.ts'
 import { get, head } from './read.ts'
 import { Refusal, refusalOf } from './refusal.ts'
+import { TapeFront } from './tape.ts'
+import { answerTapeApi, describeTapeApi, isTapeApi, TAPE_WELL_KNOWN } from './tape-api.ts'
+import type { TapeSettings } from './tape-settings.ts'
 import { TokenVerifier } from './verify.ts'
 import { put } from './write.ts'
 
@@ -39,6 +42,8 @@ export interface StorageOptions {
   readonly trust: string | undefined
   readonly quotaBytes: number | undefined
   readonly behaviour: Partial<Behaviour>
+  /** Without it there is no tape, and no tape API. */
+  readonly tape: Partial<TapeSettings> | undefined
   /** Told every request when it comes: its verb, and its target as it was sent. */
   readonly onRequest?: ((verb: string, target: string, ended: Promise<unknown>) => void) | undefined
   readonly clock: Clock
@@ -49,6 +54,7 @@ export interface StorageOptions {
 export interface RunningStorage extends RunningService {
   /** May be changed while the storage runs. */
   readonly behaviour: Behaviour
+  readonly tape: TapeFront | undefined
   /** Requests so far, by verb. */
   readonly requests: ReadonlyMap<string, number>
   /** Answers so far, by status. */
@@ -89,7 +95,8 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   const stopping = new AbortController()
   setMaxListeners(0, stopping.signal) // one for each copy under way
   const behaviour = { ...WELL_BEHAVED, ...options.behaviour }
-  const storage = { name, url, files, behaviour, http, stopping: stopping.signal, clock, log }
+  const tape = options.tape === undefined ? undefined : new TapeFront(files, options.tape, clock, random)
+  const storage = { name, url, files, behaviour, tape, http, stopping: stopping.signal, clock, log }
   const endpoint = new Endpoint(storage, verifier, new MacaroonMint(options), options.onRequest)
   const service = await serveHttps(name, options.port, options.authority, (request, response) =>
     endpoint.handle(request, response),
@@ -98,12 +105,14 @@ export async function serveStorage(options: StorageOptions): Promise<RunningStor
   return {
     ...service,
     behaviour,
+    tape,
     requests: endpoint.requests,
     answers: endpoint.answers,
     shown: endpoint.shown,
     refuse: order => endpoint.refusals.add(order),
     stop: async () => {
       stopping.abort()
+      tape?.recalls.stop()
       await service.stop()
       http.close()
     },
@@ -147,6 +156,10 @@ class Endpoint {
   async #answer(verb: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#misbehave(verb, request)
     if (verb === 'OPTIONS') return this.#options(request, response)
+    const { tape } = this.#storage
+    if (tape !== undefined && verb === 'GET' && request.url === TAPE_WELL_KNOWN) {
+      return this.#describeTape(request, response)
+    }
     const bearer = /^bearer +([^\s]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
     if (bearer === undefined) throw unauthorized('a bearer token is needed')
     const macaroon = this.#mint.verify(bearer)
@@ -155,6 +168,7 @@ class Endpoint {
     const shown = `${verb} ${macaroon === undefined ? 'token' : 'macaroon'}`
     this.shown.set(shown, (this.shown.get(shown) ?? 0) + 1)
     const exchange = new Exchange(request, response, pathOf(request.url ?? '/'), token.value.capabilities)
+    if (tape !== undefined && isTapeApi(exchange.path)) return answerTapeApi(this.#storage, tape, exchange)
     if (verb === 'POST' && this.#storage.behaviour.macaroons) {
       if (macaroon !== undefined) throw new Refusal(403, 'a macaroon gets no other')
       return this.#mint.answer(exchange, token.value)
@@ -182,6 +196,11 @@ class Endpoint {
 
   #options(request: IncomingMessage, response: ServerResponse): void {
     new Exchange(request, response, [], []).answer(200, '', { DAV: '1', Allow: ALLOW, 'MS-Author-Via': 'DAV' })
+  }
+
+  #describeTape(request: IncomingMessage, response: ServerResponse): void {
+    const headers = { 'Content-Type': 'application/json' }
+    new Exchange(request, response, [], []).answer(200, describeTapeApi(this.#storage), headers)
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {

@@ -16,7 +16,7 @@ export async function put(storage: Storage, exchange: Exchange): Promise<void> {
   if (exchange.expectsContinue) exchange.response.writeContinue()
   const upload = await storage.files.beginUpload()
   await receive(storage, exchange, upload, exchange.request, expected)
-  await commit(exchange, upload, mode)
+  await commit(storage, exchange, upload, mode)
   exchange.answer(replaces ? 204 : 201, '')
 }
 
@@ -71,7 +71,7 @@ export async function abandon(storage: Storage, exchange: Exchange, upload: Uplo
 }
 
 /** Another writer may have come first since `placement` looked: then the answer is what it would be now. */
-export async function commit(exchange: Exchange, upload: Upload, mode: Placement): Promise<void> {
+export async function commit(storage: Storage, exchange: Exchange, upload: Upload, mode: Placement): Promise<void> {
   try {
     await upload.commit(exchange.path, mode)
   } catch (error) {
@@ -81,6 +81,7 @@ export async function commit(exchange: Exchange, upload: Upload, mode: Placement
     }
     throw error
   }
+  await storage.tape?.copies.noteWritten(exchange.path)
 }
 
 function contentLength(exchange: Exchange): number | undefined {

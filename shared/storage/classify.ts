@@ -14,6 +14,17 @@ export type Side = 'SOURCE' | 'DESTINATION'
 export type Attempted =
   | { readonly verb: 'COPY'; readonly mode: 'pull' | 'push' }
   | { readonly verb: 'HEAD' | 'GET' | 'PUT' | 'POST' | 'MKCOL' | 'DELETE' | 'PROPFIND'; readonly scope: TransferScope }
+  | { readonly verb: TapeVerb; readonly scope: TransferScope }
+
+/** A request of the tape API. It is about a list of files: what is missing is the service or the request, never a file. */
+export type TapeVerb =
+  | 'GET /.well-known/wlcg-tape-rest-api'
+  | 'POST /stage'
+  | 'GET /stage'
+  | 'POST /stage/cancel'
+  | 'DELETE /stage'
+  | 'POST /release'
+  | 'POST /archiveinfo'
 
 /** A failure whose code, scope and phase are known already. `message` must be fit to show (`storageWords`). */
 export function transferFailure(
@@ -59,6 +70,7 @@ export function classifyAnswer(
       retryAfterSeconds: parseRetryAfter(retryAfter),
     })
 
+  if (isTape(attempted)) return make(codeOf(status), status === 401 ? 'TOKEN' : scope)
   if (isFull(words) || status === 507) return make('DESTINATION_FULL', side === 'SOURCE' ? 'GENERAL' : scope)
   switch (status) {
     case 400:
@@ -66,23 +78,39 @@ export function classifyAnswer(
       return missing(attempted, status, words, make)
     case 401:
       return make('TOKEN_REFUSED', 'TOKEN')
-    case 403:
-      return make('PERMISSION_DENIED')
-    case 405:
-    case 501:
-      return make('NOT_SUPPORTED')
     case 409:
       if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
       return isMissing(words) ? make('PARENT_MISSING', 'DESTINATION') : make('DESTINATION_CONFLICT', 'DESTINATION')
     case 412:
       return make('DESTINATION_EXISTS', 'DESTINATION')
-    case 429:
-      return make('TOO_MANY_REQUESTS')
-    case 503:
-      return make('STORAGE_BUSY')
     default:
-      if (status >= 500) return make('STORAGE_ERROR')
-      return make(status >= 400 ? 'REQUEST_REFUSED' : 'PROTOCOL_VIOLATION')
+      return make(codeOf(status))
+  }
+}
+
+function isTape(attempted: Attempted): boolean {
+  return attempted.verb.includes('/')
+}
+
+/** What a status says by itself. */
+function codeOf(status: number): TransferCode {
+  switch (status) {
+    case 401:
+      return 'TOKEN_REFUSED'
+    case 403:
+      return 'PERMISSION_DENIED'
+    case 404:
+      return 'NOT_FOUND'
+    case 405:
+    case 501:
+      return 'NOT_SUPPORTED'
+    case 429:
+      return 'TOO_MANY_REQUESTS'
+    case 503:
+      return 'STORAGE_BUSY'
+    default:
+      if (status >= 500) return 'STORAGE_ERROR'
+      return status >= 400 ? 'REQUEST_REFUSED' : 'PROTOCOL_VIOLATION'
   }
 }
 

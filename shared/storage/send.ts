@@ -87,7 +87,7 @@ export function bearer(token: Secret): string {
   return `Bearer ${token.reveal()}`
 }
 
-function addressOf({ method, url }: Outgoing): URL {
+export function addressOf({ method, url }: Pick<Outgoing, 'method' | 'url'>): URL {
   try {
     return new URL(url)
   } catch {

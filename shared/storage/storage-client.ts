@@ -8,6 +8,7 @@ import { macaroon } from './macaroon.ts'
 import { defaultRedirectHosts } from './redirects.ts'
 import type { StorageDeps } from './send.ts'
 import { stream } from './stream.ts'
+import { createTapeClient } from './tape.ts'
 import type { StorageClient } from './types.ts'
 
 export interface StorageClientOptions {
@@ -20,7 +21,10 @@ export interface StorageClientOptions {
   redirectHosts?: (host: string) => readonly string[]
 }
 
-/** Speaks to all storages of a process. It keeps no state but connections and, for a minute, which directories exist. */
+/**
+ * Speaks to all storages of a process. It keeps no state but connections and, for minutes, which directories exist and where
+ * tape APIs are.
+ */
 export function createStorageClient(options: StorageClientOptions): StorageClient {
   const { copyClient, client, clock, redirectHosts = defaultRedirectHosts } = options
   const deps: StorageDeps = { copyClient, client, clock, timer: new DeadlineTimer(clock), redirectHosts }
@@ -35,5 +39,6 @@ export function createStorageClient(options: StorageClientOptions): StorageClien
     macaroon: (...parameters) => macaroon(deps, ...parameters),
     copy: request => copy(deps, request),
     stream: request => stream(deps, request),
+    tape: createTapeClient(deps),
   }
 }

@@ -94,8 +94,108 @@ export interface Options {
   readonly scope?: TransferScope
 }
 
+/** Where a storage's tape API answers. */
+export interface TapeEndpoint {
+  /** Without a slash at its end: `https://tape.example.org:8443/api/v1`. */
+  readonly uri: string
+  /** As the storage writes it: `v1`, `v1.2`. */
+  readonly version: string
+  /** Names the storage; undefined when it does not say. */
+  readonly sitename: string | undefined
+}
+
+export interface FileToStage {
+  /** Decoded and absolute, as `tapePath` gives it. */
+  readonly path: string
+  /**
+   * How long the file is wanted on disk, ISO 8601. Hours and minutes (`PT36H`) are understood by all; dCache takes no weeks
+   * or months, and EOS ignores it.
+   */
+  readonly diskLifetime?: string
+}
+
 /**
- * WebDAV and HTTP third-party copy. All but `copy` and `stream` throw `StorageError`; addresses are absolute URLs.
+ * What has become of a file of a stage request. `pending`: it waits or comes, and on EOS also a file whose recall was
+ * cancelled. `unknown`: the storage said nothing of it, or nothing that can be understood.
+ */
+export type RecallState =
+  | { readonly kind: 'staged' }
+  | { readonly kind: 'pending' }
+  | { readonly kind: 'failed'; readonly words: string }
+  | { readonly kind: 'cancelled' }
+  | { readonly kind: 'unknown' }
+
+/** `known` is false when the storage has no such request (any more): it was forgotten, or never made. */
+export type StageProgress =
+  | { readonly known: false }
+  | { readonly known: true; readonly files: ReadonlyMap<string, RecallState> }
+
+/** LOST: for good. UNAVAILABLE: for now. NONE: possible for empty files, which never go to tape. */
+export const LOCALITIES = ['DISK', 'TAPE', 'DISK_AND_TAPE', 'LOST', 'NONE', 'UNAVAILABLE'] as const
+export type Locality = (typeof LOCALITIES)[number]
+
+/**
+ * What a storage says of where a file is. Both absent: it said nothing of it. An error beside a locality: the file is there,
+ * and not likely to be written to tape.
+ */
+export interface ArchiveInfo {
+  readonly locality?: Locality
+  readonly error?: string
+}
+
+/**
+ * WLCG Tape REST API v1 (facts/http-tpc.md section 6). `storage` is any address at the storage, whose tape API is found once
+ * and remembered for ten minutes; answers are told by the paths that were asked for. Failures have the scope SOURCE,
+ * those of `archiveInfo` DESTINATION, unless the options say otherwise.
+ */
+export interface TapeClient {
+  discover(storage: string, token: Secret | undefined, options?: Options): Promise<TapeEndpoint>
+  /**
+   * One request for all the files; dCache refuses more than 500 (its default) with REQUEST_REFUSED and status 413. When the
+   * connection is lost, the storage may have begun a request nobody knows the name of.
+   */
+  stage(
+    storage: string,
+    token: Secret | undefined,
+    files: readonly FileToStage[],
+    options?: Options,
+  ): Promise<{ requestId: string; location: string | undefined }>
+  poll(
+    storage: string,
+    token: Secret | undefined,
+    requestId: string,
+    paths: readonly string[],
+    options?: Options,
+  ): Promise<StageProgress>
+  /** Ends the recall of these files. When one of them is not of this request, REQUEST_REFUSED and nothing is done. */
+  cancel(
+    storage: string,
+    token: Secret | undefined,
+    requestId: string,
+    paths: readonly string[],
+    options?: Options,
+  ): Promise<{ known: boolean }>
+  /** Cancels what still waits, and the storage forgets the request. Pins stay: release them first. */
+  forget(storage: string, token: Secret | undefined, requestId: string, options?: Options): Promise<{ known: boolean }>
+  /** The files need not stay on disk for this request. Most storages answer 200 to a request they don't know. */
+  release(
+    storage: string,
+    token: Secret | undefined,
+    requestId: string,
+    paths: readonly string[],
+    options?: Options,
+  ): Promise<{ known: boolean }>
+  /** An entry for each path that was asked for, in requests of at most 500. */
+  archiveInfo(
+    storage: string,
+    token: Secret | undefined,
+    paths: readonly string[],
+    options?: Options,
+  ): Promise<ReadonlyMap<string, ArchiveInfo>>
+}
+
+/**
+ * WebDAV, HTTP third-party copy, and tape. All but `copy` and `stream` throw `StorageError`; addresses are absolute URLs.
  */
 export interface StorageClient {
   /** A file's size, and with `wantDigest` its checksum; the deadline allows for computing it over `expectedSize` bytes. */
@@ -138,6 +238,7 @@ export interface StorageClient {
   ): Promise<Macaroon>
   copy(request: CopyRequest): Promise<CopyOutcome>
   stream(request: StreamRequest): Promise<CopyOutcome>
+  readonly tape: TapeClient
 }
 
 /** What the verbs throw. `failure` is for the attempt's record. */
