@@ -4,11 +4,27 @@ import type { ContractSnapshot } from '../shared/contract/compatibility.ts'
 import { openApiDocument } from '../shared/contract/openapi.ts'
 import { RELEASED_WORKER_CONTRACT } from '../shared/contract/worker-contract.ts'
 import { snapshotFaults, snapshotPath, workerSnapshot } from '../shared/contract/worker-snapshot.ts'
+import { ERROR_CATALOGUE, type ErrorEntry, type Holds, type Retry } from '../shared/domain/error-catalogue.ts'
 import { GRANT_MACHINE } from '../shared/domain/grant-state.ts'
 import { LOCK_MACHINE, REPLICA_MACHINE } from '../shared/domain/rule-state.ts'
 import type { StateMachine } from '../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../shared/domain/transfer-state.ts'
 import { systemTerminal } from '../shared/runtime/terminal.ts'
+
+const RETRIES: Readonly<Record<Retry, string>> = {
+  soon: 'after seconds, at random, at most twice as long each time.',
+  later: 'the same, beginning with a minute: the storage asks for rest.',
+  never:
+    'not before the rule’s repair, unless another source has the file: without somebody’s doing it would fail again.',
+  uncounted: 'it is no attempt: what it waits for is looked at by itself.',
+}
+
+const HOLDS: Readonly<Record<Holds, string>> = {
+  nothing: 'nothing.',
+  storage: 'the storage in the scope, after ten files in a row, or as long as `Retry-After` says.',
+  'storage-at-once': 'the same, with the first file.',
+  grant: 'the token at that storage, when the next one is refused too.',
+}
 
 /** Writes the generated documents, or with `--check` says whether they are what the source makes of them. */
 
@@ -17,6 +33,7 @@ const { version } = current
 const documents = new Map([
   ['docs/openapi.json', `${JSON.stringify(openApiDocument(), undefined, 1)}\n`],
   ['docs/states.md', statesPage()],
+  ['docs/errors.md', errorsPage()],
 ])
 // What was released is never written again.
 if (version > RELEASED_WORKER_CONTRACT)
@@ -60,6 +77,31 @@ function statesPage(): string {
     ...chapter('Grant', GRANT_MACHINE),
     '',
   ].join('\n\n')
+}
+
+function errorsPage(): string {
+  return [
+    '# Error codes',
+    'Generated from `shared/domain/error-catalogue.ts` by `npm run documents`.',
+    'Of attempts: in `waybill transfer show`, and in `waybill_transfer_errors_total{code}`. An error says where it happened (its scope), at which point of the attempt (its phase: before the copy, in it, after it), and in the storage’s own words what happened.',
+    '| code | scope | phase | again | holds | meaning, and what to do |\n| --- | --- | --- | --- | --- | --- |\n' +
+      Object.entries<ErrorEntry>(ERROR_CATALOGUE).map(errorRow).join('\n'),
+    '- again: when the transfer is tried again. ' +
+      Object.entries(RETRIES)
+        .map(([retry, words]) => `**${retry}**: ${words}`)
+        .join(' '),
+    '- holds: what is held back beside this transfer. ' +
+      Object.entries(HOLDS)
+        .map(([holds, words]) => `**${holds}**: ${words}`)
+        .join(' '),
+    'Other codes that begin with `TOKEN_` or `ISSUER_` come from an issuer, with the scope TOKEN: see the grant’s error in `waybill token list`.',
+    '',
+  ].join('\n\n')
+}
+
+function errorRow([code, { scopes, phases, retry, holds, meaning }]: [string, ErrorEntry]): string {
+  const phase = phases.length === 3 ? 'any' : phases.join(', ')
+  return `| \`${code}\` | ${scopes.join(', ')} | ${phase} | ${retry} | ${holds} | ${meaning} |`
 }
 
 function chapter<State extends string, Event extends string>(

@@ -229,7 +229,6 @@ export const ERROR_CATALOGUE = { ...STORAGE_ERRORS, ...OWN_ERRORS }
 
 /** Stable: stored, counted in metrics and documented. */
 export type TransferCode = keyof typeof STORAGE_ERRORS
-export const TRANSFER_CODES = Object.keys(STORAGE_ERRORS) as TransferCode[]
 
 /** Undefined for a code that this version does not know: a newer worker's, or an issuer's own. */
 export function errorEntry(code: string): ErrorEntry | undefined {

@@ -1,6 +1,6 @@
+import type { TransferCode, TransferScope } from '../domain/error-catalogue.ts'
 import { oneLine } from '../domain/one-line.ts'
 import { Secret } from '../domain/secret.ts'
-import type { TransferCode, TransferScope } from '../domain/error-catalogue.ts'
 import { transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
 import { activityFault } from './macaroon-packets.ts'

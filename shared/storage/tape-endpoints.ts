@@ -1,5 +1,5 @@
-import type { Secret } from '../domain/secret.ts'
 import type { TransferScope } from '../domain/error-catalogue.ts'
+import type { Secret } from '../domain/secret.ts'
 import { type Attempted, transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
 import { decideRedirect } from './redirects.ts'

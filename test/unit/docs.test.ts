@@ -6,7 +6,6 @@ import { Command } from 'commander'
 import { addServiceCommands } from '../../bin/services.ts'
 import { addPeopleCommands } from '../../cli/program.ts'
 import { readServerConfig } from '../../server/config.ts'
-import { TRANSFER_CODES } from '../../shared/domain/error-catalogue.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import { readWorkerConfig } from '../../worker/config.ts'
@@ -31,11 +30,6 @@ describe('the documentation', () => {
     const worker = readWorkerConfig({ flags: {}, environment: {}, file: await example('worker.yaml') }, secret, 'host')
     expect(worker.audience).to.equal(server.audience)
     expect(server.workers.map(({ client }) => client)).to.deep.equal(worker.issuers.map(({ clientId }) => clientId))
-  })
-
-  it('explains every code of a failed attempt', async () => {
-    const operations = await text('docs/operations.md')
-    expect(TRANSFER_CODES.filter(code => !operations.includes(`\`${code}\``))).to.deep.equal([])
   })
 
   it('links to what is there', () => {
