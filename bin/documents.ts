@@ -84,24 +84,29 @@ function errorsPage(): string {
     '# Error codes',
     'Generated from `shared/domain/error-catalogue.ts` by `npm run documents`.',
     'Of attempts: in `waybill transfer show`, and in `waybill_transfer_errors_total{code}`. An error says where it happened (its scope), at which point of the attempt (its phase: before the copy, in it, after it), and in the storage’s own words what happened.',
-    '| code | scope | phase | again | holds | meaning, and what to do |\n| --- | --- | --- | --- | --- | --- |\n' +
-      Object.entries<ErrorEntry>(ERROR_CATALOGUE).map(errorRow).join('\n'),
-    '- again: when the transfer is tried again. ' +
-      Object.entries(RETRIES)
-        .map(([retry, words]) => `**${retry}**: ${words}`)
-        .join(' '),
-    '- holds: what is held back beside this transfer. ' +
-      Object.entries(HOLDS)
-        .map(([holds, words]) => `**${holds}**: ${words}`)
-        .join(' '),
+    'Of each code: what happened, and what to do; then its scope, its phase where it has only some, when the transfer is tried again, and what is held back beside it.',
+    Object.entries<ErrorEntry>(ERROR_CATALOGUE).map(errorLine).join('\n'),
+    '## When it is tried again',
+    definitions(RETRIES),
+    '## What is held back',
+    definitions(HOLDS),
+    '## Of issuers',
     'Other codes that begin with `TOKEN_` or `ISSUER_` come from an issuer, with the scope TOKEN: see the grant’s error in `waybill token list`.',
-    '',
-  ].join('\n\n')
+  ]
+    .join('\n\n')
+    .concat('\n')
 }
 
-function errorRow([code, { scopes, phases, retry, holds, meaning }]: [string, ErrorEntry]): string {
-  const phase = phases.length === 3 ? 'any' : phases.join(', ')
-  return `| \`${code}\` | ${scopes.join(', ')} | ${phase} | ${retry} | ${holds} | ${meaning} |`
+function definitions(words: Readonly<Record<string, string>>): string {
+  return Object.entries(words)
+    .map(([term, meaning]) => `- ${term}: ${meaning}`)
+    .join('\n')
+}
+
+function errorLine([code, { scopes, phases, retry, holds, meaning }]: [string, ErrorEntry]): string {
+  const phase = phases.length === 3 ? [] : [phases.join(', ')]
+  const held = holds === 'nothing' ? [] : [`holds the ${holds}`]
+  return `- \`${code}\`: ${meaning}. (${[scopes.join(', '), ...phase, `again: ${retry}`, ...held].join('; ')})`
 }
 
 function chapter<State extends string, Event extends string>(
