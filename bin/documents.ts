@@ -105,7 +105,7 @@ function definitions(words: Readonly<Record<string, string>>): string {
 
 function errorLine([code, { scopes, phases, retry, holds, meaning }]: [string, ErrorEntry]): string {
   const phase = phases.length === 3 ? [] : [phases.join(', ')]
-  const held = holds === 'nothing' ? [] : [`holds the ${holds}`]
+  const held = holds === 'nothing' ? [] : [`holds: ${holds}`]
   return `- \`${code}\`: ${meaning}. (${[scopes.join(', '), ...phase, `again: ${retry}`, ...held].join('; ')})`
 }
 

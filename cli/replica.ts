@@ -36,6 +36,7 @@ export function addReplicaCommands(program: Command, tools: Tools): void {
           { name: 'size', value: item => bytesText(item.bytes) },
           { name: 'locks', value: item => item.locks },
           { name: 'url', value: item => item.url },
+          { name: 'fault', value: item => item.fault },
         ],
       )
     },

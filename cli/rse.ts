@@ -3,7 +3,8 @@ import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
 import { timeText } from './output.ts'
-import { type AttributeValue, attribute, attributeValue, given, onOff, several, wholeNumber } from './values.ts'
+import { type SettingFlags, settingOptions, settings } from './rse-settings.ts'
+import { type AttributeValue, attribute, attributeValue, given, oneOf, onOff, several, wholeNumber } from './values.ts'
 
 type Rse = Answer<Routes['getRse']>
 type Distance = Answer<Routes['listDistances']>['items'][number]
@@ -17,11 +18,6 @@ interface ProtocolFlags {
   readonly redirectHost?: string[]
 }
 
-interface LimitFlags {
-  readonly maxInbound?: number
-  readonly maxOutbound?: number
-}
-
 export function addRseCommands(program: Command, tools: Tools): void {
   const rse = program.command('rse').description('storages (RSEs), their attributes, protocols and links')
 
@@ -29,25 +25,22 @@ export function addRseCommands(program: Command, tools: Tools): void {
     usage: 'add <name>',
     summary: 'add a storage',
     options: command =>
-      protocolOptions(command)
+      settingOptions(protocolOptions(command))
         .requiredOption('--prefix <path>', 'where replicas live: /data/exp')
         .option('--base-path <path>', 'what the storage puts before the paths of token scopes')
         .option('--audience <text>', 'what its tokens are for; default: the URL')
         .option('--vo <name>', 'the VO; needed where there are several')
-        .option('--layout <name>', 'dataset, identity or hash')
-        .option('--checksum <name>', 'adler32 or md5')
-        .option('--attribute <key=value>', 'for RSE expressions; may be repeated', attribute)
-        .option('--max-inbound <n>', 'transfers to it at a time', wholeNumber)
-        .option('--max-outbound <n>', 'transfers from it at a time', wholeNumber),
+        .option('--layout <name>', LAYOUTS.join(', '), oneOf(LAYOUTS))
+        .option('--checksum <name>', CHECKSUMS.join(', '), oneOf(CHECKSUMS))
+        .option('--attribute <key=value>', 'for RSE expressions; may be repeated', attribute),
     examples: [
       'rse add SITE-A --url https://xrootd.site-a.example.org:1094 --prefix /data/exp --base-path /data --attribute tier=1',
     ],
     run: async ({ client, output }, [name = ''], flags) => {
-      const { prefix, vo, layout, checksum, audience, basePath, maxInbound, maxOutbound } = flags
-      const optional = { vo, audience, maxInbound, maxOutbound, basePath, attributes: flags.attribute }
-      const protocols = [protocolBody(flags)]
-      const kinds = given({ layout: oneOf(LAYOUTS, layout), checksum: oneOf(CHECKSUMS, checksum) })
-      output.one(await client.addRse({ body: { name, prefix, protocols, ...given(optional), ...kinds } }), rseFields)
+      const { prefix, vo, layout, checksum, audience, basePath } = flags
+      const optional = given({ vo, audience, layout, checksum, basePath, attributes: flags.attribute })
+      const body = { name, prefix, protocols: [protocolBody(flags)], ...optional, ...settings(flags) }
+      output.one(await client.addRse({ body }), rseFields)
     },
   })
 
@@ -78,25 +71,22 @@ export function addRseCommands(program: Command, tools: Tools): void {
       output.one(await client.getRse({ params: { rse: name } }), rseFields),
   })
 
-  addCommand<LimitFlags & { read?: boolean; write?: boolean; delete?: boolean }>(rse, tools, {
+  addCommand<SettingFlags & { read?: boolean; write?: boolean; delete?: boolean }>(rse, tools, {
     usage: 'set <name>',
-    summary: 'change limits or availability of a storage',
+    summary: 'change limits, availability or conduct of a storage',
     options: command =>
-      command
+      settingOptions(command)
         .option('--read <on|off>', 'may be read from', onOff)
         .option('--write <on|off>', 'may be written to', onOff)
-        .option('--delete <on|off>', 'may be deleted from', onOff)
-        .option('--max-inbound <n>', 'transfers to it at a time', wholeNumber)
-        .option('--max-outbound <n>', 'transfers from it at a time', wholeNumber),
-    examples: ['rse set SITE-A --write off', 'rse set SITE-A --max-inbound 30'],
-    run: async ({ client, output }, [name = ''], { read, write, delete: remove, maxInbound, maxOutbound }) => {
-      const body = given({
-        maxInbound,
-        maxOutbound,
-        availabilityRead: read,
-        availabilityWrite: write,
-        availabilityDelete: remove,
-      })
+        .option('--delete <on|off>', 'may be deleted from', onOff),
+    examples: [
+      'rse set SITE-A --write off',
+      'rse set SITE-A --max-inbound 30',
+      'rse set SITE-A --watchdog no-progress=600',
+    ],
+    run: async ({ client, output }, [name = ''], { read, write, delete: remove, ...flags }) => {
+      const availability = given({ availabilityRead: read, availabilityWrite: write, availabilityDelete: remove })
+      const body = { ...availability, ...settings(flags) }
       if (Object.keys(body).length === 0) throw new UsageError('nothing to set: see waybill rse set --help')
       output.one(await client.updateRse({ params: { rse: name }, body }), rseFields)
     },
@@ -164,24 +154,18 @@ export function addRseCommands(program: Command, tools: Tools): void {
 }
 
 type AddFlags = ProtocolFlags &
-  LimitFlags & {
+  SettingFlags & {
     readonly prefix: string
     readonly basePath?: string
     readonly audience?: string
     readonly vo?: string
-    readonly layout?: string
-    readonly checksum?: string
+    readonly layout?: (typeof LAYOUTS)[number]
+    readonly checksum?: (typeof CHECKSUMS)[number]
     readonly attribute?: Record<string, AttributeValue>
   }
 
 const LAYOUTS = ['dataset', 'identity', 'hash'] as const
 const CHECKSUMS = ['adler32', 'md5'] as const
-
-function oneOf<T extends string>(known: readonly T[], text: string | undefined): T | undefined {
-  const found = known.find(word => word === text)
-  if (text !== undefined && found === undefined) throw new UsageError(`${text} is none of ${known.join(', ')}`)
-  return found
-}
 
 function protocolOptions(command: Command): Command {
   return command
@@ -206,7 +190,7 @@ function openFor(rse: Rse): string {
   return words.filter(word => word !== '').join(',') || 'nothing'
 }
 
-function attributesText({ attributes }: Rse): string {
+function attributesText({ attributes }: { attributes: Readonly<Record<string, unknown>> }): string {
   return Object.entries(attributes)
     .map(([key, value]) => `${key}=${value}`)
     .join(' ')
@@ -214,9 +198,11 @@ function attributesText({ attributes }: Rse): string {
 
 /** Every property of a storage, for people. */
 export function rseFields(rse: Rse): Record<string, unknown> {
-  const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...rest } = rse
+  const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...others } = rse
+  const { watchdogs, ...rest } = others
   return {
     ...rest,
+    watchdogs: Object.keys(watchdogs).length === 0 ? undefined : attributesText({ attributes: watchdogs }),
     'open for': openFor(rse),
     attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
     protocols: protocols.map(protocolText).join('; '),

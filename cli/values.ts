@@ -29,6 +29,26 @@ export function onOff(text: string): boolean {
   return text === 'on'
 }
 
+const SIZES: Readonly<Record<string, number>> = { '': 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12, P: 1e15 }
+
+/** `500T`, `20G`: in bytes, powers of ten as storages are sold. */
+export function size(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d{1,15})([kMGTP]?)$/.exec(text) ?? []
+  const bytes = Number(digits) * (SIZES[unit] ?? 1)
+  if (digits === '' || bytes > Number.MAX_SAFE_INTEGER)
+    throw new InvalidArgumentError('a size is wanted, e.g. 1000000, 20G, 500T')
+  return bytes
+}
+
+/** One of a few words. */
+export function oneOf<T extends string>(known: readonly T[]): (text: string) => T {
+  return text => {
+    const found = known.find(word => word === text)
+    if (found === undefined) throw new InvalidArgumentError(`one of ${known.join(', ')} is wanted`)
+    return found
+  }
+}
+
 const SECONDS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
 
 /** `3600`, `90m`, `7d`: in seconds. */

@@ -18,4 +18,13 @@ export async function up(knex: Knex): Promise<void> {
     t.text('message').notNullable()
     t.primary(['vo_id', 'rse_id'])
   })
+  await knex.schema.createTable('replica_faults', t => {
+    t.bigIncrements('id')
+    t.bigInteger('replica_id').notNullable().references('replicas.id').comment('was found BAD')
+    t.bigInteger('at').notNullable()
+    t.bigInteger('transfer_id').comment('that found it')
+    t.text('code').notNullable()
+    t.text('message').notNullable()
+    t.index(['replica_id', 'id'])
+  })
 }

@@ -1,13 +1,13 @@
 import type { ClaimedTransfer, Outcome, WorkerStorage } from '../shared/contract/routes/worker.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Random } from '../shared/runtime/random.ts'
-import type { Checksums, Watchdogs } from '../shared/storage/types.ts'
+import type { ChecksumAlgorithm, FileStatus, Watchdogs } from '../shared/storage/types.ts'
 import type { Place, StorageAccess } from './access.ts'
 import type { AttemptFailure } from './failure.ts'
 import type { Macaroons } from './macaroons.ts'
 import type { Mode, ModeMemory } from './mode.ts'
 import type { WorkerApi } from './server.ts'
-import { type ExpectedFile, inspect, type Sight } from './verify.ts'
+import { checks, type ExpectedFile, inspect, judgeSize, knownChecksums, type Sight } from './verify.ts'
 
 /** One claimed transfer under way. */
 export interface Attempt {
@@ -60,29 +60,34 @@ export type Ending =
   | { readonly result: 'handed-back'; readonly failure?: AttemptFailure }
   | { readonly result: 'growing'; readonly failure?: AttemptFailure }
 
-/** Looks at the destination and compares with the catalogue, or with the source if the catalogue knows no checksum. */
+/**
+ * Looks at the destination and compares with the catalogue, or with the source if the catalogue knows no checksum. By the
+ * storage's policy it may be the size alone.
+ */
 export async function lookAtDestination(attempt: Attempt, { access }: Pick<Workshop, 'access'>): Promise<Sight> {
   const { transfer, destination, stop } = attempt
-  const expected = await expectedFile(attempt, access)
-  return inspect(expected, destination.traits.checksum, wantDigest =>
+  const look = (wantDigest?: ChecksumAlgorithm): Promise<FileStatus> =>
     access.use(destination, token =>
       destination.storage.head(destination.url, token, {
-        wantDigest,
+        ...(wantDigest === undefined ? {} : { wantDigest }),
         expectedSize: transfer.bytes,
         scope: 'DESTINATION',
         signal: stop,
       }),
-    ),
-  )
+    )
+  if (!checks(destination.traits, 'destination')) {
+    return judgeSize({ bytes: transfer.bytes, checksums: {} }, await look())
+  }
+  return inspect(await expectedFile(attempt, access), destination.traits.checksum, 'destination', look)
 }
 
 async function expectedFile(
   { transfer, source, destination, stop }: Attempt,
   access: StorageAccess,
 ): Promise<ExpectedFile> {
-  const { bytes, adler32, md5 } = transfer
-  const known: Checksums = { ...(adler32 === undefined ? {} : { adler32 }), ...(md5 === undefined ? {} : { md5 }) }
-  if (adler32 !== undefined || md5 !== undefined) return { bytes, checksums: known }
+  const { bytes } = transfer
+  const known = knownChecksums(transfer)
+  if (Object.keys(known).length > 0) return { bytes, checksums: known }
   const wantDigest = destination.traits.checksum
   const found = await access.use(source, token =>
     source.storage.head(source.url, token, { wantDigest, expectedSize: bytes, scope: 'SOURCE', signal: stop }),

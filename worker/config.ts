@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { workerName } from '../shared/contract/fields.ts'
+import { watchdogs, workerName } from '../shared/contract/fields.ts'
 import { type ConfigSources, readConfig } from '../shared/runtime/config.ts'
 import {
   certificateAuthorities,
@@ -11,8 +11,6 @@ import {
   resolveSecret,
   shutdownSeconds,
 } from '../shared/runtime/config-fields.ts'
-
-const seconds = z.number().positive().max(604_800).optional()
 
 /** What a transfer worker can be told. Times are in the unit of their names. */
 export function workerConfigSchema(readSecretFile: ReadSecretFile, hostname: string) {
@@ -34,16 +32,7 @@ export function workerConfigSchema(readSecretFile: ReadSecretFile, hostname: str
         .max(600)
         .default(5)
         .describe('between two looks at a file that may still grow: storages must write more often than that'),
-      watchdogs: z
-        .strictObject({
-          connectSeconds: seconds.describe('until a storage is connected'),
-          headersSeconds: seconds.describe('until a storage answers'),
-          noMarkerSeconds: seconds.describe('without a perf marker'),
-          noProgressSeconds: seconds.describe('without a further byte'),
-          totalBaseSeconds: seconds.describe('for a whole copy'),
-          totalPerMibSeconds: seconds.describe('for a whole copy, for each MiB more'),
-        })
-        .prefault({}),
+      watchdogs: watchdogs.prefault({}).describe('of copies, where the storages say nothing else'),
     })
     .superRefine(({ apiIssuer, issuers }, context) => {
       if (apiIssuer === undefined || issuers.some(({ url }) => url === apiIssuer)) return

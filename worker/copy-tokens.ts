@@ -5,6 +5,7 @@ import { DEFAULT_WATCHDOGS, totalLimit } from '../shared/storage/watchdogs.ts'
 import type { Attempt, Workshop } from './attempt.ts'
 import { mayBeStale, type Passive, passiveOf } from './macaroons.ts'
 import type { Mode } from './mode.ts'
+import { watchdogsFor } from './watchdogs.ts'
 
 /** What the storages are shown in one COPY or streamed copy. */
 export interface Tokens {
@@ -21,7 +22,8 @@ export async function tokensFor(attempt: Attempt, workshop: Workshop, mode: Mode
   const tokens = { source: await access.token(source), destination: await access.token(destination) }
   const passive = passiveOf(mode, source, destination)
   if (!passive?.place.traits.macaroons) return { ...tokens, macaroon: undefined }
-  const longest = totalLimit({ ...DEFAULT_WATCHDOGS, ...watchdogs }, transfer.bytes)
+  const given = watchdogsFor(watchdogs, source.traits.watchdogs, destination.traits.watchdogs, mode)
+  const longest = totalLimit({ ...DEFAULT_WATCHDOGS, ...given }, transfer.bytes)
   return { ...tokens, macaroon: { ...passive, ...(await macaroons.tokenFor(passive, longest)) } }
 }
 

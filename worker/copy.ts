@@ -9,7 +9,9 @@ import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable 
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp, inTheWay } from './remove.ts'
 import { type Conclusion, lookAgain, settleDestination, unproven } from './settle.ts'
+import { faultOfSource, withBlame, withSilence } from './source.ts'
 import type { Sight } from './verify.ts'
+import { watchdogsFor } from './watchdogs.ts'
 
 /** What was already done about a failure in this attempt: each remedy is tried once. */
 export interface Remedied {
@@ -51,7 +53,7 @@ async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   const outcome = await drive(attempt, workshop)
   if (outcome.kind === 'no-token') return { result: 'handed-back', failure: outcome.error }
   if (outcome.kind === 'done') return verified(attempt, workshop)
-  const failure = copying.aborted ? cancelled() : outcome.error
+  const failure = copying.aborted ? cancelled() : await withSilence(attempt, workshop, outcome.error)
   if (outcome.kind === 'unknown' && !copying.aborted) return { result: 'unknown', failure }
   // A stop needs no clean-up of its own: the next lease settles it.
   if (stop.aborted || (progress.left !== 'own' && !mayHaveLeft(failure, progress)))
@@ -72,9 +74,11 @@ async function drive(attempt: Attempt, workshop: Workshop): Promise<Driven> {
 }
 
 /** Sends the COPY, in another mode or after a remedy again, until one outcome stands. */
-async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<CopyOutcome> {
+async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Driven> {
   const { source, destination, copying } = attempt
   const { modes, access } = workshop
+  const wrong = await faultOfSource(attempt, workshop)
+  if (wrong !== undefined) return { kind: 'failed', error: wrong }
   const pair = [source.traits.rse, destination.traits.rse] as const
   const unsupported = modes.unsupported(...pair)
   let done: Remedied = { parent: false, token: false }
@@ -143,7 +147,7 @@ function sendCopy(
     overwrite: false,
     size: transfer.bytes,
     signal: copying,
-    watchdogs,
+    watchdogs: watchdogsFor(watchdogs, source.traits.watchdogs, destination.traits.watchdogs, mode),
     onTaken,
     onProgress: (bytes: number) => {
       progress.bytes = bytes
@@ -178,8 +182,10 @@ async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
     }
     case 'unproven':
       return { result: 'unknown', failure: unproven() }
-    case 'wrong':
-      return cleaned(attempt, workshop, transferFailure(sight.code, 'TRANSFER', 'FINALIZATION', sight.message))
+    case 'wrong': {
+      const failure = transferFailure(sight.code, 'TRANSFER', 'FINALIZATION', sight.message)
+      return cleaned(attempt, workshop, await withBlame(attempt, workshop, failure))
+    }
   }
 }
 

@@ -10,7 +10,6 @@ import type { Clock } from '../shared/runtime/clock.ts'
 import type { Logger } from '../shared/runtime/logger.ts'
 import { createRegistry, startMetricsListener } from '../shared/runtime/metrics.ts'
 import type { Random } from '../shared/runtime/random.ts'
-import type { Watchdogs } from '../shared/storage/types.ts'
 import { ApiToken } from './api-token.ts'
 import type { WorkerConfig } from './config.ts'
 import type { WorkOptions } from './loop.ts'
@@ -21,6 +20,7 @@ import type { WorkerApi } from './server.ts'
 import { workUntil } from './sessions.ts'
 import { Slots } from './slots.ts'
 import { Storages } from './storages.ts'
+import { watchdogsOf } from './watchdogs.ts'
 
 export interface WorkerRuntime {
   readonly clock: Clock
@@ -112,19 +112,5 @@ function issuerClients(
       issuer.url,
       createIssuerClient({ ...shared, ...issuer, onRequest: metrics.tokenRequests(issuer.url) }),
     ]),
-  )
-}
-
-function watchdogsOf(given: WorkerConfig['watchdogs']): Partial<Watchdogs> {
-  const limits = Object.entries({
-    connect: given.connectSeconds,
-    headers: given.headersSeconds,
-    noMarker: given.noMarkerSeconds,
-    noProgress: given.noProgressSeconds,
-    totalBase: given.totalBaseSeconds,
-    totalPerMiB: given.totalPerMibSeconds,
-  })
-  return Object.fromEntries(
-    limits.flatMap(([name, seconds]) => (seconds === undefined ? [] : [[name, seconds * 1000]])),
   )
 }

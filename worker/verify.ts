@@ -1,5 +1,19 @@
+import type { ClaimedTransfer, WorkerStorage } from '../shared/contract/routes/worker.ts'
 import { sameChecksum } from '../shared/storage/digest.ts'
 import type { ChecksumAlgorithm, Checksums, FileStatus } from '../shared/storage/types.ts'
+
+/** What the catalogue knows of a file. */
+export function knownChecksums({ adler32, md5 }: Pick<ClaimedTransfer, 'adler32' | 'md5'>): Checksums {
+  return { ...(adler32 === undefined ? {} : { adler32 }), ...(md5 === undefined ? {} : { md5 }) }
+}
+
+/** Whether a storage's policy wants what it gives, or what it took, compared with the catalogue. */
+export function checks(
+  { checksumPolicy }: Pick<WorkerStorage, 'checksumPolicy'>,
+  as: 'source' | 'destination',
+): boolean {
+  return checksumPolicy === as || checksumPolicy === 'both'
+}
 
 /** What the catalogue says of a file; without a checksum there, the source's own one. */
 export interface ExpectedFile {
@@ -23,17 +37,20 @@ export type Sight =
       readonly checksums: Checksums
     }
 
+/** Whose file it is, for the words. */
+type Who = 'source' | 'destination'
+
 const ALGORITHMS = ['adler32', 'md5'] as const
 
 /**
  * A file is right when its size and every checksum known of both agree, and at least one is. A storage that tells no size
  * (a HEAD without Content-Length) is judged by the checksum.
  */
-export function judge(expected: ExpectedFile, found: FileStatus): Sight {
+export function judge(expected: ExpectedFile, found: FileStatus, who: Who = 'destination'): Sight {
   if (!found.exists) return { kind: 'absent' }
   const { size, checksums } = found
   if (size !== undefined && size !== expected.bytes) {
-    const message = `the destination has ${size} bytes, expected were ${expected.bytes}`
+    const message = `the ${who} has ${size} bytes, expected were ${expected.bytes}`
     return { kind: 'wrong', code: 'SIZE_MISMATCH', message, size, checksums }
   }
   let compared = false
@@ -42,7 +59,7 @@ export function judge(expected: ExpectedFile, found: FileStatus): Sight {
     const given = checksums[algorithm]
     if (wanted === undefined || given === undefined) continue
     if (!sameChecksum(algorithm, wanted, given)) {
-      const message = `the destination has ${algorithm} ${given}, expected was ${wanted}`
+      const message = `the ${who} has ${algorithm} ${given}, expected was ${wanted}`
       return { kind: 'wrong', code: 'CHECKSUM_MISMATCH', message, size, checksums }
     }
     compared = true
@@ -63,13 +80,20 @@ export function digestsToAsk(known: Checksums, preferred: ChecksumAlgorithm): Ch
 export async function inspect(
   expected: ExpectedFile,
   preferred: ChecksumAlgorithm,
+  who: Who,
   look: (wantDigest: ChecksumAlgorithm) => Promise<FileStatus>,
 ): Promise<Sight> {
   const [first = preferred, ...others] = digestsToAsk(expected.checksums, preferred)
-  let sight = judge(expected, await look(first))
+  let sight = judge(expected, await look(first), who)
   for (const algorithm of others) {
     if (sight.kind !== 'unproven') break
-    sight = judge(expected, await look(algorithm))
+    sight = judge(expected, await look(algorithm), who)
   }
   return sight
+}
+
+/** Where only the size is to be compared. */
+export function judgeSize({ bytes }: ExpectedFile, found: FileStatus): Sight {
+  const sight = judge({ bytes, checksums: {} }, found)
+  return sight.kind === 'unproven' && sight.size !== undefined ? { kind: 'right' } : sight
 }

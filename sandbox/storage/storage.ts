@@ -55,7 +55,7 @@ export interface RunningStorage extends RunningService {
   /** May be changed while the storage runs. */
   readonly behaviour: Behaviour
   readonly tape: TapeFront | undefined
-  /** Requests so far, by verb. */
+  /** Requests so far, by verb; those that want a checksum also as `HEAD Want-Digest`. */
   readonly requests: ReadonlyMap<string, number>
   /** Answers so far, by status. */
   readonly answers: ReadonlyMap<number, number>
@@ -139,7 +139,8 @@ class Endpoint {
   /** Answers every request. What goes wrong after the headers are out can only end the connection. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const verb = request.method ?? ''
-    this.requests.set(verb, (this.requests.get(verb) ?? 0) + 1)
+    this.#count(verb)
+    if (request.headers['want-digest'] !== undefined) this.#count(`${verb} Want-Digest`)
     this.#onRequest?.(verb, request.url ?? '/', once(response, 'close'))
     response.once('finish', () => {
       this.answers.set(response.statusCode, (this.answers.get(response.statusCode) ?? 0) + 1)
@@ -176,6 +177,10 @@ class Endpoint {
     const act = VERBS[verb]
     if (act === undefined) throw new Refusal(405, `${verb} is not supported`, { Allow: ALLOW })
     await act(this.#storage, exchange)
+  }
+
+  #count(what: string): void {
+    this.requests.set(what, (this.requests.get(what) ?? 0) + 1)
   }
 
   #misbehave(verb: string, request: IncomingMessage): void {

@@ -162,6 +162,8 @@ export interface ListedReplica {
   directory_id: number
   top: string
   name: string
+  /** Why it is BAD: `CODE: words`. */
+  fault: string | null
 }
 
 /** The replicas of these files, in order of file keys. */
@@ -174,7 +176,9 @@ export async function listReplicasOf(
     executor,
     `SELECT replicas.id, replicas.file_id, scopes.name AS scope, dids.name AS file, dids.bytes, dids.adler32, dids.md5, replicas.rse_id,
             replicas.state, replicas.lock_count, directories.path AS directory, directories.id AS directory_id,
-            tops.path AS top, replicas.name
+            tops.path AS top, replicas.name,
+            CASE replicas.state WHEN 'BAD' THEN (SELECT code || ': ' || message FROM replica_faults
+              WHERE replica_faults.replica_id = replicas.id ORDER BY id DESC LIMIT 1) END AS fault
        FROM replicas
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
        JOIN directories ON directories.id = replicas.directory_id

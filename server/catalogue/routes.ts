@@ -243,5 +243,6 @@ function viewReplica(row: ListedReplica, rse: Rse | undefined) {
     locks: row.lock_count,
     ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
     ...(row.md5 === null ? {} : { md5: row.md5 }),
+    ...(row.fault === null ? {} : { fault: row.fault }),
   }
 }

@@ -1,3 +1,4 @@
+import type { WatchdogSeconds } from '../../shared/contract/fields.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import { type Sight, sees } from '../accounts/sight.ts'
@@ -34,6 +35,14 @@ export interface Rse {
   readonly availabilityDelete: boolean
   readonly maxInbound: number
   readonly maxOutbound: number
+  readonly maxStaging: number
+  readonly maxDeletions: number
+  readonly checksumPolicy: 'none' | 'source' | 'destination' | 'both'
+  readonly watchdogs: WatchdogSeconds
+  readonly tape: boolean
+  readonly multihop: boolean
+  readonly capacityBytes: number | null
+  readonly minFreeBytes: number | null
   readonly attributes: Readonly<Record<string, AttributeValue>>
   /** By priority: the first is used. */
   readonly protocols: readonly Protocol[]
@@ -123,6 +132,14 @@ async function loadRses(read: Executor): Promise<Rse[]> {
     availability_delete: number | boolean
     max_inbound: number
     max_outbound: number
+    max_staging: number
+    max_deletions: number
+    checksum_policy: Rse['checksumPolicy']
+    watchdogs: string
+    tape: number | boolean
+    multihop: number | boolean
+    capacity_bytes: number | null
+    min_free_bytes: number | null
   }>(
     read,
     `SELECT rses.*, vo_rses.vo_id, vo_rses.prefix, vo_rses.base_path, vo_rses.audience, vos.name AS vo
@@ -154,6 +171,14 @@ async function loadRses(read: Executor): Promise<Rse[]> {
     availabilityDelete: Boolean(row.availability_delete),
     maxInbound: row.max_inbound,
     maxOutbound: row.max_outbound,
+    maxStaging: row.max_staging,
+    maxDeletions: row.max_deletions,
+    checksumPolicy: row.checksum_policy,
+    watchdogs: JSON.parse(row.watchdogs) as WatchdogSeconds,
+    tape: Boolean(row.tape),
+    multihop: Boolean(row.multihop),
+    capacityBytes: row.capacity_bytes,
+    minFreeBytes: row.min_free_bytes,
     attributes: Object.fromEntries(
       attributes.filter(a => a.rse_id === row.id).map(a => [a.key, JSON.parse(a.value) as AttributeValue]),
     ),

@@ -16,7 +16,6 @@ import {
   putAttribute,
   putLink,
   putProtocol,
-  type RseChange,
   updateRse,
 } from './store.ts'
 
@@ -79,9 +78,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       return view(await storages.byName(sightOf(caller), params.rse))
     },
     async updateRse({ params, body, caller }) {
-      return changed(sightOf(caller), params.rse, rse =>
-        db.write(executor => updateRse(executor, rse.id, body as RseChange)),
-      )
+      return changed(sightOf(caller), params.rse, rse => db.write(executor => updateRse(executor, rse.id, body)))
     },
     async setAttribute({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, rse =>

@@ -1,65 +1,91 @@
 import { type Binding, type Executor, query, queryOne } from '../database/sql.ts'
-import type { AttributeValue, Protocol } from './directory.ts'
+import type { AttributeValue, Protocol, Rse } from './directory.ts'
 
-export interface NewRse {
-  name: string
-  voId: number
-  prefix: string
-  basePath: string
-  audience: string
-  layout: string
-  checksum: string
-  maxInbound: number
-  maxOutbound: number
-  now: number
+/** What may be set of a storage, and when it is made. */
+export type RseSettings = Omit<
+  Rse,
+  | 'id'
+  | 'name'
+  | 'voId'
+  | 'vo'
+  | 'prefix'
+  | 'basePath'
+  | 'audience'
+  | 'layout'
+  | 'checksum'
+  | 'attributes'
+  | 'protocols'
+>
+
+export interface NewRse extends Omit<RseSettings, 'availabilityRead' | 'availabilityWrite' | 'availabilityDelete'> {
+  readonly name: string
+  readonly voId: number
+  readonly prefix: string
+  readonly basePath: string
+  readonly audience: string
+  readonly layout: string
+  readonly checksum: string
+  readonly now: number
+}
+
+/** The columns of settings: the names are ours, the values are bound. */
+const SETTABLE = {
+  maxInbound: 'max_inbound',
+  maxOutbound: 'max_outbound',
+  maxStaging: 'max_staging',
+  maxDeletions: 'max_deletions',
+  availabilityRead: 'availability_read',
+  availabilityWrite: 'availability_write',
+  availabilityDelete: 'availability_delete',
+  checksumPolicy: 'checksum_policy',
+  watchdogs: 'watchdogs',
+  tape: 'tape',
+  multihop: 'multihop',
+  capacityBytes: 'capacity_bytes',
+  minFreeBytes: 'min_free_bytes',
+} as const satisfies Record<keyof RseSettings, string>
+export type RseChange = { readonly [key in keyof RseSettings]?: RseSettings[key] | undefined }
+
+/** What is given of the settings, by column. */
+function columnsOf(change: RseChange): { columns: string[]; bindings: Record<string, Binding> } {
+  const given = Object.entries(SETTABLE).flatMap(([key, column]) => {
+    const value = change[key as keyof RseChange]
+    return value === undefined
+      ? []
+      : [{ column, value: typeof value === 'object' && value !== null ? JSON.stringify(value) : value }]
+  })
+  return {
+    columns: given.map(({ column }) => column),
+    bindings: Object.fromEntries(given.map(({ column, value }) => [column, value])),
+  }
 }
 
 /** The new key, or `undefined` when the name is taken. */
 export async function insertRse(executor: Executor, rse: NewRse): Promise<number | undefined> {
+  const { name, voId, prefix, basePath, audience, layout, checksum, now } = rse
+  const open = { availabilityRead: true, availabilityWrite: true, availabilityDelete: true }
+  const { columns, bindings } = columnsOf({ ...rse, ...open })
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rses (name, layout, checksum, availability_read, availability_write, availability_delete,
-                       max_inbound, max_outbound, created_at)
-     VALUES (:name, :layout, :checksum, true, true, true, :maxInbound, :maxOutbound, :now)
+    `INSERT INTO rses (name, layout, checksum, created_at, ${columns.join(', ')})
+     VALUES (:name, :layout, :checksum, :now, ${columns.map(column => `:${column}`).join(', ')})
      ON CONFLICT (name) DO NOTHING RETURNING id`,
-    {
-      name: rse.name,
-      layout: rse.layout,
-      checksum: rse.checksum,
-      maxInbound: rse.maxInbound,
-      maxOutbound: rse.maxOutbound,
-      now: rse.now,
-    },
+    { name, layout, checksum, now, ...bindings },
   )
   if (row === undefined) return undefined
   await query(
     executor,
     `INSERT INTO vo_rses (vo_id, rse_id, prefix, base_path, audience) VALUES (:voId, :id, :prefix, :basePath, :audience)`,
-    { id: row.id, voId: rse.voId, prefix: rse.prefix, basePath: rse.basePath, audience: rse.audience },
+    { id: row.id, voId, prefix, basePath, audience },
   )
   return row.id
 }
 
-/** Columns that PATCH may set: the names are ours, the values are bound. */
-const SETTABLE = {
-  maxInbound: 'max_inbound',
-  maxOutbound: 'max_outbound',
-  availabilityRead: 'availability_read',
-  availabilityWrite: 'availability_write',
-  availabilityDelete: 'availability_delete',
-} as const
-export type RseChange = { readonly [key in keyof typeof SETTABLE]?: number | boolean | undefined }
-
 export async function updateRse(executor: Executor, id: number, change: RseChange): Promise<void> {
-  const bindings: Record<string, Binding> = { id }
-  const sets: string[] = []
-  for (const [key, column] of Object.entries(SETTABLE)) {
-    const value = change[key as keyof RseChange]
-    if (value === undefined) continue
-    sets.push(`${column} = :${key}`)
-    bindings[key] = value
-  }
-  if (sets.length > 0) await query(executor, `UPDATE rses SET ${sets.join(', ')} WHERE id = :id`, bindings)
+  const { columns, bindings } = columnsOf(change)
+  if (columns.length === 0) return
+  const sets = columns.map(column => `${column} = :${column}`)
+  await query(executor, `UPDATE rses SET ${sets.join(', ')} WHERE id = :id`, { id, ...bindings })
 }
 
 export async function putAttribute(executor: Executor, id: number, key: string, value: AttributeValue): Promise<void> {

@@ -87,6 +87,8 @@ function storageFor(rse: Rse) {
     canPull,
     canPush,
     checksum: rse.checksum,
+    checksumPolicy: rse.checksumPolicy,
+    watchdogs: rse.watchdogs,
     freshConnections,
     macaroons,
     redirectHosts: [...redirectHosts],

@@ -13,6 +13,7 @@ export interface HeldTransfer {
   replica_id: number
   bundle_id: number | null
   link_id: number | null
+  source_replica_id: number | null
   source_rse_id: number | null
   destination_rse_id: number
   vo_id: number
@@ -22,7 +23,7 @@ export async function findTransfers(executor: Executor, ids: readonly number[]):
   return query<HeldTransfer>(
     executor,
     `SELECT id, fence, state, attempts, cancel_requested, session_id, claimed_at, replica_id, bundle_id, link_id,
-            source_rse_id, destination_rse_id, vo_id
+            source_replica_id, source_rse_id, destination_rse_id, vo_id
        FROM transfers WHERE id ${oneOf(executor, 'ids')}`,
     { ids: encodeRows(ids) },
   )

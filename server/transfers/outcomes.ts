@@ -3,6 +3,7 @@ import type { outcome } from '../../shared/contract/routes/worker.ts'
 import type { TransferCode } from '../../shared/domain/error-catalogue.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
+import { condemnReplicas, type Fault } from '../catalogue/fault-store.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
@@ -228,7 +229,10 @@ async function applyDecisions(
   await lockRows(
     executor,
     'replicas',
-    decisions.map(({ held }) => held.replica_id),
+    decisions.flatMap(decision => [
+      decision.held.replica_id,
+      ...faultsOf(decision).map(({ replica_id }) => replica_id),
+    ]),
   )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
@@ -249,7 +253,11 @@ async function applyDecisions(
 
   await moveReplicas(executor, arrived, 'succeed', now)
   await moveReplicas(executor, failed, 'fail', now)
-  const deltas = [...(await moveLocks(executor, arrived, 'succeed')), ...(await moveLocks(executor, failed, 'fail'))]
+  const deltas = [
+    ...(await moveLocks(executor, arrived, 'succeed')),
+    ...(await moveLocks(executor, failed, 'fail')),
+    ...(await condemnReplicas(executor, winners.flatMap(faultsOf), now)),
+  ]
 
   const requeued = winners.filter(({ application }) => application.to === 'QUEUED').map(({ held }) => held)
   await hintWork(
@@ -275,6 +283,12 @@ async function applyDecisions(
   await addToMinutes(executor, sumByLink(tried.flatMap(doneCopies)), now)
   await addToRules(executor, summedByRule(deltas), now)
   return { won, health }
+}
+
+/** The source's replica, where the source itself contradicts the catalogue. */
+function faultsOf({ held, judged: { error } }: Decision): Fault[] {
+  if (error?.code !== 'SOURCE_CORRUPT' || held.source_replica_id === null) return []
+  return [{ replica_id: held.source_replica_id, transfer_id: held.id, code: error.code, message: error.message }]
 }
 
 function endedAttempts({ held, judged, again }: Decision, sessionId: number, now: number): EndedAttempt[] {

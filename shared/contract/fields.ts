@@ -142,3 +142,18 @@ export const problem = z.object({
   errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
   id: z.string(),
 })
+
+const watchdogSeconds = z.number().positive().max(604_800).optional()
+
+/** Deadlines of a copy, seconds (facts/http-tpc.md section 8). What is absent is somebody else's to say. */
+export const watchdogs = z.strictObject({
+  connectSeconds: watchdogSeconds.describe('until a storage is connected'),
+  headersSeconds: watchdogSeconds.describe('until a storage answers'),
+  noMarkerSeconds: watchdogSeconds.describe('without a perf marker'),
+  noProgressSeconds: watchdogSeconds.describe('without a further byte'),
+  totalBaseSeconds: watchdogSeconds.describe('for a whole copy'),
+  totalPerMibSeconds: watchdogSeconds.describe('for a whole copy, for each MiB more'),
+})
+export type WatchdogSeconds = z.output<typeof watchdogs>
+
+export const checksumPolicy = z.enum(['none', 'source', 'destination', 'both'])

@@ -23,22 +23,23 @@ export function ruleState(facts: RuleFacts): Extract<RuleState, 'REPLICATING' | 
   return facts.expanded && facts.locksReplicating === 0 ? 'OK' : 'REPLICATING'
 }
 
-export type LockEvent = 'succeed' | 'fail' | 'repair'
+export type LockEvent = 'succeed' | 'fail' | 'repair' | 'lose'
 
-/** A lock follows its replica's transfer. */
+/** A lock follows its replica: the transfer that brings it, and its loss. */
 export const LOCK_MACHINE: StateMachine<LockState, LockEvent> = {
   REPLICATING: { succeed: 'OK', fail: 'STUCK' },
   STUCK: { succeed: 'OK', repair: 'REPLICATING' },
-  OK: {},
+  OK: { lose: 'STUCK' },
 }
 
-export type ReplicaEvent = 'succeed' | 'fail' | 'want'
+/** condemn: what lies there is not the file. */
+export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn'
 
-/** States without a way in are set by what is still to come: declared bad, withdrawn, deleted (issue 5). */
+/** States without a way in are set by what is still to come: withdrawn, deleted (issue 5). */
 export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
   COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE' },
   UNAVAILABLE: { succeed: 'AVAILABLE', want: 'COPYING' },
-  AVAILABLE: {},
+  AVAILABLE: { condemn: 'BAD' },
   TEMPORARY_UNAVAILABLE: {},
   BAD: { want: 'COPYING' },
   BEING_DELETED: {},

@@ -47,6 +47,18 @@ const MIDDLE: Random = {
   fraction: () => 0.5,
 }
 
+/** Of storages that bear anything. */
+const PLAIN = {
+  maxStaging: 1000,
+  maxDeletions: 1000,
+  checksumPolicy: 'destination',
+  watchdogs: {},
+  tape: false,
+  multihop: false,
+  capacityBytes: null,
+  minFreeBytes: null,
+} as const
+
 interface Plan {
   readonly rses: readonly string[]
   /** Active transfers that each storage takes, in and out, and each link. */
@@ -88,7 +100,7 @@ export class World {
       const ids = []
       for (const name of rses) {
         const common = { name, voId, prefix: '/data', basePath: '/', audience: `https://${name}.example.org`, now: 0 }
-        const limits = { maxInbound: storageLimit, maxOutbound: storageLimit }
+        const limits = { ...PLAIN, maxInbound: storageLimit, maxOutbound: storageLimit }
         ids.push(await insertRse(executor, { ...common, ...limits, layout: 'dataset', checksum: 'adler32' }))
       }
       for (const sourceId of ids) {

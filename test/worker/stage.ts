@@ -93,6 +93,8 @@ export class Stage {
     }
     const server = new StandInServer(issuerClient(sandbox, http, 'server'), sandbox.issuer)
     const traits = {
+      checksumPolicy: 'destination',
+      watchdogs: {},
       canPull: true,
       canPush: true,
       checksum: 'adler32',

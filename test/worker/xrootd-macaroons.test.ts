@@ -22,6 +22,8 @@ const TRAITS = {
   canPull: true,
   canPush: true,
   checksum: 'adler32',
+  checksumPolicy: 'destination',
+  watchdogs: {},
   freshConnections: false,
   redirectHosts: [] as string[],
 } as const

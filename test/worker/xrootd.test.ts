@@ -42,6 +42,8 @@ describe('an attempt between real XRootD servers', () => {
     canPull: true,
     canPush: true,
     checksum: 'adler32',
+    checksumPolicy: 'destination',
+    watchdogs: {},
     freshConnections: false,
     macaroons: false,
     redirectHosts: [] as string[],

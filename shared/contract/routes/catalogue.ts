@@ -44,6 +44,7 @@ export const replicaAnswer = z.object({
   md5: z.string().optional(),
   url: z.string(),
   locks: z.number(),
+  fault: z.string().optional().describe('why it is BAD'),
 })
 
 export const catalogueRoutes = {

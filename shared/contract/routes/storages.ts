@@ -1,5 +1,16 @@
 import { z } from 'zod'
-import { attributeKey, empty, rseName, storagePath, time, voName, words } from '../fields.ts'
+import {
+  attributeKey,
+  bytes,
+  checksumPolicy,
+  empty,
+  rseName,
+  storagePath,
+  time,
+  voName,
+  watchdogs,
+  words,
+} from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Storages'
@@ -36,6 +47,26 @@ const attributeValue = z.union([words(255), z.number(), z.boolean()])
 const limits = {
   maxInbound: z.number().int().min(0).max(100_000),
   maxOutbound: z.number().int().min(0).max(100_000),
+  maxStaging: z.number().int().min(0).max(1_000_000).describe('files that are asked back from tape at a time'),
+  maxDeletions: z.number().int().min(0).max(1_000_000).describe('files under deletion at a time'),
+}
+const conduct = {
+  checksumPolicy: checksumPolicy.describe(
+    'source: what it gives is compared with the catalogue before it is copied. destination: what it took, after it was copied; else its size only.',
+  ),
+  watchdogs: watchdogs.describe('deadlines of copies from and to it; of two storages the longer counts'),
+  tape: z
+    .boolean()
+    .describe('it has a tape behind it and the WLCG tape REST API: what is not on disk is asked back first'),
+  multihop: z.boolean().describe('copies may go over it to storages that cannot be reached at once'),
+}
+const space = {
+  capacityBytes: bytes.nullable().describe('of this storage; null: nobody knows'),
+  minFreeBytes: bytes
+    .nullable()
+    .describe(
+      'replicas that nobody asks for are deleted only while less is free (capacityBytes is needed); null: soon',
+    ),
 }
 const availability = {
   availabilityRead: z.boolean(),
@@ -53,6 +84,8 @@ export const rse = z.object({
   checksum: z.enum(['adler32', 'md5']),
   ...availability,
   ...limits,
+  ...conduct,
+  ...space,
   attributes: z.record(z.string(), attributeValue),
   protocols: z.array(protocol),
 })
@@ -100,6 +133,14 @@ export const storageRoutes = {
       checksum: z.enum(['adler32', 'md5']).default('adler32'),
       maxInbound: limits.maxInbound.default(100),
       maxOutbound: limits.maxOutbound.default(100),
+      maxStaging: limits.maxStaging.default(10_000),
+      maxDeletions: limits.maxDeletions.default(1_000),
+      checksumPolicy: conduct.checksumPolicy.default('destination'),
+      watchdogs: conduct.watchdogs.default({}),
+      tape: conduct.tape.default(false),
+      multihop: conduct.multihop.default(false),
+      capacityBytes: space.capacityBytes.default(null),
+      minFreeBytes: space.minFreeBytes.default(null),
       attributes: z.record(attributeKey, attributeValue).default({}),
       protocols: z.array(protocol).min(1).max(10),
     }),
@@ -132,9 +173,9 @@ export const storageRoutes = {
     path: '/v1/rses/{rse}',
     role: 'admin',
     tag,
-    summary: 'Change limits or availability of a storage',
+    summary: 'Change limits, availability or conduct of a storage',
     params: rseParams,
-    body: z.strictObject({ ...limits, ...availability }).partial(),
+    body: z.strictObject({ ...limits, ...availability, ...conduct, ...space }).partial(),
     answer: rse,
     status: 200,
   }),

@@ -1,5 +1,19 @@
 import { z } from 'zod'
-import { adler32, bytes, did, empty, id, idInPath, md5, publicKey, rseName, words, workerName } from '../fields.ts'
+import {
+  adler32,
+  bytes,
+  checksumPolicy,
+  did,
+  empty,
+  id,
+  idInPath,
+  md5,
+  publicKey,
+  rseName,
+  watchdogs,
+  words,
+  workerName,
+} from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Worker'
@@ -17,6 +31,8 @@ export const workerStorage = z.object({
   canPull: z.boolean(),
   canPush: z.boolean(),
   checksum: z.enum(['adler32', 'md5']),
+  checksumPolicy,
+  watchdogs,
   freshConnections: z.boolean(),
   macaroons: z.boolean(),
   redirectHosts: z.array(z.string()),
