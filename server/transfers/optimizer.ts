@@ -1,0 +1,135 @@
+/**
+ * How many transfers a link should run at a time. It tries a little more and a little less, as long as it takes to tell
+ * the difference from noise, and keeps what pays. Where nothing can be learnt (no demand, an outage) it keeps what it
+ * knows. FTS's rule and its faults: facts/transfers.md, "Parallelism per link". Pure: the same windows give the same
+ * decisions.
+ */
+import {
+  decided,
+  inForce,
+  OPTIMIZER,
+  type OptimizerDecision,
+  type OptimizerState,
+  startAt,
+  type Turn,
+  turnOf,
+  withoutTrial,
+} from './optimizer-decision.ts'
+import { judge } from './optimizer-trials.ts'
+import { type LinkWindow, NO_LEVEL, NOTHING, successShare } from './throughput.ts'
+
+export interface OptimizerInput {
+  /** The limit in force while the window passed. */
+  readonly limit: number
+  /** What the link's own limit and its two storages allow. */
+  readonly maximum: number
+  /** What the link did since the last decision: about a minute. */
+  readonly window: LinkWindow
+  /** What the last decision left. undefined: there was none. */
+  readonly state: OptimizerState | undefined
+}
+
+/**
+ * The next limit of a link, from 1 to its maximum, and why. To be asked once a window, of every link that ran
+ * something.
+ */
+export function nextLimit({ limit, maximum, window, state }: OptimizerInput): OptimizerDecision {
+  const most = Math.max(1, Math.floor(maximum))
+  const turn = turnOf(limit, most, window, stateFor(limit, most, state))
+  return (
+    aboveMaximum(turn) ??
+    withoutChoice(turn) ??
+    inOutage(turn) ??
+    afterOutage(turn) ??
+    stalled(turn) ??
+    takingEffect(turn) ??
+    belowLimit(turn) ??
+    tooFew(turn) ??
+    judge(turn)
+  )
+}
+
+/** Where somebody else has set a limit it begins anew, from there. */
+function stateFor(limit: number, maximum: number, state: OptimizerState | undefined): OptimizerState {
+  if (state === undefined) return startAt(limit)
+  const own = inForce(state)
+  if (own === limit || Math.min(own, maximum) === limit) return state
+  return { ...startAt(limit), noise: state.noise, sizeEffect: state.sizeEffect }
+}
+
+function aboveMaximum(turn: Turn): OptimizerDecision | undefined {
+  const { state, maximum } = turn
+  if (Math.max(state.learnt, state.trial) <= maximum) return undefined
+  const learnt = Math.min(state.learnt, maximum)
+  const atLearnt = learnt === state.learnt ? state.atLearnt : NO_LEVEL
+  const reduced = state.reduced < learnt ? state.reduced : 0
+  return decided(turn, 'ABOVE_MAXIMUM', { ...withoutTrial(state), learnt, atLearnt, reduced, odd: NO_LEVEL })
+}
+
+function withoutChoice(turn: Turn): OptimizerDecision | undefined {
+  return turn.maximum === 1 ? decided(turn, 'AT_MAXIMUM', turn.state) : undefined
+}
+
+/**
+ * More failures than copies. What was learnt is kept; less runs meanwhile, for too much may be what a storage suffers
+ * from.
+ */
+function inOutage(turn: Turn): OptimizerDecision | undefined {
+  const { state, window, seen, from } = turn
+  if (!isOutage(window) && !isOutage(seen)) return undefined
+  const least = Math.ceil(state.learnt / OPTIMIZER.reduced)
+  const reduced = Math.min(from, Math.max(least, Math.floor(from / 2)))
+  return decided(turn, 'OUTAGE', { ...withoutTrial(state), reduced, odd: NO_LEVEL, pending: NOTHING })
+}
+
+function isOutage(window: LinkWindow): boolean {
+  return window.failures >= OPTIMIZER.outageFailures && successShare(window) < OPTIMIZER.outage
+}
+
+/** Doubled with each window that copies again, up to what was learnt. */
+function afterOutage(turn: Turn): OptimizerDecision | undefined {
+  const { state, window } = turn
+  if (state.reduced === 0) return undefined
+  if (window.files === 0) return decided(turn, 'NO_INFORMATION', state)
+  if (successShare(window) < OPTIMIZER.failing) return decided(turn, 'OUTAGE', state)
+  const doubled = 2 * state.reduced
+  return decided(turn, 'AFTER_OUTAGE', { ...state, reduced: doubled < state.learnt ? doubled : 0, rested: 0 })
+}
+
+/**
+ * Nothing ends that should have. When it goes on, what hung ends first, the largest last: its long times say nothing of
+ * the limit.
+ */
+function stalled(turn: Turn): OptimizerDecision | undefined {
+  const { state, seen } = turn
+  if (seen.files + seen.failures > 0 || state.lasting === 0) return undefined
+  const expected = (seen.active * seen.length) / state.lasting
+  if (expected < (state.delay > 0 ? STALL.goesOn : STALL.begins)) return undefined
+  return decided(turn, 'NO_INFORMATION', {
+    ...withoutTrial(state),
+    pending: NOTHING,
+    delay: STALL.passes * state.lasting,
+  })
+}
+
+/** Files that should have ended where none did, and after how many times that a file lasts those are gone that hung. */
+const STALL = { begins: 10, goesOn: 3, passes: 3 }
+
+function takingEffect(turn: Turn): OptimizerDecision | undefined {
+  const { state, window } = turn
+  if (state.delay === 0) return undefined
+  return decided(turn, 'TAKING_EFFECT', { ...state, delay: Math.max(0, state.delay - window.length) })
+}
+
+/** Where less ran than might, nothing is learnt and nothing forgotten. */
+function belowLimit(turn: Turn): OptimizerDecision | undefined {
+  const { state, window, from } = turn
+  if (window.active >= from * OPTIMIZER.used) return undefined
+  return decided(turn, window.active === 0 ? 'NO_INFORMATION' : 'DEMAND_BELOW_LIMIT', withoutTrial(state))
+}
+
+function tooFew(turn: Turn): OptimizerDecision | undefined {
+  const { state, seen } = turn
+  if (seen.files > 0 && seen.files + seen.failures >= OPTIMIZER.files) return undefined
+  return decided(turn, 'TOO_FEW_FILES', { ...state, pending: seen })
+}
