@@ -54,7 +54,8 @@ export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('transfers', t => {
     t.bigIncrements('id')
     t.bigInteger('replica_id').notNullable().references('replicas.id').comment('the destination')
-    t.bigInteger('source_replica_id').references('replicas.id').comment('preferred; null: none is known')
+    // Without a reference, which would have every deletion of a replica look through all transfers.
+    t.bigInteger('source_replica_id').comment('preferred; null: none is known')
     t.bigInteger('bundle_id').references('bundles.id')
     // Copies of what replica and bundle say, for its indexes; a reference of each would make an insert a tenth slower.
     t.bigInteger('link_id')

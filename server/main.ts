@@ -24,6 +24,7 @@ import type { Database } from './database/database.ts'
 import { clockKeeper, DatabaseClock } from './database/database-clock.ts'
 import { fenceBase } from './database/epoch.ts'
 import { openDatabase } from './database/open.ts'
+import { reaper } from './deletion/reaper.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
@@ -127,7 +128,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     ...(databaseClock ? [clockKeeper(databaseClock, log)] : []),
     ...(notifications ? [notifications] : []),
   ]
-  const stopServices = await startAll([...keepers, ...services(context)], log)
+  const stopServices = await startAll([...keepers, ...services(context, config)], log)
   const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry: metrics.registry }))
   const server = createServer(
     { cert: await readFile(config.tls.certificate), key: await readFile(config.tls.key), minVersion: 'TLSv1.2' },
@@ -156,7 +157,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   }
 }
 
-function services(context: TokenContext): Service[] {
+function services(context: TokenContext, { deletion }: ServerConfig): Service[] {
   return [
     ruleEvaluator(context),
     ruleExpirer(context),
@@ -167,6 +168,7 @@ function services(context: TokenContext): Service[] {
     transferReleaser(context),
     replanner(context),
     sessionReaper(context),
+    reaper(context, deletion.graceSeconds * 1000),
     idempotencyPruner(context),
   ]
 }

@@ -70,7 +70,16 @@ export async function lockRows(executor: Executor, table: LockedTable, ids: read
   })
 }
 
-export type LockedTable = 'replicas' | 'transfers' | 'links' | 'rses' | 'bundles' | 'rules' | 'imports' | 'issuers'
+export type LockedTable =
+  | 'replicas'
+  | 'transfers'
+  | 'links'
+  | 'rses'
+  | 'bundles'
+  | 'rules'
+  | 'imports'
+  | 'issuers'
+  | 'tasks'
 
 /** Ends a SELECT whose rows are to be changed next; those that somebody else is changing are left to them. */
 export function skippingLocked(executor: Executor, table: LockedTable): string {
