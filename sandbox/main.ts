@@ -12,13 +12,15 @@ import { type RunningIssuer, serveIssuer } from './issuer/issuer.ts'
 import type { SigningAlgorithm } from './issuer/signing-key.ts'
 import type { ExchangeShape } from './issuer/token-endpoint.ts'
 import type { Behaviour } from './storage/behaviour.ts'
+import { PLAYED, type Played } from './storage/played.ts'
 import { type RunningStorage, serveStorage } from './storage/storage.ts'
 
 export { type PlannedPorts, plannedPorts, type Sandbox, type StorageDescription } from './description.ts'
 export type { RunningIssuer } from './issuer/issuer.ts'
 export type { Misbehaviour } from './issuer/misbehaviour.ts'
 export { freeBase, portTrouble } from './ports.ts'
-export type { Behaviour } from './storage/behaviour.ts'
+export { type Behaviour, WELL_BEHAVED } from './storage/behaviour.ts'
+export { PLAYED, type Played } from './storage/played.ts'
 export type { RunningStorage } from './storage/storage.ts'
 
 export interface SandboxRuntime {
@@ -77,6 +79,8 @@ export function startIssuer(
 }
 
 export interface StartStorageOptions {
+  /** Which storage is played; `behaviour` goes on from there. Default: none but itself. */
+  readonly plays?: Played
   readonly behaviour?: Partial<Behaviour>
   readonly quotaBytes?: number
   /** CA certificates (file or hashed directory) for the other side of a copy, instead of the sandbox's own CA. */
@@ -110,7 +114,7 @@ export function startStorage(
     authority: sandbox.authority,
     trust: options.trust,
     quotaBytes: options.quotaBytes,
-    behaviour: options.behaviour ?? {},
+    behaviour: { ...(options.plays && PLAYED[options.plays]), ...options.behaviour },
     onRequest: options.onRequest,
     ...runtime,
   })

@@ -67,10 +67,13 @@ export function classifyAnswer(
   words: string,
   retryAfter?: string,
 ): TransferFailure {
-  // XRootD 6 relays the passive side's refusal as a status of its own, with the same text as in a failure line.
-  const remote = attempted.verb === 'COPY' ? quotedStatus(words) : undefined
-  if (attempted.verb === 'COPY' && remote !== undefined)
-    return passiveStatus(attempted.mode, remote, words, 'PREPARATION')
+  if (attempted.verb === 'COPY') {
+    // XRootD from 5.7 on refuses when the source does, and quotes it: 6 with the source's status, 5 with 500.
+    const remote = quotedStatus(words)
+    if (remote !== undefined) return passiveStatus(attempted.mode, remote, words, 'PREPARATION')
+    if (status === 500 && LIBRARY.test(words))
+      return { ...classifyLastLine(attempted.mode, words), phase: 'PREPARATION' }
+  }
   const side = answeringSide(attempted)
   const scope = side ?? (attempted.verb === 'COPY' ? 'GENERAL' : attempted.scope)
   const make = (code: TransferCode, where: TransferScope = scope) =>
@@ -149,6 +152,9 @@ const CONNECTION_WORDS: readonly (readonly [RegExp, TransferCode])[] = [
 /** The active side's own disk, and its own certificates (libcurl's 58 and 77), though they fail with words of a network. */
 const LOCAL = /\blocal (file ?system|file|resource|ssl certificate)\b|\bssl ca cert\b/i
 
+/** XRootD from 5.7 on: libcurl did not reach the other side. The answer's status says nothing of it. */
+const LIBRARY = /\bHTTP library failure=/
+
 /** What a storage names is no reason: a path may have any word in it. */
 function withoutPaths(words: string): string {
   return words.replaceAll(/\S*\/\S+/g, '')
@@ -164,12 +170,14 @@ export function classifyLastLine(mode: 'pull' | 'push', line: string): TransferF
     transferFailure(code, scope, 'TRANSFER', line, { side })
   if (isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
   if (/no bytes have been received from the source/i.test(words)) return make('TIMEOUT_NO_PROGRESS', 'SOURCE')
+  // Before the local file system, which XRootD calls this an error of.
+  if (/no bytes have been (received|transmitted)/i.test(words)) return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
   if (/partial file|premature end/i.test(words)) return make('SOURCE_CUT_OFF', 'SOURCE')
   if (LOCAL.test(words)) return make('TRANSFER_FAILED', 'TRANSFER')
   if (/checksum|digest/i.test(words)) return make('CHECKSUM_MISMATCH', 'TRANSFER')
   const unreached = CONNECTION_WORDS.find(([pattern]) => pattern.test(words))
   if (unreached !== undefined) return make(unreached[1], passive)
-  if (/no bytes have been received|no activity|stalled?\b|timed? ?out|nothing moved/i.test(words)) {
+  if (/no activity|stalled?\b|timed? ?out|nothing moved/i.test(words)) {
     return make('TIMEOUT_NO_PROGRESS', 'TRANSFER')
   }
   if (isExisting(words)) return make('DESTINATION_EXISTS', 'DESTINATION')
@@ -225,10 +233,15 @@ function answeringSide(attempted: Attempted): Side | undefined {
   return attempted.scope === 'SOURCE' || attempted.scope === 'DESTINATION' ? attempted.scope : undefined
 }
 
-/** XRootD: `Remote side failed with status code 404`; dCache: `rejected GET: 404`; StoRM: `Error fetching ..: 404`. */
+/**
+ * XRootD: `Remote side failed with status code 404`, 6.1 also `remote host returned '404 Not Found'`; dCache: `rejected GET:
+ * 404`; StoRM: `Error fetching ..: 404`, and before a push `Error checking if remote file exists: 403`.
+ */
 function quotedStatus(words: string): number | undefined {
   const quoted =
     /status code:? ?(\d{3})\b/i.exec(words) ??
+    /\bremote host returned '(\d{3})\b/i.exec(words) ??
+    /\bif remote file exists: ?(\d{3})\b/i.exec(words) ??
     /\brejected [A-Z]+: ?(\d{3})\b/i.exec(words) ??
     /\berror (?:fetching|pushing) .*: ?(\d{3})\b/i.exec(words)
   const status = Number(quoted?.[1])
@@ -236,7 +249,7 @@ function quotedStatus(words: string): number | undefined {
 }
 
 function isFull(words: string): boolean {
-  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space/i.test(
+  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space|no space available|pools (are )?full/i.test(
     words,
   )
 }
