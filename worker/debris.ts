@@ -33,14 +33,13 @@ export function mayHaveLeft(failure: AttemptFailure, { sent, mode }: Pick<Progre
 
 /**
  * Whether what lies at the destination may be this copy's: pushes and streams have looked before, and a pull with
- * `Overwrite: F` that was taken, or failed at the source, found nothing either. A pull without an answer, or refused by the
- * destination in a way that may mean a file was there, may just as well have met one of somebody else's.
+ * `Overwrite: F` that was taken found nothing either. A pull without an answer, or refused, may just as well have met one of
+ * somebody else's: XRootD from 5.7.2 on relays what the source refuses before it has opened anything.
  */
 export function mayBeOwn(outcome: CopyOutcome, mode: Mode, taken: boolean): boolean {
   if (outcome.kind === 'done') return true
   const { error } = outcome
   if (error.code === 'DESTINATION_EXISTS' || error.code === 'DESTINATION_CONFLICT') return false
   if (outcome.kind === 'failed' && !mayHaveLeft(error, { sent: true, mode })) return false
-  // Said by the active side of the passive one; its own words about a source may be of anything.
-  return taken || mode !== 'pull' || error.side === 'SOURCE'
+  return taken || mode !== 'pull'
 }

@@ -55,7 +55,7 @@ export const XROOTD_5: Dialect = {
   refusePull: PLAIN.refusePull,
 }
 
-/** From 5.7 on every message says what it is about. */
+/** Later ones say in every message what it is about. */
 function named(words: string, { path, remote }: Asked, library?: string): string {
   return `${words}, local=${path}, remote=${remote}${library === undefined ? '' : `, HTTP library failure=${library}`}`
 }

@@ -17,7 +17,7 @@ const XROOTD: Partial<Behaviour> = {
   unknownChecksum: 'first',
 }
 
-/** From 5.7 on: header names in any case, COPY makes parents, the source is asked for first. */
+/** From 5.7.2 on: header names in any case, COPY makes parents, the source is asked for first. */
 const LATER_XROOTD: Partial<Behaviour> = {
   ...XROOTD,
   asksSourceFirst: true,

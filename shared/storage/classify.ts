@@ -68,7 +68,7 @@ export function classifyAnswer(
   retryAfter?: string,
 ): TransferFailure {
   if (attempted.verb === 'COPY') {
-    // XRootD from 5.7 on refuses when the source does, and quotes it: 6 with the source's status, 5 with 500.
+    // XRootD from 5.7.2 on refuses when the source does, and quotes it: 6 with the source's status, 5 with 500.
     const remote = quotedStatus(words)
     if (remote !== undefined) return passiveStatus(attempted.mode, remote, words, 'PREPARATION')
     if (status === 500 && LIBRARY.test(words))
@@ -152,7 +152,7 @@ const CONNECTION_WORDS: readonly (readonly [RegExp, TransferCode])[] = [
 /** The active side's own disk, and its own certificates (libcurl's 58 and 77), though they fail with words of a network. */
 const LOCAL = /\blocal (file ?system|file|resource|ssl certificate)\b|\bssl ca cert\b/i
 
-/** XRootD from 5.7 on: libcurl did not reach the other side. The answer's status says nothing of it. */
+/** XRootD from 5.7.2 on: libcurl did not reach the other side. The answer's status says nothing of it. */
 const LIBRARY = /\bHTTP library failure=/
 
 /** What a storage names is no reason: a path may have any word in it. */

@@ -151,11 +151,11 @@ describe('the worker decides', () => {
       ],
       ['the destination is full at once', failed('DESTINATION_FULL'), 'pull', false, false],
       [
-        'the refusal of the source is relayed',
+        'the refusal of the source is relayed, as by XRootD from 5.7.2 on',
         failed('TOKEN_REFUSED', 'TOKEN', 'PREPARATION', { side: 'SOURCE' }),
         'pull',
         false,
-        true,
+        false,
       ],
       ['nobody was reached', failed('CONNECT_FAILED'), 'pull', false, false],
       ['the source refused to push', failed('PERMISSION_DENIED', 'SOURCE'), 'push', false, false],

@@ -36,7 +36,7 @@ const littered = (failure: string, retryable: boolean): Record<Played, Expected>
   dcache: [failure, retryable, false],
 })
 
-/** From 5.7 on XRootD asks for the source before it opens anything. */
+/** From 5.7.2 on XRootD asks for the source before it opens anything. */
 const askedFirst = (failure: string): Record<Played, Expected> => ({
   ...same([failure, false, false]),
   xrootd5: [failure, false, true],
@@ -132,7 +132,10 @@ for (const flavour of FLAVOURS) {
     })
     beforeEach(() => {
       for (const storage of [stage.a, stage.b]) play(storage, flavour)
-      stage.server.before = () => undefined
+      // As the real one does, where no earlier attempt wrote.
+      stage.server.before = name => {
+        if (stage.server.permits.at(-1)?.written !== true) refusePermits(name)
+      }
     })
     after(() => stage.end())
 
@@ -176,17 +179,18 @@ for (const flavour of FLAVOURS) {
     }
 
     for (const mode of ['pull', 'push'] as const) {
-      it(`a file of somebody else's, ${mode}: DESTINATION_EXISTS DESTINATION, and it stays`, async () => {
-        const { transfer, name } = await prepare(mode)
-        await stage.write('SITE-B', name, 'another')
-        stage.server.before = refusePermits
-        const deletes = stage.b.requests.get('DELETE') ?? 0
-        const outcome = await run(transfer)
-        expect(outcome).to.include({ result: 'failed', cleaned: false })
-        expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', scope: 'DESTINATION', retryable: false })
-        expect(String(await stage.read('SITE-B', name))).to.equal('another')
-        expect(stage.b.requests.get('DELETE') ?? 0).to.equal(deletes)
-      })
+      for (const source of ['', '.missing'])
+        it(`a file of somebody else's, ${mode}${source && ', source missing'}: it stays`, async () => {
+          const { transfer, name } = await prepare(mode)
+          await stage.write('SITE-B', name, 'another')
+          const deletes = stage.b.requests.get('DELETE') ?? 0
+          const from = { ...transfer.source, url: `${transfer.source.url}${source}` }
+          const outcome = await run({ ...transfer, source: from })
+          expect(outcome).to.include({ result: 'failed', cleaned: false })
+          expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', scope: 'DESTINATION', retryable: false })
+          expect(String(await stage.read('SITE-B', name))).to.equal('another')
+          expect(stage.b.requests.get('DELETE') ?? 0).to.equal(deletes)
+        })
     }
 
     it('a missing parent, pull: it is made, and the copy done', async () => {
