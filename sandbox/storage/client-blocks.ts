@@ -22,7 +22,7 @@ export class ClientBlocks {
   /** Throws 429 while the client is blocked. */
   demandOpen(request: IncomingMessage): void {
     const left = (this.#until.get(addressOf(request)) ?? 0) - this.#clock.monotonic()
-    if (left <= 0) return
+    if (left <= 0 || this.#behaviour.blocks === undefined) return
     const retryAfter = String(Math.ceil(left / 1000))
     throw new Refusal(429, 'Server is busy. Please try again later.', { 'Retry-After': retryAfter })
   }

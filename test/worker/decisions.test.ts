@@ -159,6 +159,20 @@ describe('the worker decides', () => {
       ],
       ['nobody was reached', failed('CONNECT_FAILED'), 'pull', false, false],
       ['the source refused to push', failed('PERMISSION_DENIED', 'SOURCE'), 'push', false, false],
+      [
+        'the destination did not let it in',
+        failed('PERMISSION_DENIED', 'DESTINATION', 'TRANSFER', { side: 'DESTINATION', httpStatus: 403 }),
+        'push',
+        true,
+        false,
+      ],
+      [
+        'the destination was full',
+        failed('DESTINATION_FULL', 'DESTINATION', 'TRANSFER', { side: 'DESTINATION', httpStatus: 507 }),
+        'push',
+        true,
+        true,
+      ],
       ['the PUT of a stream was refused', failed('PERMISSION_DENIED'), 'stream', true, false],
       ['the PUT of a stream broke off', failed('CONNECTION_LOST', 'DESTINATION', 'TRANSFER'), 'stream', true, true],
     ] as const) {

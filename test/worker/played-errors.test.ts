@@ -193,6 +193,19 @@ for (const flavour of FLAVOURS) {
         })
     }
 
+    it("a file of somebody else's that came after the look, push: it stays", async () => {
+      const { transfer, name } = await prepare('push')
+      await stage.write('SITE-B', name, 'another')
+      // To the canary, and to the look.
+      stage.b.refuse({ verb: 'HEAD', status: 404, times: 2 })
+      const copies = stage.a.requests.get('COPY') ?? 0
+      const outcome = await run(transfer)
+      expect(stage.a.requests.get('COPY')).to.equal(copies + 1)
+      expect(outcome).to.include({ result: 'failed', cleaned: false })
+      expect(outcome.error).to.include({ code: 'DESTINATION_EXISTS', retryable: false })
+      expect(String(await stage.read('SITE-B', name))).to.equal('another')
+    })
+
     it('a missing parent, pull: it is made, and the copy done', async () => {
       const { transfer } = await prepare('pull')
       await stage.write('SITE-A', `new/er/${transfer.transfer}`, CONTENT)
