@@ -248,8 +248,9 @@ function quotedStatus(words: string): number | undefined {
   return status >= 400 && status <= 599 ? status : undefined
 }
 
+/** XRootD calls it unknown when the last bytes that fitted were written, and so fewer than it wanted to [seen, 5.5.3]. */
 function isFull(words: string): boolean {
-  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space|no space available|pools (are )?full/i.test(
+  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space|no space available|pools (are )?full|unknown filesystem write failure/i.test(
     words,
   )
 }

@@ -103,6 +103,14 @@ describe('what storages say in full', () => {
       true,
     ],
     [
+      'XRootD 5.5.3: no space for all of it [seen]',
+      'pull',
+      undefined,
+      'failure: Error when interacting with local filesystem: Unknown filesystem write failure.',
+      'DESTINATION_FULL DESTINATION',
+      true,
+    ],
+    [
       'StoRM: source missing',
       'pull',
       undefined,
