@@ -34,8 +34,8 @@ export type CopyFailure = { readonly words: string } & (
 
 /** How one kind of storage says no. */
 export interface Dialect {
-  /** To a request. `undefined`: as this storage says it by itself. */
-  refuse(kind: RefusalKind, asked: Asked): Answer | undefined
+  /** To a request. `undefined`: as this storage says it by itself. silence: the connection ends without an answer. */
+  refuse(kind: RefusalKind, asked: Asked): Answer | 'silence' | undefined
   /** What follows `failure: ` in the last line of a COPY. */
   fail(failure: CopyFailure, asked: Asked): string
   /** To a pull whose source was asked for first (`asksSourceFirst`). */
@@ -56,7 +56,7 @@ const CURL: Readonly<Partial<Record<HttpFailureKind, string>>> = {
   resolve: "Couldn't resolve host name",
   connect: "Couldn't connect to server",
   tls: 'SSL peer certificate or SSH remote key was not OK',
-  reset: 'Failure when receiving data from the peer',
+  reset: 'Server returned nothing (no headers, no data)',
   'timeout-connect': 'Timeout was reached',
   'timeout-headers': 'Timeout was reached',
 }

@@ -49,8 +49,11 @@ const XROOTD_5_REFUSALS: Readonly<Record<string, Worded>> = {
   full: [400, 'no space left on device'],
 }
 
+const refusedBy5 = xrootdRefusal(XROOTD_5_REFUSALS, words => words)
+
 export const XROOTD_5: Dialect = {
-  refuse: xrootdRefusal(XROOTD_5_REFUSALS, words => words),
+  // Seen on 5.5.3: a PUT for which there is no space gets no answer.
+  refuse: (kind, asked) => (kind === 'full' && asked.verb === 'PUT' ? 'silence' : refusedBy5(kind, asked)),
   fail: (failure, asked) => curlWords(failure) ?? xrootdFailure(failure, asked, 'received'),
   refusePull: PLAIN.refusePull,
 }

@@ -41,7 +41,8 @@ export async function reportCopy(
   try {
     await work(progress, behaviour.afterDisconnect === 'go-on' ? storage.stopping : disconnected.signal)
   } catch (error) {
-    const why = behaviour.dialect.fail(copyFailureOf(error, progress, behaviour), exchange.asked)
+    const { asked } = exchange
+    const why = behaviour.dialect.fail(copyFailureOf(error, asked, progress, behaviour), asked)
     outcome = `failure: ${why}`
     storage.log.info({ storage: storage.name, path: exchange.path.join('/'), why }, 'COPY failed')
   }

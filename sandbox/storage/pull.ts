@@ -57,7 +57,7 @@ async function demandSource(
     answer.body.destroy()
     if (answer.status !== 200) throw await remoteRefusal(answer)
   } catch (error) {
-    const failure = copyFailureOf(error, { bytes: 0 }, storage.behaviour)
+    const failure = copyFailureOf(error, exchange.asked, { bytes: 0 }, storage.behaviour)
     const { status, words } = storage.behaviour.dialect.refusePull(failure, exchange.asked)
     throw new Refusal(status, words)
   }

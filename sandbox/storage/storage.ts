@@ -181,6 +181,7 @@ class Endpoint {
     const exchange = new Exchange(request, response, segmentsOf(request), [])
     const { status, message, kind, headers } = refusal
     const worded = kind === undefined ? undefined : behaviour.dialect.refuse(kind, exchange.asked)
+    if (worded === 'silence') return void response.destroy()
     const answer: Answer = worded ?? { status, words: message }
     if (answer.status === 401) this.#blocks.refused(request)
     const afterHead = request.method === 'HEAD' && [403, 404, 409].includes(answer.status)

@@ -100,8 +100,12 @@ const ROWS: readonly Row[] = [
   {
     what: 'no space at the destination',
     mode: 'push',
-    destination: { full: 'at-open' },
-    expected: same(['DESTINATION_FULL DESTINATION', true, false]),
+    destination: { full: 'while-writing' },
+    expected: {
+      ...littered('DESTINATION_FULL DESTINATION', true),
+      // It gets no answer.
+      xrootd5: ['CONNECTION_LOST DESTINATION', true, true],
+    },
   },
   { what: 'source cut off', mode: 'pull', source: CUT, expected: littered('SOURCE_CUT_OFF SOURCE', true) },
   {
