@@ -45,6 +45,8 @@ const askedFirst = (failure: string): Record<Played, Expected> => ({
 
 const CUT = { breaksOff: { verb: 'GET', afterBytes: 1_000, by: 'closing' } } as const
 const STALL = { breaksOff: { verb: 'GET', afterBytes: 1_000, by: 'stalling' } } as const
+/** Of the side that is to notice a stall. */
+const IMPATIENT = { stallSeconds: 0.5 } as const
 const ELSEWHERE = 'storage.read:/exp/elsewhere'
 
 /** The rows of facts/http-tpc.md section 5, as the worker reports them. */
@@ -112,6 +114,7 @@ const ROWS: readonly Row[] = [
     what: 'stall',
     mode: 'pull',
     source: STALL,
+    destination: IMPATIENT,
     expected: {
       ...littered('TIMEOUT_NO_PROGRESS TRANSFER', true),
       // Their words name the source.
@@ -122,6 +125,7 @@ const ROWS: readonly Row[] = [
   {
     what: 'stall of the destination',
     mode: 'push',
+    source: IMPATIENT,
     destination: { breaksOff: { verb: 'PUT', afterBytes: 1_000, by: 'stalling' } },
     expected: littered('TIMEOUT_NO_PROGRESS TRANSFER', true),
   },
