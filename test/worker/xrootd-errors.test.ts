@@ -1,6 +1,8 @@
 import { expect } from 'chai'
 import type { Behaviour } from '../../sandbox/main.ts'
 import type { ClaimedTransfer } from '../../shared/contract/routes/worker.ts'
+import { systemClock } from '../../shared/runtime/clock.ts'
+import { until } from '../house/until.ts'
 import { requireComponents } from '../interop/components.ts'
 import { refusePermits, Stage } from './stage.ts'
 import { XrootdPair } from './xrootd-pair.ts'
@@ -9,6 +11,8 @@ const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
 /** It looks at its markers, every 5 s. */
 const STALL_SECONDS = 3
 const SPACE_BYTES = 1_000_000
+/** By then it has noticed that its client is gone. */
+const ABORTED_MS = 7_000
 
 /** The column of facts/http-tpc.md section 5 that was measured, once more with the real server. */
 describe('what a worker reports of real XRootD servers, for', () => {
@@ -171,11 +175,11 @@ describe('what a worker reports of real XRootD servers, for', () => {
   }
 
   /** The embedded storage gives, XRootD fetches. */
-  const between = async (name: string, behaviour: Partial<Behaviour>): Promise<ClaimedTransfer> => {
+  const between = async (name: string, behaviour: Partial<Behaviour>, content = CONTENT): Promise<ClaimedTransfer> => {
     await pair.place(pair.b, 'e/mixed/other', '')
-    Object.assign(stage.a.behaviour, { breaksOff: undefined }, behaviour)
-    const given = await stage.transfer(name, CONTENT)
-    const { destination, ...work } = await pair.transfer('pull', `e/mixed/${name}`, CONTENT)
+    Object.assign(stage.a.behaviour, { breaksOff: undefined, bytesPerSecond: undefined }, behaviour)
+    const given = await stage.transfer(name, content)
+    const { destination, ...work } = await pair.transfer('pull', `e/mixed/${name}`, content)
     return { ...work, destination, source: given.source }
   }
 
@@ -197,5 +201,26 @@ describe('what a worker reports of real XRootD servers, for', () => {
     expect(outcome.error).to.include({ code: 'TIMEOUT_NO_PROGRESS', scope: 'TRANSFER', retryable: true })
     expect(outcome).to.include({ result: 'failed', cleaned: true })
     expect(await pair.lies(pair.b, 'e/mixed/stall')).to.equal(undefined)
+  })
+
+  // 5.5.3 writes by the MiB: until then the file is empty, and two looks find it unchanged.
+  it('a client that leaves: its file is removed, does not come back, and does no harm to the next one there', async () => {
+    stage.server.heartbeatSeconds = 0.1
+    const content = Buffer.alloc(SPACE_BYTES / 2, 'x')
+    const work = await between('left', { bytesPerSecond: 40_000 }, content)
+    stage.server.enqueue(work)
+    await until(
+      () => pair.lies(pair.b, 'e/mixed/left'),
+      part => part !== undefined,
+    )
+    stage.server.cancelled.add(work.transfer)
+    const left = await stage.server.outcomeOf(work.transfer)
+    expect(left).to.include({ result: 'failed', cleaned: true })
+    expect(left.error).to.include({ code: 'CANCELLED' })
+    stage.server.cancelled.clear()
+    const next = await between('left', {}, content)
+    expect(await pair.run(next)).to.include({ result: 'done' })
+    await systemClock.sleep(ABORTED_MS)
+    expect(await pair.lies(pair.b, 'e/mixed/left')).to.deep.equal(content)
   })
 })
