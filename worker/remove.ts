@@ -18,7 +18,7 @@ export interface Moment {
   readonly wall: number
 }
 
-function momentOf(clock: Clock): Moment {
+export function momentOf(clock: Clock): Moment {
   return { monotonic: clock.monotonic(), wall: clock.now() }
 }
 
