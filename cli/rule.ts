@@ -29,6 +29,7 @@ interface AddFlags {
   readonly activity?: string
   readonly priority?: number
   readonly comment?: string
+  readonly archive?: true
   readonly idempotencyKey?: string
   readonly watch?: true
 }
@@ -47,6 +48,7 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--activity <text>', 'what it is for')
         .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
         .option('--comment <text>', 'for people')
+        .option('--archive', 'new copies count when they are on tape, at storages that have one')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
         .option('--watch', 'stay until the rule is OK or stuck'),
     examples: [
@@ -54,8 +56,8 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, lifetime, activity, priority, comment, idempotencyKey, watch } = flags
-      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment }) }
+      const { copies, to, lifetime, activity, priority, comment, archive, idempotencyKey, watch } = flags
+      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment, archive }) }
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)
       if (watch !== true) return

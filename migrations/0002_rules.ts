@@ -12,6 +12,7 @@ export async function up(knex: Knex): Promise<void> {
     t.text('activity').notNullable()
     t.integer('priority').notNullable()
     t.text('comment')
+    t.boolean('archive').notNullable().defaultTo(false).comment('copies count when they are on tape, where there is one')
     t.bigInteger('expires_at')
     t.text('state').notNullable()
     t.text('stage').notNullable().comment('CHOOSING | EXPANDING | EXPANDED | REMOVING: how far the evaluation got')

@@ -78,11 +78,12 @@ export async function up(knex: Knex): Promise<void> {
     )
     t.bigInteger('bytes_done').notNullable()
     t.boolean('cancel_requested').notNullable()
+    t.boolean('archive').notNullable().defaultTo(false).comment('a rule wants the copy on tape')
     t.bigInteger('created_at').notNullable()
     t.bigInteger('updated_at').notNullable()
     t.index(['replica_id'])
   })
-  const active = `state IN ('CLAIMED', 'STAGING', 'COPYING', 'SETTLING')`
+  const active = `state IN ('CLAIMED', 'COPYING', 'SETTLING')`
   for (const sql of [
     `CREATE UNIQUE INDEX transfers_open ON transfers (replica_id) WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED')`,
     `CREATE INDEX transfers_queued ON transfers (bundle_id, id) WHERE state = 'QUEUED'`,
@@ -92,6 +93,7 @@ export async function up(knex: Knex): Promise<void> {
     `CREATE INDEX transfers_active_destination ON transfers (destination_rse_id) WHERE ${active}`,
     `CREATE INDEX transfers_active_link ON transfers (link_id) WHERE ${active}`,
     `CREATE INDEX transfers_held ON transfers (session_id) WHERE session_id IS NOT NULL`,
+    `CREATE INDEX transfers_staging ON transfers (source_replica_id) WHERE state = 'STAGING'`,
     `CREATE INDEX transfers_written ON transfers (replica_id) WHERE written_fence IS NOT NULL`,
   ]) {
     await knex.raw(sql)

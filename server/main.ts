@@ -30,6 +30,7 @@ import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
 import { listLinks } from './storages/store.ts'
+import { stagingKeeper } from './tape/staging.ts'
 import { expireForeignGrants } from './tokens/expire.ts'
 import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
 import { grantExpirer, minters } from './tokens/minter.ts'
@@ -168,6 +169,7 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     transferReleaser(context),
     replanner(context),
     sessionReaper(context),
+    stagingKeeper(context),
     reaper(context, deletion.graceSeconds * 1000),
     idempotencyPruner(context),
   ]

@@ -3,7 +3,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
-import { countItems, insertTask } from '../tasks/store.ts'
+import { addToTask, countItems } from '../tasks/store.ts'
 import { bytesToFree, firstOf } from './space.ts'
 import { postponeTombstones, reapReplicas, type Tombstone, tombstones, usedBytes } from './store.ts'
 
@@ -47,7 +47,7 @@ export function reaper(context: Context, graceMs: number): Service {
     if (candidates.length === 0) return false
     const reaped = await db.write(async executor => {
       const ids = await reapReplicas(executor, candidates, before, now)
-      if (ids.length > 0) await insertTask(executor, { kind: 'delete', vo_id: rse.voId, rse_id: rse.id }, ids, now)
+      if (ids.length > 0) await addToTask(executor, { kind: 'delete', vo_id: rse.voId, rse_id: rse.id }, ids, now)
       const kept = candidates.map(({ id }) => id).filter(id => !ids.includes(id))
       await postponeTombstones(executor, kept, before + AGAIN_MS)
       return new Set(ids)

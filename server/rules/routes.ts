@@ -83,6 +83,7 @@ function viewRule(rule: ShownRule) {
     expanded: rule.stage === 'EXPANDED',
     createdAt: rule.created_at,
     updatedAt: rule.updated_at,
+    archive: Boolean(rule.archive),
     ...(rule.comment === null ? {} : { comment: rule.comment }),
     ...(rule.error === null ? {} : { error: rule.error }),
     ...(rule.expires_at === null ? {} : { expiresAt: rule.expires_at }),

@@ -1,3 +1,4 @@
+import { MOST_IN_TASK } from '../../shared/contract/routes/worker.ts'
 import { importsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
 import {
   type Executor,
@@ -13,44 +14,85 @@ import { holdSession } from '../transfers/session-store.ts'
 
 export interface TaskRow {
   id: number
-  kind: 'delete'
+  kind: 'delete' | 'recall' | 'archive'
   vo_id: number
   rse_id: number
   session_id: number | null
   fence: number
   failures: number
+  request: string | null
+  created_at: number
 }
 
-/** One file of a task: where it lies. */
+/** One file of a task: where it lies, and how far it is. */
 export interface TaskFile {
   replica_id: number
   task_id: number
+  state: 'WANTED' | 'ASKED' | 'ONLINE'
+  at: number
   directory_id: number
   directory: string
   top: string
   name: string
 }
 
-/** A task for these replicas, which are in no other. Their rows are locked. */
-export async function insertTask(
+/**
+ * These replicas are to be worked at: in a task that nobody has taken yet, or in a new one. Those that are in a task already are left
+ * there.
+ */
+export async function addToTask(
   executor: Executor,
   task: Pick<TaskRow, 'kind' | 'vo_id' | 'rse_id'>,
   replicaIds: readonly number[],
   now: number,
 ): Promise<void> {
+  const key = { kind: task.kind, vo_id: task.vo_id, rse_id: task.rse_id }
+  for (const [replicas, of] of await spread(executor, key, replicaIds, now)) {
+    await query(
+      executor,
+      `INSERT INTO task_items (replica_id, task_id, state, at)
+       SELECT value, :of, 'WANTED', :now FROM ${keyset(executor, 'replicas')} AS given WHERE true ORDER BY value
+       ON CONFLICT (replica_id) DO NOTHING`,
+      { of, now, replicas: encodeRows(replicas) },
+    )
+  }
+}
+
+/** Which of them goes into which task: first into one that has room and was not asked for yet. */
+async function spread(
+  executor: Executor,
+  key: Pick<TaskRow, 'kind' | 'vo_id' | 'rse_id'>,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<[number[], number][]> {
+  const [open] = await query<{ id: number; items: number }>(
+    executor,
+    `SELECT tasks.id, (SELECT count(*) FROM task_items WHERE task_items.task_id = tasks.id) AS items FROM tasks
+      WHERE kind = :kind AND vo_id = :vo_id AND rse_id = :rse_id AND session_id IS NULL AND request IS NULL AND kind <> 'delete'
+      ORDER BY id DESC LIMIT 1 ${skippingLocked(executor, 'tasks')}`,
+    key,
+  )
+  const left = [...replicaIds]
+  const parts: [number[], number][] = []
+  const room = open === undefined ? 0 : MOST_IN_TASK - open.items
+  if (open !== undefined && room > 0) parts.push([left.splice(0, room), open.id])
+  while (left.length > 0) parts.push([left.splice(0, MOST_IN_TASK), await insertTask(executor, key, now)])
+  return parts
+}
+
+async function insertTask(
+  executor: Executor,
+  key: Pick<TaskRow, 'kind' | 'vo_id' | 'rse_id'>,
+  now: number,
+): Promise<number> {
   const row = await queryOne<{ id: number }>(
     executor,
     `INSERT INTO tasks (kind, vo_id, rse_id, fence, not_before, failures, created_at, updated_at)
      VALUES (:kind, :vo_id, :rse_id, 0, 0, 0, :now, :now) RETURNING id`,
-    { kind: task.kind, vo_id: task.vo_id, rse_id: task.rse_id, now },
+    { ...key, now },
   )
   if (row === undefined) throw new Error('the task was not inserted')
-  await query(
-    executor,
-    `INSERT INTO task_items (replica_id, task_id)
-     SELECT value, :task FROM ${keyset(executor, 'replicas')} AS given WHERE true`,
-    { task: row.id, replicas: encodeRows(replicaIds) },
-  )
+  return row.id
 }
 
 /** Files of this kind of task at a storage that are not done yet. */
@@ -64,10 +106,16 @@ export async function countItems(read: Executor, kind: TaskRow['kind'], rseId: n
   return row?.count ?? 0
 }
 
+const COLUMNS = 'id, kind, vo_id, rse_id, session_id, fence, failures, request, created_at'
 const DUE = `session_id IS NULL AND not_before <= :now`
 const REACHED = { vo: 'vo_id', rse: 'rse_id' }
-/** Deletions wait while the storage is closed for them. */
-const OPEN = `EXISTS (SELECT 1 FROM rses WHERE rses.id = tasks.rse_id AND rses.availability_delete)`
+/** What waits: deletions while the storage is closed for them, and recalls beyond what it brings at a time. */
+const OPEN = `EXISTS (SELECT 1 FROM rses WHERE rses.id = tasks.rse_id AND CASE tasks.kind
+    WHEN 'delete' THEN rses.availability_delete
+    WHEN 'recall' THEN tasks.request IS NOT NULL OR (rses.availability_read AND rses.max_staging > (SELECT count(*)
+      FROM tasks AS other JOIN task_items ON task_items.task_id = other.id AND task_items.state = 'ASKED'
+     WHERE other.kind = 'recall' AND other.rse_id = tasks.rse_id AND other.request IS NOT NULL))
+    ELSE true END)`
 
 export async function isTaskDue(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {
   const sql = `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${importsWithinReach(read, reach, REACHED)} LIMIT 1`
@@ -91,7 +139,7 @@ export async function claimTasks(
   const rows = await query<TaskRow>(
     executor,
     `UPDATE tasks SET session_id = :sessionId, fence = fence + 1, updated_at = :now
-      WHERE ${DUE} AND id ${oneOf(executor, 'free')} RETURNING id, kind, vo_id, rse_id, session_id, fence, failures`,
+      WHERE ${DUE} AND id ${oneOf(executor, 'free')} RETURNING ${COLUMNS}`,
     { sessionId, now, free: encodeRows(free.map(row => row.id)) },
   )
   if (rows.length > 0) await holdSession(executor, sessionId)
@@ -102,7 +150,7 @@ export async function filesOfTasks(executor: Executor, taskIds: readonly number[
   if (taskIds.length === 0) return []
   return query<TaskFile>(
     executor,
-    `SELECT task_items.replica_id, task_items.task_id, replicas.directory_id, directories.path AS directory,
+    `SELECT task_items.replica_id, task_items.task_id, task_items.state, task_items.at, replicas.directory_id, directories.path AS directory,
             tops.path AS top, replicas.name
        FROM task_items JOIN replicas ON replicas.id = task_items.replica_id
        JOIN directories ON directories.id = replicas.directory_id
@@ -120,7 +168,7 @@ export async function holdTask(
   return queryOne<TaskRow>(
     executor,
     `UPDATE tasks SET updated_at = updated_at WHERE id = :id AND session_id = :sessionId AND fence = :fence
-     RETURNING id, kind, vo_id, rse_id, session_id, fence, failures`,
+     RETURNING ${COLUMNS}`,
     { id: held.id, sessionId: held.sessionId, fence: held.fence },
   )
 }
@@ -146,13 +194,14 @@ export async function noteItemErrors(
   )
 }
 
+export interface Turn {
+  readonly notBefore: number
+  readonly failures: number
+  readonly error: string | null
+}
+
 /** A task goes on at `notBefore`, whoever takes it then; one without files is over. */
-export async function endTurn(
-  executor: Executor,
-  taskId: number,
-  next: { readonly notBefore: number; readonly failures: number; readonly error: string | null },
-  now: number,
-): Promise<void> {
+export async function endTurn(executor: Executor, taskId: number, next: Turn, now: number): Promise<void> {
   const gone = await query(
     executor,
     `DELETE FROM tasks WHERE id = :taskId AND NOT EXISTS (SELECT 1 FROM task_items WHERE task_id = :taskId) RETURNING id`,
@@ -191,4 +240,28 @@ export async function isAtTask(
 ): Promise<boolean> {
   const sql = 'SELECT id FROM tasks WHERE session_id = :sessionId AND kind = :kind AND rse_id = :rseId LIMIT 1'
   return (await query(read, sql, { sessionId, kind, rseId })).length > 0
+}
+
+export async function moveItems(
+  executor: Executor,
+  replicaIds: readonly number[],
+  state: TaskFile['state'],
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  await query(
+    executor,
+    `UPDATE task_items SET state = :state, at = :now, error = NULL WHERE replica_id ${oneOf(executor, 'replicas')}`,
+    { state, now, replicas: encodeRows(replicaIds) },
+  )
+}
+
+/** What the storage calls a recall; null: it does not know it any more. */
+export async function setRequest(executor: Executor, taskId: number, request: string | null): Promise<void> {
+  await query(executor, 'UPDATE tasks SET request = :request WHERE id = :taskId', { taskId, request })
+}
+
+/** As permits know it: no transfer has a negative number. */
+export function holderOf({ id, fence }: Pick<TaskRow, 'id' | 'fence'>): { transfer: number; fence: number } {
+  return { transfer: -id, fence }
 }

@@ -9,6 +9,7 @@ import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
+import { addToTask } from '../tasks/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
 import type { EndedAttempt, HealthSide } from './health.ts'
@@ -111,6 +112,7 @@ async function decide(
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
   const elsewhere = await withAnotherSource(context.db.read, sourceGone)
   const again = await failedBefore(context.db.read, outcomes.flatMap(failedAt))
+  const tapes = new Set((await context.storages.all()).filter(rse => rse.tape).map(rse => rse.id))
   return outcomes.flatMap(reported => {
     const held = byId.get(reported.transfer)
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
@@ -118,7 +120,8 @@ async function decide(
     const cancelRequested = Boolean(held.cancel_requested)
     const judged = judge(reported, looks.get(id))
     const settled = from === 'SETTLING'
-    const history = { settled, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
+    const archives = Boolean(held.archive) && held.bytes > 0 && tapes.has(held.destination_rse_id)
+    const history = { archives, settled, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
     const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
@@ -185,7 +188,7 @@ function afterLoss({ loss }: TransferHistory, fraction: number): TransferEvent {
 export function eventOf(reported: ReportedOutcome, fraction: number, history: TransferHistory = {}): TransferEvent {
   switch (reported.result) {
     case 'done':
-      return { type: 'succeed' }
+      return { type: history.archives === true ? 'archive' : 'succeed' }
     case 'unknown':
       return { type: 'lose' }
     case 'handed-back':
@@ -251,6 +254,7 @@ async function applyDecisions(
   const arrived = endedAs('DONE')
   const failed = [...endedAs('FAILED'), ...endedAs('CANCELLED')]
 
+  await awaitTape(executor, winners, now)
   await moveReplicas(executor, arrived, 'succeed', now)
   await moveReplicas(executor, failed, 'fail', now)
   const deltas = [
@@ -283,6 +287,21 @@ async function applyDecisions(
   await addToMinutes(executor, sumByLink(tried.flatMap(doneCopies)), now)
   await addToRules(executor, summedByRule(deltas), now)
   return { won, health }
+}
+
+/** Whether copies are on tape is asked in bulk. */
+async function awaitTape(executor: Executor, winners: readonly Decision[], now: number): Promise<void> {
+  const archiving = winners.filter(({ application }) => application.to === 'ARCHIVING').map(({ held }) => held)
+  const keys = new Map(archiving.map(held => [`${held.vo_id} ${held.destination_rse_id}`, held]))
+  for (const { vo_id, destination_rse_id: rse_id } of keys.values()) {
+    const own = archiving.filter(held => held.vo_id === vo_id && held.destination_rse_id === rse_id)
+    await addToTask(
+      executor,
+      { kind: 'archive', vo_id, rse_id },
+      own.map(({ replica_id }) => replica_id),
+      now,
+    )
+  }
 }
 
 /** The source's replica, where the source itself contradicts the catalogue. */

@@ -4,6 +4,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { NEARLINE, stageTransfers } from '../tape/staging.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
 import { HELD, PAST_FAILURES, REFUSED, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 import { starveTransfers } from './starve.ts'
@@ -35,20 +36,29 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
     { ids: encodeRows(transferIds) },
   )
   const ids = encodeRows(free.map(row => row.id))
-  const candidates = await query<Candidate & { transfer_id: number }>(
+  const candidates = await query<Candidate & { transfer_id: number; nearline: number | boolean }>(
     executor,
     `SELECT * FROM (
        SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               row_number() OVER (PARTITION BY transfers.id ORDER BY
-                ${REFUSED}, ${HELD}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place
+                ${REFUSED}, ${HELD}, ${NEARLINE}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place, ${NEARLINE} AS nearline
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
           AND transfers.id ${oneOf(executor, 'ids')}
      ) AS ranked WHERE place = 1`,
     { ids, now },
   )
-  const queued = await inBundles(executor, candidates, now)
+  await stageTransfers(
+    executor,
+    candidates.filter(({ nearline }) => nearline),
+    now,
+  )
+  const queued = await inBundles(
+    executor,
+    candidates.filter(({ nearline }) => !nearline),
+    now,
+  )
   const set = recordset(executor, 'rows', { transfer_id: 'bigint', ...QUEUED_COLUMNS })
   const moved = await query(
     executor,

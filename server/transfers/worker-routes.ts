@@ -195,7 +195,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
     },
     async reportTask({ params, body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
-      await takeReport(context, params.id, body)
+      await takeReport(context, settings.retry, params.id, body)
       return {}
     },
     async reportImport({ params, body, caller }) {

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { expect } from 'chai'
+import { systemClock } from '../../shared/runtime/clock.ts'
 import { askCopy, onDisk, placeDataset, someFiles, untilRule } from '../house/dataset.ts'
 import { type House, startHouse } from '../house/house.ts'
 import { until } from '../house/until.ts'
@@ -58,7 +59,7 @@ describe('what no rule asks for any more', () => {
       house.client.updateRse({ params: { rse: 'SITE-B' }, body: { availabilityDelete } })
     await open(false)
     await house.client.removeRule({ params: { id: rule } })
-    await new Promise(resolve => setTimeout(resolve, 6_000))
+    await systemClock.sleep(6_000)
     expect((await replicas('run3', 'SITE-B')).map(({ state }) => state)).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
     await open(true)
     await until(

@@ -87,7 +87,12 @@ for (const { name, open } of databases) {
         ...(result === 'failed' ? { error: DENIED } : {}),
       }))
       const context = world.context as TokenContext
-      await takeReport(context, task.id, { session: by, fence: task.fence, results })
+      await takeReport(context, DEFAULT_RETRY_POLICY, task.id, {
+        session: by,
+        fence: task.fence,
+        forgotten: false,
+        results,
+      })
     }
 
     it('takes what nobody asks for any more, after its grace, and forgets it when it is gone', async () => {

@@ -95,19 +95,33 @@ export const MOST_IN_TASK = 500
 export const storageTask = z.object({
   task: id,
   fence,
-  kind: z.enum(['delete']).describe('delete: remove the files; one that is not there is removed'),
+  kind: z
+    .enum(['delete', 'recall', 'archive'])
+    .describe(
+      'delete: remove the files; one that is not there is removed. recall: have the storage bring them from tape. archive: ask whether they are on tape.',
+    ),
+  request: z.string().optional().describe('of a recall: what the storage calls it'),
+  last: z.boolean().default(false).describe('of a recall: when this is done the storage may forget the request'),
   storage: workerStorage,
   grant: id,
   seconds: z
     .number()
     .describe('requests may be sent only while this has surely not passed since the claim was asked for'),
-  files: z.array(z.object({ file: id, url: z.string() })),
+  files: z.array(
+    z.object({
+      file: id,
+      url: z.string(),
+      want: z.enum(['delete', 'stage', 'poll', 'release', 'cancel', 'locate']),
+    }),
+  ),
 })
 export type StorageTask = z.output<typeof storageTask>
 
 export const taskResult = z.strictObject({
   file: id,
-  result: z.enum(['done', 'failed']),
+  result: z
+    .enum(['done', 'asked', 'pending', 'online', 'failed'])
+    .describe('asked, pending, online: of a recall. done: there is no more to do; of an archive task: it is on tape'),
   error: transferError.optional(),
 })
 
@@ -146,7 +160,7 @@ export const workerRoutes = {
     params: z.object({ id: idInPath }),
     body: z.strictObject({
       progress: z
-        .array(z.strictObject({ ...held, state: z.enum(['STAGING', 'COPYING']), bytes }))
+        .array(z.strictObject({ ...held, state: z.literal('COPYING'), bytes }))
         .max(20_000)
         .default([])
         .describe('COPYING: the storage took the COPY, so what lies at the destination may be of this attempt'),
@@ -310,6 +324,8 @@ export const workerRoutes = {
     body: z.strictObject({
       session,
       fence,
+      request: words(1000).optional().describe('what the storage calls the recall that was asked for'),
+      forgotten: z.boolean().default(false).describe('the storage does not know the request any more'),
       results: z.array(taskResult).max(MOST_IN_TASK),
       error: transferError.optional().describe('what ended it: the rest was not tried'),
     }),
