@@ -118,7 +118,7 @@ export interface QueueFacts {
   readonly isFarBack: boolean
 }
 
-/** Workers with a living session. */
+/** Workers with a living session whose pools serve the transfer's VO: of others its people know nothing. */
 export interface WorkersFacts {
   readonly alive: number
   readonly drained: number

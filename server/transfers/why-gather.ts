@@ -196,10 +196,11 @@ async function workersOf(
   return ({ vo_id: voId, activity, source_rse_id, destination_rse_id: destination }) => {
     const copy = { voId, activity, source: source_rse_id ?? 0, destination }
     const serves = (reach: WorkerReach): boolean => reachesCopy(reach, copy)
-    const serving = sessions.filter(session => !session.isDrained && session.reaches.some(serves))
+    const seen = sessions.filter(session => session.reaches.some(({ voIds }) => voIds?.includes(voId) !== false))
+    const serving = seen.filter(session => !session.isDrained && session.reaches.some(serves))
     return {
-      alive: sessions.length,
-      drained: sessions.filter(({ isDrained }) => isDrained).length,
+      alive: seen.length,
+      drained: seen.filter(({ isDrained }) => isDrained).length,
       serving: serving.length,
       busy: serving.reduce((sum, { busy }) => sum + busy, 0),
     }

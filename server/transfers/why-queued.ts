@@ -57,9 +57,9 @@ export function noWorker({ workers, source, destination }: WhyFacts): Why | unde
   if (serving > 0) return undefined
   const figures = { alive, drained, serving }
   const way = `from ${nameOf(source)} to ${destination.name}`
-  if (alive === 0) return { code: 'NO_WORKER', sentence: 'no worker is there', figures }
-  if (alive === drained) return { code: 'NO_WORKER', sentence: 'all workers are drained', figures }
-  const sentence = `none of the ${alive - drained} workers at work may serve this VO and activity ${way}: their pools are confined to others`
+  if (alive === 0) return { code: 'NO_WORKER', sentence: 'no worker that serves its VO is there', figures }
+  if (alive === drained) return { code: 'NO_WORKER', sentence: 'all workers that serve its VO are drained', figures }
+  const sentence = `none of the ${alive - drained} workers at work may serve this activity ${way}: their pools are confined to others`
   return { code: 'NO_WORKER', sentence, figures }
 }
 

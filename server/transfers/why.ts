@@ -104,6 +104,12 @@ function whySettling(facts: WhyFacts): Why {
   return { code: 'SETTLING', sentence, figures, again: Math.max(now, notBefore) }
 }
 
+/** While no worker has it: a storage at work on its own is asked from time to time. */
+const BY_ITSELF = {
+  CLAIMED: 'it is about to begin',
+  STAGING: 'its source brings it back from tape',
+  COPYING: 'it is being copied',
+} as const
 const DOING = { CLAIMED: 'begins', STAGING: 'waits for it to come from tape', COPYING: 'copies it' } as const
 
 function whyActive(facts: WhyFacts, state: keyof typeof DOING): Why {
@@ -112,7 +118,7 @@ function whyActive(facts: WhyFacts, state: keyof typeof DOING): Why {
   const figures = { ...from, destination: destination.name, bytes, bytesDone }
   const cancelled = cancelRequested ? '; somebody asked to cancel it, and it ends with this attempt' : ''
   if (holder === undefined) {
-    return { code: state, sentence: `nobody looks after it at the moment${cancelled}`, figures, ...again(facts) }
+    return { code: state, sentence: `${BY_ITSELF[state]}${cancelled}`, figures, ...again(facts) }
   }
   const doing = holder.isAlive ? DOING[state] : 'has not been heard of: it is taken from it within seconds'
   return {

@@ -43,14 +43,14 @@ describe('why transfers and rules wait, as people ask', () => {
       id: transfer,
       state: 'QUEUED',
       code: 'NO_WORKER',
-      sentence: 'no worker is there',
+      sentence: 'no worker that serves its VO is there',
       figures: { alive: 0, drained: 0, serving: 0 },
       source: 'SITE-A',
       destination: 'SITE-B',
     })
     const out = await waybill(`transfer why ${transfer}`)
     expect(out).to.match(/^code +NO_WORKER$/m)
-    expect(out).to.match(/^why +no worker is there$/m)
+    expect(out).to.match(/^why +no worker that serves its VO is there$/m)
     expect(out).to.match(/^alive +0$/m)
     expect(JSON.parse(await waybill(`transfer why ${transfer} --json`))).to.deep.equal(why)
   })
@@ -69,7 +69,7 @@ describe('why transfers and rules wait, as people ask', () => {
     ])
     const out = await waybill(`rule why ${rule}`)
     expect(out).to.match(/^why +3 of 3 files are not there yet$/m)
-    expect(out).to.match(/^3 +NO_WORKER +SITE-A +SITE-B +- +\d+ +no worker is there$/m)
+    expect(out).to.match(/^3 +NO_WORKER +SITE-A +SITE-B +- +\d+ +no worker that serves its VO is there$/m)
   })
 
   it('when it is looked at again is a time that people can read', async () => {

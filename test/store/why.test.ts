@@ -109,8 +109,10 @@ for (const { name, open } of databases) {
       await world.openSession()
       pools = [poolOf({ activities: ['another'] })]
       await expectWhy('NO_WORKER', { alive: 1, drained: 0, serving: 0 })
-      pools = [poolOf({ links: [{ source: 'C', destination: 'B' }] }), poolOf({ rses: ['A'] }), poolOf({ voIds: [0] })]
+      pools = [poolOf({ links: [{ source: 'C', destination: 'B' }] }), poolOf({ rses: ['A'] })]
       await expectWhy('NO_WORKER', { alive: 1, drained: 0, serving: 0 })
+      pools = [poolOf({ voIds: [world.voId + 1] })]
+      await expectWhy('NO_WORKER', { alive: 0, drained: 0, serving: 0 })
       pools = [poolOf({ activities: ['test'], rses: ['A', 'B'], links: [{ source: 'A', destination: 'B' }] })]
       await expectWhy('CLAIMABLE', { workers: 1, busy: 0 })
       await test.db.write(e => drain(e, { ...WORKER, worker: 'w' }, world.clock.now()))
@@ -308,7 +310,9 @@ for (const { name, open } of databases) {
       for (const { sql, bindings } of statements) {
         const plan: { detail: string }[] = await test.db.read.raw(`EXPLAIN QUERY PLAN ${sql}`, bindings as string[])
         expect(
-          plan.map(({ detail }) => detail).filter(detail => /^SCAN (transfers|other|attempts|replicas)/.test(detail)),
+          plan
+            .map(({ detail }) => detail)
+            .filter(detail => /^SCAN (transfers|other|attempts|replicas|own|source)/.test(detail)),
           sql,
         ).to.deep.equal([])
       }

@@ -68,7 +68,7 @@ const CASES: readonly Row[] = [
     'has not been heard of: it is taken from it within seconds; somebody asked to cancel it',
   ],
   ['STAGING', { ...FREE, state: 'STAGING', holder: HOLDER }, { source: 'A' }, 'waits for it to come from tape'],
-  ['STAGING', { ...FREE, state: 'STAGING', notBefore: LATER }, { source: 'A' }, 'nobody', LATER],
+  ['STAGING', { ...FREE, state: 'STAGING', notBefore: LATER }, { source: 'A' }, 'its source brings it back', LATER],
   ['ARCHIVING', { ...FREE, state: 'ARCHIVING', notBefore: LATER }, { destination: 'B', since: 9 }, 'to tape', LATER],
   [
     'SETTLING',
@@ -78,7 +78,7 @@ const CASES: readonly Row[] = [
   ],
   ['SETTLING', { ...FREE, state: 'SETTLING', notBefore: LATER, lastError: ERROR }, {}, 'is unknown (STORAGE', LATER],
   ['SETTLING', { ...FREE, state: 'SETTLING' }, { destination: 'B' }, 'B is looked at before', NOW],
-  ['NO_WORKER', { ...FREE, state: 'SETTLING', workers: NO_ONE }, { alive: 0 }, 'nobody can look: no worker is there'],
+  ['NO_WORKER', { ...FREE, state: 'SETTLING', workers: NO_ONE }, { alive: 0 }, 'nobody can look: no worker that'],
   [
     'TOKEN_AWAITED',
     { ...FREE, state: 'SETTLING', grants: { source: undefined, destination: undefined } },
@@ -119,8 +119,13 @@ const CASES: readonly Row[] = [
   ['BACKOFF', { ...WAITING, notBefore: LATER }, { attempts: 0 }, 'it has a source again', LATER],
   ['UNPLANNED', WAITING, { replicas: 1 }, 'within seconds', NOW],
 
-  ['NO_WORKER', { ...FREE, workers: NO_ONE }, { alive: 0 }, 'no worker is there'],
-  ['NO_WORKER', { ...FREE, workers: { ...NO_ONE, alive: 2, drained: 2 } }, { drained: 2 }, 'all workers are drained'],
+  ['NO_WORKER', { ...FREE, workers: NO_ONE }, { alive: 0 }, 'no worker that serves its VO is there'],
+  [
+    'NO_WORKER',
+    { ...FREE, workers: { ...NO_ONE, alive: 2, drained: 2 } },
+    { drained: 2 },
+    'all workers that serve its VO are drained',
+  ],
   ['NO_WORKER', { ...FREE, workers: { ...NO_ONE, alive: 3, drained: 1 } }, { serving: 0 }, 'none of the 2 workers'],
 
   ['STORAGE_FULL', { ...FREE, destinationHold: FULL }, { storage: 'B', since: 7 }, 'B is full (no space left)', LATER],

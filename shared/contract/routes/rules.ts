@@ -83,7 +83,9 @@ const whyAnswer = z.object({
   sentence: z.string(),
   figures: z
     .record(z.string(), z.union([z.number(), z.string()]))
-    .describe('what the sentence rests on, by name; `since` is a time'),
+    .describe(
+      'what the sentence rests on, by name; `since` is a time; counts of a queue end at 10,000, in a rule’s groups at 100',
+    ),
   source: rseName.optional(),
   destination: rseName,
   again: time
