@@ -12,6 +12,7 @@ import { tokenHandlers } from './tokens/routes.ts'
 import type { TokenContext } from './tokens/tokens.ts'
 import { fleetHandlers } from './transfers/fleet-routes.ts'
 import { transferHandlers } from './transfers/routes.ts'
+import { whyHandlers } from './transfers/why-routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
 
 /** What the configuration says of all rooms. */
@@ -38,6 +39,7 @@ export function createHandlers(
     ...ruleHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
+    ...whyHandlers(context, pools),
     ...fleetHandlers(context, pools),
     ...workerHandlers(context, worker),
     ...statusHandlers(context, pools, version),

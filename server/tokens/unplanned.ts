@@ -10,7 +10,7 @@ export interface UnplannedBundle {
 }
 
 /** Ready bundles as urgent or more that a link keeps ahead of the claims: beyond them nothing is minted yet. */
-const AHEAD_PER_LINK = 50
+export const AHEAD_PER_LINK = 50
 
 /**
  * Bundles with work that have no grants yet, the most urgent first; before them those that have none any more though an

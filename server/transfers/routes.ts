@@ -55,12 +55,17 @@ export function transferHandlers(context: Context): TransferHandlers {
       const names = await rseNames()
       const transfer = await showTransfer(db.read, params.id)
       if (transfer === undefined || !sees(sightOf(caller), transfer.vo_id)) {
-        throw new WaybillError('TRANSFER_UNKNOWN', `there is no transfer ${params.id}`, { status: 404, field: 'id' })
+        throw transferUnknown(params.id)
       }
       const attempts = await attemptsOf(db.read, params.id)
       return { ...viewTransfer(transfer, names), attemptList: attempts.map(attempt => viewAttempt(attempt, names)) }
     },
   }
+}
+
+/** 404 TRANSFER_UNKNOWN. */
+export function transferUnknown(id: number): WaybillError {
+  return new WaybillError('TRANSFER_UNKNOWN', `there is no transfer ${id}`, { status: 404, field: 'id' })
 }
 
 function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {

@@ -1,0 +1,33 @@
+/** Why a transfer waits, or how it stands: each code, and what it means to whoever asks. They are stable. */
+export const WHY_CODES = {
+  DESTINATION_CLOSED: 'nothing may be written to its destination: somebody has closed it',
+  SOURCE_CLOSED: 'its source may not be read: somebody has closed it; it looks for another within seconds',
+  LINK_CLOSED: 'the link from its source was removed; it looks for another source within seconds',
+  NO_SOURCE: 'no replica of it can be used: what is wrong with each',
+  NO_WORKER: 'no worker may take it: there is none, all are drained, or none is for its VO, storages or activity',
+  STORAGE_FULL: 'its destination is full for this VO: it is looked at again by a single file',
+  ENDPOINT_HELD: 'a storage fails, and is left alone for a while',
+  BACKOFF: 'its last attempt failed, and it waits before the next',
+  UNPLANNED: 'it gets a source and a place in the queue within seconds',
+  TOKEN_REFUSED: 'the issuer or the storage refused a token: somebody has to look',
+  TOKEN_AWAITED: 'a token is being got, or the issuer cannot be reached',
+  PATH_BEING_CLEANED: 'a worker may still remove what a failed attempt left at its place',
+  PATH_RESERVED: 'somebody has leave to put the file there himself',
+  ON_TRIAL: 'a storage that failed is tried by a few files: it comes after them',
+  LOWER_PRIORITY: 'transfers of a higher priority are queued on the link',
+  STORAGE_LIMIT_IN: 'its destination takes no more at a time',
+  STORAGE_LIMIT_OUT: 'its source gives no more at a time',
+  LINK_LIMIT: 'the link carries no more at a time',
+  QUEUE_POSITION: 'others of the same priority are before it',
+  CLAIMABLE: 'nothing is in its way: a worker takes it when it asks next',
+  CLAIMED: 'a worker has it, and begins',
+  STAGING: 'its source brings it back from tape',
+  COPYING: 'it is being copied',
+  SETTLING: 'nobody saw how the attempt ended: its destination is looked at',
+  ARCHIVING: 'it is at its destination, and on its way to tape',
+  FINISHED: 'it is done',
+  FAILED: 'it failed; the repair of its rule tries it again',
+  CANCELLED: 'nobody wants it any more',
+} as const
+
+export type WhyCode = keyof typeof WHY_CODES
