@@ -31,9 +31,9 @@ export async function recallFiles(task: StorageTask, workshop: TaskWorkshop): Pr
       if (poll.size > 0) {
         const progress = await tape.poll(url, token, request, [...poll.keys()], options)
         forgotten = !progress.known
-        results.push(
-          ...[...poll].map(([path, file]) => recalled(file, progress.known ? progress.files.get(path) : undefined)),
-        )
+        const states = progress.known ? progress.files : new Map<string, RecallState>()
+        const lost = await lostOf(tape, url, token, states, options)
+        results.push(...[...poll].map(([path, file]) => recalled(file, states.get(path), lost.has(path))))
       }
       if (release.size > 0) await tape.release(url, token, request, [...release.keys()], options)
       if (cancel.size > 0) await tape.cancel(url, token, request, [...cancel.keys()], options)
@@ -60,15 +60,29 @@ export async function locateFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   }
 }
 
-/** What a storage says of a file of a recall. Exported for tests. */
-export function recalled(file: number, state: RecallState | undefined): TaskResult {
+/** Of the files that could not be brought those that never will be: where a file is, a storage says in words that all share. */
+async function lostOf(
+  tape: TapeClient,
+  url: string,
+  token: Secret,
+  states: ReadonlyMap<string, RecallState>,
+  options: Options,
+): Promise<Set<string>> {
+  const failing = [...states].filter(([, { kind }]) => kind === 'failed').map(([path]) => path)
+  if (failing.length === 0) return new Set()
+  const places = await tape.archiveInfo(url, token, failing, { ...options, scope: 'SOURCE' })
+  return new Set(
+    [...places].filter(([, { locality }]) => locality === 'LOST' || locality === 'NONE').map(([path]) => path),
+  )
+}
+
+/** What a storage says of a file of a recall. */
+export function recalled(file: number, state: RecallState | undefined, lost: boolean): TaskResult {
   switch (state?.kind) {
     case 'staged':
       return { file, result: 'online' }
-    case 'failed': {
-      const code = /\blost\b|no such file|does not exist/i.test(state.words) ? 'FILE_LOST' : 'STAGING_FAILED'
-      return failed(file, code, state.words)
-    }
+    case 'failed':
+      return failed(file, lost ? 'FILE_LOST' : 'STAGING_FAILED', state.words)
     case 'cancelled':
       return failed(file, 'STAGING_FAILED', 'the storage cancelled the recall')
     default:

@@ -12,7 +12,7 @@ const RELIED_ON_MS = 20 * 3_600_000
 
 /** Whether the source `source` of an RSE `rses` has to be brought from tape first. Binds `now`. */
 export const NEARLINE = `(rses.tape AND NOT EXISTS (SELECT 1 FROM task_items JOIN tasks ON tasks.id = task_items.task_id AND tasks.kind = 'recall'
-  WHERE task_items.replica_id = source.id AND task_items.state = 'ONLINE' AND task_items.at > :now - ${RELIED_ON_MS}))`
+  WHERE task_items.replica_id = source.id AND task_items.state = 'ONLINE' AND task_items.at + ${RELIED_ON_MS} > :now))`
 
 /** Whether what was brought from tape then may be gone from disk again. */
 export function isOver(onlineSince: number, now: number): boolean {

@@ -7,8 +7,6 @@ import { type EarlierLooks, isInVain } from './settling.ts'
 export interface TransferHistory {
   /** The copy counts when it is on tape. */
   readonly archives?: boolean
-  /** The destination was looked at where nobody saw an attempt end. */
-  readonly settled?: boolean
   /** How the try ended whose destination was looked at, if that was a storage's doing. */
   readonly loss?: TransferFailure | undefined
   /** Another storage has the file, and has not failed this transfer yet. */

@@ -118,10 +118,10 @@ async function decide(
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
     const { id, fence, state: from, attempts } = held
     const cancelRequested = Boolean(held.cancel_requested)
-    const judged = judge(reported, looks.get(id))
-    const settled = from === 'SETTLING'
+    const interrupted = from === 'SETTLING' && !losses.has(id)
+    const judged = judge(reported, looks.get(id), interrupted)
     const archives = Boolean(held.archive) && held.bytes > 0 && tapes.has(held.destination_rse_id)
-    const history = { archives, settled, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
+    const history = { archives, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
     const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
@@ -148,8 +148,16 @@ async function decide(
   })
 }
 
-/** A transfer is not settled for ever, and holds its slots no longer than that. */
-function judge(reported: ReportedOutcome, looks: EarlierLooks = NO_LOOKS): ReportedOutcome {
+/**
+ * A transfer is not settled for ever, and holds its slots no longer than that. Of an attempt that was interrupted nothing is left
+ * when that was removed: it is as if it had never been.
+ */
+function judge(
+  reported: ReportedOutcome,
+  looks: EarlierLooks | undefined = NO_LOOKS,
+  interrupted: boolean,
+): ReportedOutcome {
+  if (interrupted && reported.result === 'failed' && reported.cleaned) return { ...reported, result: 'absent' }
   if (reported.result !== 'growing' || !isLastLook(looks, reported.error)) return reported
   const stillGrows = {
     scope: 'DESTINATION',
@@ -176,14 +184,6 @@ function isSourceGone({ error }: ReportedOutcome): boolean {
   return error?.scope === 'SOURCE' && !error.retryable
 }
 
-/**
- * Nothing lies there of an attempt whose end nobody saw. One that was interrupted is not counted; but a storage that always ends
- * without an outcome and without a file is not asked for ever.
- */
-function afterLoss({ loss }: TransferHistory, fraction: number): TransferEvent {
-  return loss === undefined ? { type: 'absent' } : { type: 'fail', failure: loss, fraction }
-}
-
 /** What a report means in the transfer's table of events. */
 export function eventOf(reported: ReportedOutcome, fraction: number, history: TransferHistory = {}): TransferEvent {
   switch (reported.result) {
@@ -194,12 +194,11 @@ export function eventOf(reported: ReportedOutcome, fraction: number, history: Tr
     case 'handed-back':
       return { type: 'hand-back' }
     case 'absent':
-      return afterLoss(history, fraction)
+      // A storage that always ends without an outcome and without a file is not asked for ever.
+      return history.loss === undefined ? { type: 'absent' } : { type: 'fail', failure: history.loss, fraction }
     case 'growing':
       return { type: 'look-again', afterMs: lookDelay(history.looks ?? NO_LOOKS) }
     case 'failed': {
-      // What the lost attempt left was removed: it is as if it had never been.
-      if (history.settled === true && reported.cleaned) return afterLoss(history, fraction)
       const unexplained = {
         scope: 'GENERAL',
         phase: 'TRANSFER',

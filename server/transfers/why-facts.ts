@@ -37,8 +37,19 @@ export interface WhyFacts {
   readonly replicas: ReplicasFacts
   readonly queue: QueueFacts
   readonly workers: WorkersFacts
+  /** What its storage was asked to do with its tape. */
+  readonly tape: TapeFacts | undefined
   /** That has it now. */
   readonly holder: HolderFacts | undefined
+}
+
+export interface TapeFacts {
+  /** The storage was asked, and since when. */
+  readonly isAsked: boolean
+  readonly since: number
+  /** Its last words, where something failed. */
+  readonly error: string | undefined
+  readonly next: number
 }
 
 export interface ErrorFacts {

@@ -94,6 +94,15 @@ function ownFacts(row: WhyTransferRow, now: number) {
     cancelRequested: Boolean(row.cancel_requested),
     updatedAt: row.updated_at,
     lastError: code === null ? undefined : { code, message: message ?? '' },
+    tape:
+      row.tape_since === null
+        ? undefined
+        : {
+            isAsked: row.tape_state !== 'WANTED',
+            since: row.tape_since,
+            error: row.tape_error ?? undefined,
+            next: row.tape_next ?? now,
+          },
     permit: until === null ? undefined : { until, isPersons: row.permit_transfer === 0 },
     holder:
       worker === null

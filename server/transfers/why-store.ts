@@ -41,6 +41,10 @@ export interface WhyTransferRow {
   session_ends: number | null
   error_code: string | null
   error_message: string | null
+  tape_state: string | null
+  tape_since: number | null
+  tape_error: string | null
+  tape_next: number | null
 }
 
 /** The keys come first, as in `describeClaimed`. */
@@ -60,12 +64,16 @@ export async function transferRows(
               LIMIT :counted) AS found) END AS earlier,
             permits.until AS permit_until, permits.transfer_id AS permit_transfer, transfers.claimed_at, sessions.worker,
             CASE WHEN sessions.ended_at IS NULL THEN sessions.expires_at ELSE 0 END AS session_ends,
-            last.code AS error_code, last.message AS error_message
+            last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
+            coalesce(item.error, tasks.error) AS tape_error, tasks.not_before AS tape_next
        FROM ${keyset(read, 'ids')} AS asked JOIN transfers ON transfers.id = asked.value
        JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
        JOIN scopes ON scopes.id = dids.scope_id
        LEFT JOIN permits ON permits.directory_id = replicas.directory_id AND permits.name = replicas.name AND permits.until > :now
        LEFT JOIN sessions ON sessions.id = transfers.session_id
+       LEFT JOIN task_items AS item ON item.replica_id = CASE transfers.state WHEN 'STAGING' THEN transfers.source_replica_id
+         WHEN 'ARCHIVING' THEN transfers.replica_id END
+       LEFT JOIN tasks ON tasks.id = item.task_id
        LEFT JOIN attempts AS last ON last.id = (SELECT id FROM attempts
          WHERE attempts.transfer_id = transfers.id AND attempts.code IS NOT NULL ORDER BY attempts.fence DESC LIMIT 1)
       ORDER BY transfers.id`,

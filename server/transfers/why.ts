@@ -14,16 +14,14 @@ export function why(facts: WhyFacts): Why {
     case 'SETTLING':
       return whySettling(facts)
     case 'CLAIMED':
-    case 'STAGING':
     case 'COPYING':
       return whyActive(facts, facts.state)
-    case 'ARCHIVING':
-      return {
-        code: 'ARCHIVING',
-        sentence: `it is at ${facts.destination.name}, which has not written it to tape yet`,
-        figures: { destination: facts.destination.name, since: facts.updatedAt },
-        ...again(facts),
-      }
+    case 'STAGING':
+      return whyStaging(facts)
+    case 'ARCHIVING': {
+      const sentence = `it is at ${facts.destination.name}, which has not written it to tape yet`
+      return atTape('ARCHIVING', sentence, { destination: facts.destination.name, since: facts.updatedAt }, facts)
+    }
     case 'DONE':
     case 'FAILED':
     case 'CANCELLED':
@@ -104,13 +102,30 @@ function whySettling(facts: WhyFacts): Why {
   return { code: 'SETTLING', sentence, figures, again: Math.max(now, notBefore) }
 }
 
-/** While no worker has it: a storage at work on its own is asked from time to time. */
-const BY_ITSELF = {
-  CLAIMED: 'it is about to begin',
-  STAGING: 'its source brings it back from tape',
-  COPYING: 'it is being copied',
-} as const
-const DOING = { CLAIMED: 'begins', STAGING: 'waits for it to come from tape', COPYING: 'copies it' } as const
+function whyStaging(facts: WhyFacts): Why {
+  const { source, tape, updatedAt } = facts
+  const name = source?.name ?? ''
+  const figures = { source: name, since: tape?.since ?? updatedAt }
+  if (tape === undefined) return { code: 'STAGING', sentence: `${name} is asked anew to bring it from tape`, figures }
+  const sentence = tape.isAsked
+    ? `${name} was asked to bring it from tape`
+    : `${name} will be asked to bring it from tape, with others and within its limit`
+  return atTape('STAGING', sentence, figures, facts)
+}
+
+function atTape(
+  code: 'STAGING' | 'ARCHIVING',
+  sentence: string,
+  figures: Why['figures'],
+  { tape, now }: WhyFacts,
+): Why {
+  const words = tape?.error === undefined ? '' : ` (its last answer: ${tape.error})`
+  return { code, sentence: `${sentence}${words}`, figures, ...(tape && { again: Math.max(now, tape.next) }) }
+}
+
+/** While no worker has it, for a moment. */
+const BY_ITSELF = { CLAIMED: 'it is about to begin', COPYING: 'it is being copied' } as const
+const DOING = { CLAIMED: 'begins', COPYING: 'copies it' } as const
 
 function whyActive(facts: WhyFacts, state: keyof typeof DOING): Why {
   const { holder, bytes, bytesDone, cancelRequested, source, destination } = facts

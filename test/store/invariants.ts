@@ -41,7 +41,7 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'a link on trial, and no other, has a hold': 'SELECT link_id FROM link_health WHERE (holds > 0) <> (held_until > 0)',
   'work is held by living sessions only': `SELECT transfers.id FROM transfers JOIN sessions ON sessions.id = session_id
     WHERE sessions.ended_at IS NOT NULL`,
-  'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'STAGING', 'COPYING') AND session_id IS NULL`,
+  'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'COPYING') AND session_id IS NULL`,
   'what is not active is not held': `SELECT id FROM transfers WHERE state NOT IN (${ACTIVE}) AND session_id IS NOT NULL`,
   'storages take no more than their limits': `SELECT id FROM rses
     WHERE (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) > max_outbound

@@ -91,12 +91,12 @@ for (const { name, open } of databases) {
       const answers = await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, sessionId, outcomes)
       expect(answers.filter(({ answer }) => answer !== 'applied')).to.deep.equal([])
     }
-    const progress = (sessionId: number, state: 'COPYING' | 'STAGING', of: { id: number; fence: number } | undefined) =>
+    const progress = (sessionId: number, of: { id: number; fence: number } | undefined) =>
       test.db.write(e =>
         recordProgress(
           e,
           sessionId,
-          of === undefined ? [] : [{ transfer: of.id, fence: of.fence, state, bytes: 40 }],
+          of === undefined ? [] : [{ transfer: of.id, fence: of.fence, state: 'COPYING', bytes: 40 }],
           world.clock.now(),
         ),
       )
@@ -262,23 +262,31 @@ for (const { name, open } of databases) {
 
     it('while a worker has them, and when it is lost', async () => {
       const session = await work()
-      const [first, second] = await claim(session, 2)
+      const [first] = await claim(session, 2)
       const since = world.clock.now()
       await expectWhy('CLAIMED', { worker: 'w', since, bytes: 100 })
-      await progress(session, 'COPYING', first)
-      await progress(session, 'STAGING', second)
+      await progress(session, first)
       await expectWhy('COPYING', { worker: 'w', since, bytesDone: 40, source: 'A', destination: 'B' })
-      await expectWhy('STAGING', { worker: 'w', source: 'A' }, undefined, 1)
       await world.openSession(DAY)
       await test.db.write(e => endSession(e, session, since + 5_000, since))
       await expectWhy('SETTLING', { destination: 'B', since }, since + 5_000)
     })
 
-    it('till they are on tape', async () => {
-      await world.change(`UPDATE transfers SET state = 'ARCHIVING', not_before = :again`, {
-        again: world.clock.now() + 7,
+    it('till their source has come from tape', async () => {
+      await world.change('UPDATE rses SET tape = :yes WHERE id = :a', { yes: true, a: (await world.rse('A')).id })
+      await world.change("UPDATE transfers SET state = 'WAITING', not_before = 0")
+      await world.run(transferReleaser)
+      await expectWhy('STAGING', { source: 'A', since: world.clock.now() }, world.clock.now())
+      await world.change("UPDATE task_items SET state = 'ASKED'")
+      await world.change("UPDATE tasks SET not_before = :again, error = 'STORAGE_BUSY: later'", {
+        again: world.clock.now() + 9,
       })
-      await expectWhy('ARCHIVING', { destination: 'B' }, world.clock.now() + 7)
+      await expectWhy('STAGING', { source: 'A' }, world.clock.now() + 9)
+    })
+
+    it('till they are on tape', async () => {
+      await world.change(`UPDATE transfers SET state = 'ARCHIVING'`)
+      await expectWhy('ARCHIVING', { destination: 'B' })
     })
 
     it('no more', async () => {

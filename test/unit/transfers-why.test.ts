@@ -23,11 +23,13 @@ const LINK: LinkFacts = { distance: 1, active: 0, limit: 60, maxActive: 60, hold
 const GRANT: GrantFacts = { id: 1, state: 'LIVE', error: null, notBefore: 0, isUsable: true, isLongLived: true }
 const HOLD: HoldFacts = { since: 7, heldUntil: LATER, successes: 0, code: 'STORAGE_ERROR', message: '500' }
 const FULL = { ...HOLD, code: 'DESTINATION_FULL', message: 'no space left', room: 0 }
+const TAPE = { isAsked: true, since: 5, error: 'busy', next: LATER }
 const HOLDER = { worker: 'node1', claimedAt: 5, isAlive: true }
 const ERROR = { code: 'STORAGE_ERROR', message: '500' }
 
 /** Queued, with nothing in its way. */
 const FREE: WhyFacts = {
+  tape: undefined,
   now: NOW,
   state: 'QUEUED',
   attempts: 0,
@@ -67,9 +69,22 @@ const CASES: readonly Row[] = [
     { worker: 'node1' },
     'has not been heard of: it is taken from it within seconds; somebody asked to cancel it',
   ],
-  ['STAGING', { ...FREE, state: 'STAGING', holder: HOLDER }, { source: 'A' }, 'waits for it to come from tape'],
-  ['STAGING', { ...FREE, state: 'STAGING', notBefore: LATER }, { source: 'A' }, 'its source brings it back', LATER],
-  ['ARCHIVING', { ...FREE, state: 'ARCHIVING', notBefore: LATER }, { destination: 'B', since: 9 }, 'to tape', LATER],
+  ['STAGING', { ...FREE, state: 'STAGING' }, { source: 'A' }, 'is asked anew'],
+  [
+    'STAGING',
+    { ...FREE, state: 'STAGING', tape: { ...TAPE, isAsked: false } },
+    { source: 'A' },
+    'will be asked',
+    LATER,
+  ],
+  [
+    'STAGING',
+    { ...FREE, state: 'STAGING', tape: TAPE },
+    { source: 'A', since: 5 },
+    'was asked to bring it from tape (its last answer: busy)',
+    LATER,
+  ],
+  ['ARCHIVING', { ...FREE, state: 'ARCHIVING', tape: TAPE }, { destination: 'B', since: 9 }, 'to tape', LATER],
   [
     'SETTLING',
     { ...FREE, state: 'SETTLING', holder: HOLDER },
