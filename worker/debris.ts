@@ -26,6 +26,8 @@ const NOTHING_DONE = new Set([
 export function mayHaveLeft(failure: AttemptFailure, { sent, mode }: Pick<Progress, 'sent' | 'mode'>): boolean {
   if (failure.code === 'DESTINATION_EXISTS') return true
   if (!sent) return false
+  // No token was to be had for another COPY; what those before it left, `progress` knows.
+  if (failure.scope === 'TOKEN' && failure.phase === 'PREPARATION' && failure.code !== 'TOKEN_REFUSED') return false
   if (failure.phase !== 'PREPARATION' || !NOTHING_DONE.has(failure.code)) return true
   const asked = mode === 'push' ? 'SOURCE' : 'DESTINATION'
   const side = sideOf(failure)

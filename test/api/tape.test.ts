@@ -61,8 +61,11 @@ for (const dialect of ['dcache', 'eos'] as const) {
       const files = await onTape('run2', 2)
       tape().settings.lost = [pathOf('run2', 'f0')]
       const rule = await askCopy(house, 'run2', 'SITE-B')
-      const stuck = await untilRule(house, rule, 'STUCK', 60_000)
-      expect(stuck.locks).to.deep.equal({ ok: 1, replicating: 0, stuck: 1 })
+      const stuck = await until(
+        () => house.client.getRule({ params: { id: rule } }),
+        ({ locks }) => locks.ok === 1 && locks.stuck === 1,
+        60_000,
+      )
       expect(stuck.problems?.map(({ code }) => code)).to.deep.equal(['FILE_LOST'])
       const { items } = await house.client.listReplicas({ query: { did: 'exp:run2', rse: 'SITE-A' } })
       expect(items.map(({ state }) => state)).to.deep.equal(['BAD', 'AVAILABLE'])

@@ -171,7 +171,7 @@ describe('a worker between storages that are played', () => {
       const { adler32: _, ...transfer } = await prepare()
       const md5 = 'ab7d8d4c0bc2d7be09f2b8a5ca5f0a1e'
       const wrong = await run({ ...transfer, md5 })
-      expect(wrong.error).to.include({ code: 'CHECKSUM_MISMATCH' })
+      expect(wrong.error).to.include({ code: 'SOURCE_CORRUPT' })
       const unproven = await run(await prepare())
       expect(unproven.error).to.include({ code: 'CHECKSUM_UNAVAILABLE' })
     })
