@@ -94,6 +94,7 @@ export async function up(knex: Knex): Promise<void> {
     `CREATE INDEX transfers_active_link ON transfers (link_id) WHERE ${active}`,
     `CREATE INDEX transfers_held ON transfers (session_id) WHERE session_id IS NOT NULL`,
     `CREATE INDEX transfers_staging ON transfers (source_replica_id) WHERE state = 'STAGING'`,
+    `CREATE INDEX transfers_archiving ON transfers (vo_id, destination_rse_id) WHERE state = 'ARCHIVING'`,
     `CREATE INDEX transfers_written ON transfers (replica_id) WHERE written_fence IS NOT NULL`,
   ]) {
     await knex.raw(sql)

@@ -1,6 +1,6 @@
 import type { StorageTask } from '../shared/contract/routes/worker.ts'
 import { type AttemptFailure, failureOf, reportedError } from './failure.ts'
-import { momentOf, permitLeft } from './remove.ts'
+import { momentOf, permitLeft, untilOver } from './remove.ts'
 import type { Done, TaskResult, TaskWorkshop } from './task.ts'
 
 /** Requests at once: deletions are cheap for a storage, but not a hundred of them. */
@@ -15,6 +15,7 @@ export async function deleteFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   const waiting = [...task.files]
   const results: TaskResult[] = []
   let failing = 0
+  let code = ''
   let error: AttemptFailure | undefined
   const work = async (): Promise<void> => {
     for (;;) {
@@ -27,7 +28,8 @@ export async function deleteFiles(task: StorageTask, workshop: TaskWorkshop): Pr
       } catch (thrown) {
         if (signal.aborted || left() <= 0) return
         const failure = failureOf(thrown)
-        failing += 1
+        failing = failure.code === code ? failing + 1 : 1
+        code = failure.code
         if (failure.scope === 'TOKEN' || failing >= IN_A_ROW) error = failure
         results.push({ file: file.file, result: 'failed', error: reportedError(failure) })
       }
@@ -51,7 +53,7 @@ async function removeOne(
     signal.addEventListener('abort', end, { once: true })
     const answered = new AbortController()
     // Whatever still waits for a connection when the time is over must not go out.
-    void clock.sleep(Math.max(0, left()), answered.signal).then(() => left() <= 0 && end())
+    void untilOver(clock, left, answered.signal).then(end)
     try {
       if (left() <= 0) end()
       await client.remove(url, token, { scope: 'DESTINATION', signal: over.signal })

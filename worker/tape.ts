@@ -70,7 +70,11 @@ async function lostOf(
 ): Promise<Set<string>> {
   const failing = [...states].filter(([, { kind }]) => kind === 'failed').map(([path]) => path)
   if (failing.length === 0) return new Set()
-  const places = await tape.archiveInfo(url, token, failing, { ...options, scope: 'SOURCE' })
+  const places = await tape.archiveInfo(url, token, failing, { ...options, scope: 'SOURCE' }).catch(error => {
+    // Nobody says that they are lost, then; and the others are told all the same.
+    failureOf(error)
+    return new Map<string, ArchiveInfo>()
+  })
   return new Set(
     [...places].filter(([, { locality }]) => locality === 'LOST' || locality === 'NONE').map(([path]) => path),
   )

@@ -1,6 +1,7 @@
 import { MOST_IN_TASK } from '../../shared/contract/routes/worker.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
+import { lockRows } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
 import { addToTask, countItems } from '../tasks/store.ts'
@@ -46,11 +47,21 @@ export function reaper(context: Context, graceMs: number): Service {
     const candidates = ofFewTops(firstOf(found, bytes))
     if (candidates.length === 0) return false
     const reaped = await db.write(async executor => {
-      const ids = await reapReplicas(executor, candidates, before, now)
-      if (ids.length > 0) await addToTask(executor, { kind: 'delete', vo_id: rse.voId, rse_id: rse.id }, ids, now)
-      const kept = candidates.map(({ id }) => id).filter(id => !ids.includes(id))
-      await postponeTombstones(executor, kept, before + AGAIN_MS)
-      return new Set(ids)
+      await lockRows(executor, 'rses', [rse.id])
+      const left = rse.maxDeletions - (await countItems(executor, 'delete', rse.id))
+      const some = candidates.slice(0, Math.max(0, left))
+      const { toDelete, forgotten } = await reapReplicas(executor, some, before, now)
+      const key = { kind: 'delete', vo_id: rse.voId, rse_id: rse.id } as const
+      // One that came into another task meanwhile would never be deleted.
+      if ((await addToTask(executor, key, toDelete, now)) < toDelete.length)
+        throw new Error('a replica is in another task')
+      const gone = new Set([...toDelete, ...forgotten])
+      await postponeTombstones(
+        executor,
+        some.map(({ id }) => id).filter(id => !gone.has(id)),
+        before + AGAIN_MS,
+      )
+      return gone
     })
     const known = wanted.get(rse.id)
     if (known?.bytes !== undefined) {

@@ -57,17 +57,24 @@ export async function usedBytes(read: Executor, rseId: number): Promise<number> 
   return row?.bytes ?? 0
 }
 
+export interface Reaped {
+  readonly toDelete: readonly number[]
+  readonly forgotten: readonly number[]
+}
+
 /**
- * Of these replicas those that may be deleted become BEING_DELETED. Never one that is locked; nor of a file that is being copied,
+ * Of these replicas those that may be deleted become BEING_DELETED, or are forgotten at once where no attempt of ours can have left
+ * anything: what lies there is somebody else's (docs/decisions/0008). Answers those to delete. Never one that is locked; nor of a file that is being copied,
  * which may come from there; nor the last good copy of a file that any rule asks for. Whoever asks for a file locks one of its
- * replicas, or makes one, which holds the file's row (a foreign key does that): both wait until this is over, and see it.
+ * replicas, or makes one, which holds the file's row (a foreign key does that): both wait until this is over, and see it. Nor one where
+ * a person may be putting the file, or that is in another task.
  */
 export async function reapReplicas(
   executor: Executor,
   candidates: readonly Tombstone[],
   before: number,
   now: number,
-): Promise<number[]> {
+): Promise<Reaped> {
   const files = encodeRows([...new Set(candidates.map(({ file_id }) => file_id))])
   if (!isSqlite(executor)) {
     await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'files')} ORDER BY id FOR UPDATE`, { files })
@@ -85,22 +92,30 @@ export async function reapReplicas(
     all.map(row => row.id),
   )
   const asked = await filesAskedFor(executor, files)
-  const rows = await query<{ id: number; file_id: number; is_last: number | boolean }>(
+  const rows = await query<{ id: number; file_id: number; is_last: number | boolean; is_ours: number | boolean }>(
     executor,
     `SELECT replicas.id, replicas.file_id, (replicas.state = 'AVAILABLE' AND NOT EXISTS (SELECT 1 FROM replicas AS other
-              WHERE other.file_id = replicas.file_id AND other.id <> replicas.id AND other.state = 'AVAILABLE')) AS is_last
+              WHERE other.file_id = replicas.file_id AND other.id <> replicas.id AND other.state = 'AVAILABLE')) AS is_last,
+            (replicas.state <> 'UNAVAILABLE' OR EXISTS (SELECT 1 FROM transfers
+              WHERE transfers.replica_id = replicas.id AND transfers.written_fence IS NOT NULL)) AS is_ours
        FROM replicas
       WHERE replicas.id ${oneOf(executor, 'candidates')} AND replicas.lock_count = 0 AND replicas.tombstone_at <= :before
-        AND replicas.state IN (${REAPABLE}) AND NOT EXISTS (SELECT 1 FROM replicas AS any_of
+        AND replicas.state IN (${REAPABLE})
+        AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now)
+        AND NOT EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = replicas.id)
+        AND NOT EXISTS (SELECT 1 FROM replicas AS any_of
           JOIN transfers ON transfers.replica_id = any_of.id AND ${OPEN_TRANSFER} WHERE any_of.file_id = replicas.file_id)`,
-    { candidates: encodeRows(candidates.map(({ id }) => id)), before },
+    { candidates: encodeRows(candidates.map(({ id }) => id)), before, now },
   )
-  const free = rows.filter(row => !row.is_last || !asked.has(row.file_id)).map(row => row.id)
+  const reaped = rows.filter(row => !row.is_last || !asked.has(row.file_id))
+  const free = reaped.map(row => row.id)
   await moveReplicas(executor, free, 'reap', now)
   await query(executor, `UPDATE replicas SET tombstone_at = NULL WHERE id ${oneOf(executor, 'free')}`, {
     free: encodeRows(free),
   })
-  return free
+  const forgotten = reaped.filter(row => !row.is_ours).map(row => row.id)
+  await forgetReplicas(executor, forgotten, now)
+  return { toDelete: reaped.filter(row => row.is_ours).map(row => row.id), forgotten }
 }
 
 /** Those of these files that a rule asks for, on the file itself or on anything that holds it. `files`: their keys, encoded. */

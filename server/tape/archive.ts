@@ -5,7 +5,7 @@ import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query, stateList } from '../database/sql.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
-import type { TaskKind } from '../tasks/kinds.ts'
+import { HOPELESS, type TaskKind } from '../tasks/kinds.ts'
 import { removeItems } from '../tasks/store.ts'
 import { failAlone } from './failures.ts'
 
@@ -32,16 +32,20 @@ export const archive: TaskKind = {
     )
     return { wants: new Map([...waiting].map(id => [id, 'locate' as const])), last: false }
   },
-  async take(executor, task, { results }, by, now) {
+  async take(executor, task, { results, error }, by, now) {
     const named = (result: string) => results.filter(one => one.result === result).map(({ file }) => file)
     const arrived = named('done')
-    const late = now - task.created_at < PATIENCE_MS ? [] : named('pending')
+    const late = named('pending').filter(file => now - (task.files.get(file)?.at ?? now) >= PATIENCE_MS)
     const failed = [
-      ...results.flatMap(({ file, result, error }) =>
+      ...results.flatMap(({ file, result, error: own }) =>
         result === 'failed'
-          ? [{ replicaId: file, failure: failure('ARCHIVING_FAILED', error?.message ?? 'the storage gave no reason') }]
+          ? [{ replicaId: file, failure: failure('ARCHIVING_FAILED', own?.message ?? 'the storage gave no reason') }]
           : [],
       ),
+      ...(error === undefined || task.failures + 1 < HOPELESS ? [] : [...task.files.keys()]).map(replicaId => ({
+        replicaId,
+        failure: failure('ARCHIVING_FAILED', `${error?.code}: ${error?.message}`.slice(0, 1000)),
+      })),
       ...late.map(replicaId => ({
         replicaId,
         failure: failure('ARCHIVING_TIMEOUT', 'it is on disk since three days'),
@@ -62,7 +66,7 @@ export const archive: TaskKind = {
 async function archived(executor: Executor, replicaIds: readonly number[], now: number) {
   const rows = await query<{ replica_id: number }>(
     executor,
-    `UPDATE transfers SET state = 'DONE', updated_at = :now
+    `UPDATE transfers SET state = 'DONE', written_fence = NULL, updated_at = :now
       WHERE state IN ${ARCHIVING} AND state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'succeed', 'DONE'))})
         AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
     { now, replicas: encodeRows(replicaIds) },

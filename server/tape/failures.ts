@@ -5,6 +5,7 @@ import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query, stateList } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
 import type { RuleDelta } from '../rules/store.ts'
+import { withAnotherSource } from '../transfers/history.ts'
 import { insertAttempts } from '../transfers/outcome-store.ts'
 
 /** A transfer that failed while no worker had it: at the tape of its source, or of its destination. */
@@ -56,13 +57,19 @@ export async function failAlone(
      RETURNING id, fence, state, attempts, cancel_requested, replica_id, source_rse_id, ${subject} AS subject`,
     { replicas },
   )
+  const elsewhere = await withAnotherSource(
+    executor,
+    rows.map(row => row.id),
+  )
   const failures = new Map(failed.map(({ replicaId, failure }) => [replicaId, failure]))
   const ended: number[] = []
   for (const row of rows) {
     const failure = failures.get(row.subject)
     if (failure === undefined) continue
     const facts = { state: row.state, attempts: row.attempts, cancelRequested: Boolean(row.cancel_requested) }
-    const next = transition(facts, { type: 'fail', failure, fraction: by.fraction }, now, by.policy)
+    const retryable = failure.retryable || (state === 'STAGING' && elsewhere.has(row.id))
+    const event = { type: 'fail', failure: { ...failure, retryable }, fraction: by.fraction } as const
+    const next = transition(facts, event, now, by.policy)
     if (next === undefined) continue
     const { id } = row
     const { state: to, attempts, notBefore } = next

@@ -6,8 +6,7 @@ import { type Executor, encodeRows, lockRows, oneOf, query, recordset, stateList
 import { periodic } from '../periodic.ts'
 import { addToTask } from '../tasks/store.ts'
 
-/** How long a file is kept on disk when it was brought from tape, as it is asked for (ISO 8601), and relied on. */
-export const DISK_LIFETIME = 'PT24H'
+/** How long a file that was brought from tape is relied on to be on disk: it is asked for a day (worker/tape.ts). */
 const RELIED_ON_MS = 20 * 3_600_000
 
 /** Whether the source `source` of an RSE `rses` has to be brought from tape first. Binds `now`. */
@@ -70,6 +69,19 @@ export async function bringOnline(executor: Executor, replicaIds: readonly numbe
   )
 }
 
+/** What is queued for these sources waits again: they are not on disk any more. */
+export async function sendBack(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
+  if (replicaIds.length === 0) return
+  await query(
+    executor,
+    `UPDATE transfers SET state = 'WAITING', reason = NULL, not_before = 0, updated_at = :now
+      WHERE state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'starve'))}) AND source_replica_id ${oneOf(executor, 'replicas')}
+        AND replica_id IN (SELECT own.id FROM replicas AS source JOIN replicas AS own ON own.file_id = source.file_id
+          WHERE source.id ${oneOf(executor, 'replicas')})`,
+    { now, replicas: encodeRows(replicaIds) },
+  )
+}
+
 /** Those of these replicas from which a transfer still waits to be copied. */
 export async function neededSources(executor: Executor, replicaIds: readonly number[]): Promise<Set<number>> {
   const rows = await query<{ id: number }>(
@@ -83,34 +95,60 @@ export async function neededSources(executor: Executor, replicaIds: readonly num
   return new Set(rows.map(row => row.id))
 }
 
-const UNASKED_PER_ROUND = 1_000
+const PER_ROUND = 1_000
+/** Of a transfer in STAGING: nobody asks for its source, or its source may not be read now. */
+const FORSAKEN = `(NOT EXISTS (SELECT 1 FROM task_items JOIN tasks ON tasks.id = task_items.task_id AND tasks.kind = 'recall'
+    WHERE task_items.replica_id = transfers.source_replica_id)
+  OR NOT EXISTS (SELECT 1 FROM rses WHERE rses.id = transfers.source_rse_id AND rses.availability_read))`
+const UNASKED = `NOT EXISTS (SELECT 1 FROM task_items JOIN tasks ON tasks.id = task_items.task_id AND tasks.kind = 'archive'
+  WHERE task_items.replica_id = transfers.replica_id)`
 
-/** Transfers whose recall ended without them, as one whose time on disk was over: they are planned anew. */
+/**
+ * Transfers whose recall ended without them, as one whose time on disk was over, are planned anew; copies of which nobody asks
+ * whether they are on tape are asked for.
+ */
 export function stagingKeeper(context: Context): Service {
   return periodic({
     ...context,
-    name: 'look after recalls',
+    name: 'look after tapes',
     interval: 30_000,
     async round() {
-      const { db, clock } = context
-      const rows = await query<{ id: number }>(
-        db.read,
-        `SELECT id FROM transfers WHERE state IN (${STAGING}) AND NOT EXISTS
-           (SELECT 1 FROM task_items WHERE task_items.replica_id = transfers.source_replica_id) LIMIT ${UNASKED_PER_ROUND}`,
-      )
-      if (rows.length === 0) return false
-      const ids = rows.map(row => row.id)
-      await db.write(async executor => {
-        await lockRows(executor, 'transfers', ids)
-        await query(
-          executor,
-          `UPDATE transfers SET state = 'WAITING', reason = NULL, not_before = 0, updated_at = :now
-            WHERE state IN (${STAGING}) AND id ${oneOf(executor, 'ids')} AND NOT EXISTS
-              (SELECT 1 FROM task_items WHERE task_items.replica_id = transfers.source_replica_id)`,
-          { now: clock.now(), ids: encodeRows(ids) },
-        )
-      })
-      return rows.length === UNASKED_PER_ROUND
+      const staging = await planAnew(context)
+      const archiving = await askForArchived(context)
+      return staging === PER_ROUND || archiving === PER_ROUND
     },
   })
+}
+
+async function planAnew({ db, clock }: Context): Promise<number> {
+  const rows = await query<{ id: number }>(
+    db.read,
+    `SELECT id FROM transfers WHERE state IN (${STAGING}) AND ${FORSAKEN} LIMIT ${PER_ROUND}`,
+  )
+  if (rows.length === 0) return 0
+  const ids = rows.map(row => row.id)
+  await db.write(async executor => {
+    await lockRows(executor, 'transfers', ids)
+    await query(
+      executor,
+      `UPDATE transfers SET state = 'WAITING', reason = NULL, not_before = 0, updated_at = :now
+        WHERE state IN (${STAGING}) AND id ${oneOf(executor, 'ids')} AND ${FORSAKEN}`,
+      { now: clock.now(), ids: encodeRows(ids) },
+    )
+  })
+  return rows.length
+}
+
+async function askForArchived({ db, clock }: Context): Promise<number> {
+  const rows = await query<{ replica_id: number; vo_id: number; rse_id: number }>(
+    db.read,
+    `SELECT replica_id, vo_id, destination_rse_id AS rse_id FROM transfers
+      WHERE state = 'ARCHIVING' AND ${UNASKED} ORDER BY vo_id, rse_id LIMIT ${PER_ROUND}`,
+  )
+  const groups = new Map(rows.map(({ vo_id, rse_id }) => [`${vo_id} ${rse_id}`, { vo_id, rse_id }]))
+  for (const { vo_id, rse_id } of groups.values()) {
+    const own = rows.filter(row => row.vo_id === vo_id && row.rse_id === rse_id).map(row => row.replica_id)
+    await db.write(executor => addToTask(executor, { kind: 'archive', vo_id, rse_id }, own, clock.now()))
+  }
+  return rows.length
 }

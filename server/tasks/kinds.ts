@@ -23,12 +23,20 @@ export interface Reporter {
   readonly fraction: number
 }
 
+/** A task with what is left of its files, by replica. */
+export interface HeldTask extends TaskRow {
+  readonly files: ReadonlyMap<number, TaskFile>
+}
+
+/** So many failures of all of it in a row, some hours, and its transfers fail with the reason. */
+export const HOPELESS = 8
+
 /** One kind of bulk work at a storage. All of it runs in the transaction that gives the task, or takes what was done of it. */
 export interface TaskKind {
   readonly purpose: GrantPurpose & ('delete' | 'stage')
   order(executor: Executor, task: TaskRow, files: readonly TaskFile[], now: number): Promise<Order>
   /** How much was done, for the spacing of failures. */
-  take(executor: Executor, task: TaskRow, told: Told, by: Reporter, now: number): Promise<number>
+  take(executor: Executor, task: HeldTask, told: Told, by: Reporter, now: number): Promise<number>
   /** When it goes on, if nothing failed. Epoch ms. */
   next(task: TaskRow, told: Told, now: number): number
 }

@@ -4,6 +4,7 @@ import {
   type Executor,
   encodeRows,
   keyset,
+  lockRows,
   oneOf,
   query,
   queryOne,
@@ -38,24 +39,27 @@ export interface TaskFile {
 
 /**
  * These replicas are to be worked at: in a task that nobody has taken yet, or in a new one. Those that are in a task already are left
- * there.
+ * there. How many are added.
  */
 export async function addToTask(
   executor: Executor,
   task: Pick<TaskRow, 'kind' | 'vo_id' | 'rse_id'>,
   replicaIds: readonly number[],
   now: number,
-): Promise<void> {
+): Promise<number> {
+  let added = 0
   const key = { kind: task.kind, vo_id: task.vo_id, rse_id: task.rse_id }
   for (const [replicas, of] of await spread(executor, key, replicaIds, now)) {
-    await query(
+    const rows = await query(
       executor,
       `INSERT INTO task_items (replica_id, task_id, state, at)
        SELECT value, :of, 'WANTED', :now FROM ${keyset(executor, 'replicas')} AS given WHERE true ORDER BY value
-       ON CONFLICT (replica_id) DO NOTHING`,
+       ON CONFLICT (replica_id) DO NOTHING RETURNING replica_id`,
       { of, now, replicas: encodeRows(replicas) },
     )
+    added += rows.length
   }
+  return added
 }
 
 /** Which of them goes into which task: first into one that has room and was not asked for yet. */
@@ -65,17 +69,24 @@ async function spread(
   replicaIds: readonly number[],
   now: number,
 ): Promise<[number[], number][]> {
-  const [open] = await query<{ id: number; items: number }>(
-    executor,
-    `SELECT tasks.id, (SELECT count(*) FROM task_items WHERE task_items.task_id = tasks.id) AS items FROM tasks
-      WHERE kind = :kind AND vo_id = :vo_id AND rse_id = :rse_id AND session_id IS NULL AND request IS NULL AND kind <> 'delete'
-      ORDER BY id DESC LIMIT 1 ${skippingLocked(executor, 'tasks')}`,
-    key,
-  )
   const left = [...replicaIds]
   const parts: [number[], number][] = []
-  const room = open === undefined ? 0 : MOST_IN_TASK - open.items
-  if (open !== undefined && room > 0) parts.push([left.splice(0, room), open.id])
+  const [open] = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM tasks WHERE kind = :kind AND vo_id = :vo_id AND rse_id = :rse_id AND session_id IS NULL AND request IS NULL
+        AND failures = 0 AND kind <> 'delete' ORDER BY id DESC LIMIT 1 ${skippingLocked(executor, 'tasks')}`,
+    key,
+  )
+  if (open !== undefined) {
+    // Not in the same statement: others may have added to it before the lock was had.
+    const [row] = await query<{ items: number }>(
+      executor,
+      'SELECT count(*) AS items FROM task_items WHERE task_id = :id',
+      { id: open.id },
+    )
+    const room = MOST_IN_TASK - (row?.items ?? 0)
+    if (room > 0) parts.push([left.splice(0, room), open.id])
+  }
   while (left.length > 0) parts.push([left.splice(0, MOST_IN_TASK), await insertTask(executor, key, now)])
   return parts
 }
@@ -109,12 +120,10 @@ export async function countItems(read: Executor, kind: TaskRow['kind'], rseId: n
 const COLUMNS = 'id, kind, vo_id, rse_id, session_id, fence, failures, request, created_at'
 const DUE = `session_id IS NULL AND not_before <= :now`
 const REACHED = { vo: 'vo_id', rse: 'rse_id' }
-/** What waits: deletions while the storage is closed for them, and recalls beyond what it brings at a time. */
+/** Deletions wait while the storage is closed for them, and so do recalls that were not asked for yet. */
 const OPEN = `EXISTS (SELECT 1 FROM rses WHERE rses.id = tasks.rse_id AND CASE tasks.kind
     WHEN 'delete' THEN rses.availability_delete
-    WHEN 'recall' THEN tasks.request IS NOT NULL OR (rses.availability_read AND rses.max_staging > (SELECT count(*)
-      FROM tasks AS other JOIN task_items ON task_items.task_id = other.id AND task_items.state = 'ASKED'
-     WHERE other.kind = 'recall' AND other.rse_id = tasks.rse_id AND other.request IS NOT NULL))
+    WHEN 'recall' THEN tasks.request IS NOT NULL OR rses.availability_read
     ELSE true END)`
 
 export async function isTaskDue(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {
@@ -155,7 +164,7 @@ export async function filesOfTasks(executor: Executor, taskIds: readonly number[
        FROM task_items JOIN replicas ON replicas.id = task_items.replica_id
        JOIN directories ON directories.id = replicas.directory_id
        JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
-      WHERE task_items.task_id ${oneOf(executor, 'tasks')} ORDER BY task_items.task_id, task_items.replica_id`,
+      WHERE task_items.task_id ${oneOf(executor, 'tasks')} ORDER BY task_items.task_id, task_items.error IS NOT NULL, task_items.replica_id`,
     { tasks: encodeRows(taskIds) },
   )
 }
@@ -264,4 +273,16 @@ export async function setRequest(executor: Executor, taskId: number, request: st
 /** As permits know it: no transfer has a negative number. */
 export function holderOf({ id, fence }: Pick<TaskRow, 'id' | 'fence'>): { transfer: number; fence: number } {
   return { transfer: -id, fence }
+}
+
+/** How many more files a storage may be asked back from tape now. Its row is locked. */
+export async function stagingRoom(executor: Executor, rseId: number): Promise<number> {
+  await lockRows(executor, 'rses', [rseId])
+  const row = await queryOne<{ room: number }>(
+    executor,
+    `SELECT max_staging - (SELECT count(*) FROM tasks JOIN task_items ON task_items.task_id = tasks.id AND task_items.state = 'ASKED'
+       WHERE tasks.kind = 'recall' AND tasks.rse_id = rses.id) AS room FROM rses WHERE id = :rseId`,
+    { rseId },
+  )
+  return Math.max(0, row?.room ?? 0)
 }

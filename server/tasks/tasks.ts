@@ -49,7 +49,8 @@ export async function takeTasks(context: TokenContext, claimant: Claimant, limit
     for (const task of claimed) {
       const own = files.filter(({ task_id }) => task_id === task.id)
       const rse = rses.find(candidate => candidate.id === task.rse_id && candidate.voId === task.vo_id)
-      const told = rse && (await describe(executor, context, task, rse, own, now))
+      const told =
+        rse && (await describe(executor, context, task, rse, own, now).catch(error => unable(context, task, error)))
       if (told !== undefined) described.push(told)
       // Nothing is to be done of it now, or this server has not heard of its storage yet.
       else await endTurn(executor, task.id, { notBefore: now + 60_000, failures: task.failures, error: null }, now)
@@ -58,6 +59,12 @@ export async function takeTasks(context: TokenContext, claimant: Claimant, limit
   })
   if (tasks.length > 0) wake.notify('grants')
   return tasks
+}
+
+/** Nobody may do it now, as for a VO that the configuration does not name: no other work waits for that. */
+function unable({ log }: TokenContext, { id }: TaskRow, error: unknown): undefined {
+  if (!(error instanceof WaybillError)) throw error
+  log.warn({ task: id, code: error.code, words: error.message }, 'a task cannot be given out')
 }
 
 async function describe(
@@ -72,12 +79,13 @@ async function describe(
   const order = await kind.order(executor, task, files, now)
   const ordered = withinToken(files, order)
   if (ordered.length === 0) return undefined
+  const tops = [...new Set(ordered.map(({ top }) => top))]
+  const grant = await grantFor(executor, issuers, rse, kind.purpose, tops, now)
   // A late DELETE must not meet a file that somebody brought there since.
   if (task.kind === 'delete') {
     await permitPaths(executor, ordered, holderOf(task), now, now + (TASK_SECONDS + MARGIN_SECONDS) * 1000)
   }
   const { url } = protocolOf(rse)
-  const tops = [...new Set(ordered.map(({ top }) => top))]
   return {
     task: task.id,
     fence: task.fence,
@@ -85,7 +93,7 @@ async function describe(
     last: order.last,
     ...(order.request === undefined ? {} : { request: order.request }),
     storage: storageFor(rse),
-    grant: await grantFor(executor, issuers, rse, kind.purpose, tops, now),
+    grant,
     seconds: TASK_SECONDS,
     files: ordered.map(({ replica_id, directory, name, want }) => ({
       ...{ file: replica_id, url: replicaUrl(url, directory, name), want },
@@ -120,10 +128,10 @@ export async function takeReport(
       throw new WaybillError('TASK_LOST', message, { status: 409 })
     }
     const kind = KINDS[task.kind]
-    const files = new Set((await filesOfTasks(executor, [taskId])).map(({ replica_id }) => replica_id))
+    const files = new Map((await filesOfTasks(executor, [taskId])).map(file => [file.replica_id, file]))
     const told = { ...report, results: report.results.filter(({ file }) => files.has(file)) }
     const by = { sessionId: report.session, policy, fraction: random.fraction() }
-    const count = await kind.take(executor, task, told, by, now)
+    const count = await kind.take(executor, { ...task, files }, told, by, now)
     await noteItemErrors(executor, told.results.flatMap(errorOf))
     await endTurn(executor, taskId, turnAfter(task, told, count, kind.next(task, told, now), by.fraction, now), now)
     return count

@@ -141,7 +141,7 @@ async function decide(
           attempts: next.attempts,
           cancelRequested,
           notBefore,
-          left: leftBy(reported),
+          left: archives && reported.result === 'done' ? 'own' : leftBy(reported),
         },
       },
     ]

@@ -149,7 +149,7 @@ export async function reservePaths(executor: Executor, replicaIds: readonly numb
 
 /**
  * A worker's DELETE may still arrive at these paths: what a person puts there now could be gone a moment later. Throws 409
- * PATH_BEING_CLEANED. What is AVAILABLE is no worker's to remove.
+ * PATH_BEING_CLEANED. What is AVAILABLE is no worker's to remove, unless it was registered where a deleted file lay a moment ago.
  */
 export async function refuseWhileCleaned(
   executor: Executor,
@@ -160,7 +160,7 @@ export async function refuseWhileCleaned(
     executor,
     `SELECT permits.name, permits.until FROM replicas
        JOIN permits ON permits.directory_id = replicas.directory_id AND permits.name = replicas.name
-      WHERE replicas.id ${oneOf(executor, 'replicas')} AND replicas.state <> 'AVAILABLE'
+      WHERE replicas.id ${oneOf(executor, 'replicas')} AND (replicas.state <> 'AVAILABLE' OR permits.transfer_id < 0)
         AND permits.transfer_id <> 0 AND permits.until > :now ORDER BY permits.until DESC LIMIT 1`,
     { replicas: encodeRows(replicaIds), now },
   )

@@ -42,7 +42,8 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
        SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               row_number() OVER (PARTITION BY transfers.id ORDER BY
-                ${REFUSED}, ${HELD}, ${NEARLINE}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place, ${NEARLINE} AS nearline
+                ${REFUSED}, ${NEARLINE}, ${HELD}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place,
+              (${NEARLINE} AND transfers.bytes > 0) AS nearline
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
           AND transfers.id ${oneOf(executor, 'ids')}

@@ -1,4 +1,4 @@
-import { type GrantFacts, type HoldFacts, type Why, type WhyFacts, wordsOf } from './why-facts.ts'
+import type { GrantFacts, HoldFacts, Why, WhyFacts } from './why-facts.ts'
 
 /** What may be in the way of a queued transfer. */
 type Check = (facts: WhyFacts) => Why | undefined
@@ -84,7 +84,7 @@ function sourceHeld({ link, source, now }: WhyFacts): Why | undefined {
 }
 
 function held(storage: string, hold: HoldFacts): string {
-  return `${storage} fails (${wordsOf(hold)}) and is left alone: a few files try it then`
+  return `${storage} fails (${hold.code}) and is left alone: a few files try it then`
 }
 
 function holdFigures(storage: string, { since, heldUntil, code }: HoldFacts): Pick<Why, 'figures' | 'again'> {
@@ -161,7 +161,7 @@ export function pathBlocked({ permit, destination, now }: WhyFacts): Why | undef
 function onTrial({ destinationHold, destination, link, source }: WhyFacts): Why | undefined {
   const trial = (storage: string, hold: HoldFacts): Why => ({
     code: 'ON_TRIAL',
-    sentence: `${storage} has failed (${wordsOf(hold)}) and is tried by a few files: more go there with each that is done`,
+    sentence: `${storage} has failed (${hold.code}) and is tried by a few files: more go there with each that is done`,
     figures: { storage, since: hold.since, done: hold.successes, active: link?.active ?? 0 },
   })
   if (destinationHold !== undefined && destinationHold.room <= 0) return trial(destination.name, destinationHold)

@@ -57,6 +57,10 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   const { fenceBase } = settings
 
   async function workFor(claimant: Claimant, limit: number, again: boolean): Promise<Work> {
+    // Before transfers: what fails here must not leave transfers with a worker that never hears of them.
+    const tasks = (await isTaskDue(db.read, claimant, clock.now()))
+      ? await unlessDrained(takeTasks(context, claimant, TASKS_PER_CLAIM))
+      : []
     const claimed = await claimWork(context, claimant, limit, again)
     const copy = claimed.find(({ state }) => state === 'CLAIMED')
     return {
@@ -66,9 +70,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       imports: (await isImportWaiting(db.read, claimant))
         ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
         : [],
-      tasks: (await isTaskDue(db.read, claimant, clock.now()))
-        ? await unlessDrained(takeTasks(context, claimant, TASKS_PER_CLAIM))
-        : [],
+      tasks,
     }
   }
 

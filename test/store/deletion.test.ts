@@ -1,12 +1,14 @@
 import { expect } from 'chai'
+import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
 import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
-import { claimTasks, filesOfTasks, isTaskDue, type TaskRow } from '../../server/tasks/store.ts'
+import { claimTasks, filesOfTasks, holderOf, isTaskDue, type TaskRow } from '../../server/tasks/store.ts'
 import { takeReport } from '../../server/tasks/tasks.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
+import { permitPaths } from '../../server/transfers/permits.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
 import type { WaybillError } from '../../shared/domain/errors.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
@@ -78,7 +80,14 @@ for (const { name, open } of databases) {
       await world.evaluate()
     }
     const take = async (by = session): Promise<TaskRow[]> =>
-      test.db.write(e => claimTasks(e, { sessionId: by }, 10, world.clock.now()))
+      test.db.write(async e => {
+        const now = world.clock.now()
+        const tasks = await claimTasks(e, { sessionId: by }, 10, now)
+        // As `takeTasks` does, which needs an issuer.
+        for (const task of tasks)
+          await permitPaths(e, await filesOfTasks(e, [task.id]), holderOf(task), now, now + 150_000)
+        return tasks
+      })
     async function report(task: TaskRow, result: 'done' | 'failed', by = session): Promise<void> {
       const files = await filesOfTasks(test.db.read, [task.id])
       const results = files.map(({ replica_id }) => ({
@@ -215,6 +224,56 @@ for (const { name, open } of databases) {
       await world.change('UPDATE rses SET availability_delete = :no', { no: false })
       expect(await isTaskDue(test.db.read, {}, world.clock.now())).to.equal(false)
       expect(await take()).to.deep.equal([])
+    })
+
+    it('leaves alone what lies where no attempt of ours can have left anything, and forgets its replica', async () => {
+      await world.dataset('d', 2, 'A')
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal([])
+      expect(await take()).to.deep.equal([])
+    })
+
+    it('leaves alone where a person may be putting the file, and refuses who comes later', async () => {
+      await drop(await copied())
+      const { id: rseId } = await world.rse('B')
+      const fileIds = [await world.didId('d.f0')]
+      const plan = { rseId, accountId: world.accountId, fileIds, replace: false }
+      await test.db.write(e => planFiles(e, { ...plan, expiresAt: world.clock.now() + GRACE }, world.clock.now()))
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'BEING_DELETED'])
+      const late = { ...plan, fileIds: [await world.didId('d.f1')], expiresAt: world.clock.now() + GRACE }
+      const code = await test.db
+        .write(e => planFiles(e, late, world.clock.now()))
+        .then(
+          () => 'planned',
+          error => (error as WaybillError).code,
+        )
+      expect(code).to.equal('REPLICA_BEING_DELETED')
+    })
+
+    it('keeps a place free as long as a DELETE may be on its way there, also for what is registered anew', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      await take()
+      await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      session = await world.openSession(86_400_000)
+      const [task] = await take()
+      if (task !== undefined) await report(task, 'done')
+      expect(await states('B')).to.deep.equal([])
+      const code = await world.dataset('d', 2, 'B').then(
+        () => 'registered',
+        error => (error as WaybillError).code,
+      )
+      expect(code, 'the lost worker’s DELETE may still come').to.equal('PATH_BEING_CLEANED')
+      await world.clock.advance(151_000)
+      await world.dataset('d', 2, 'B')
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
     })
 
     it('stays within the storage’s limit', async () => {
