@@ -102,7 +102,8 @@ async function setOut(
   for (const group of sameWish(able)) {
     const [first] = group
     const replicas = [...new Set(group.map(leg => replicaOf(leg)?.id ?? 0))]
-    if (first !== undefined) await openTransfers(executor, replicas, first.transfer, now)
+    // Nobody waits for a tape on the way.
+    if (first !== undefined) await openTransfers(executor, replicas, { ...first.transfer, archive: false }, now)
   }
   await insertHops(
     executor,

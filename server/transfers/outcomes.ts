@@ -127,7 +127,12 @@ async function decide(
     const interrupted = from === 'SETTLING' && !losses.has(id)
     const judged = judge(reported, looks.get(id), interrupted)
     const archives = Boolean(held.archive) && held.bytes > 0 && tapes.has(held.destination_rse_id)
-    const history = { archives, loss: losses.get(id), elsewhere: elsewhere.has(id) || over.has(id), looks: looks.get(id) }
+    const history = {
+      archives,
+      loss: losses.get(id),
+      elsewhere: elsewhere.has(id) || over.has(id),
+      looks: looks.get(id),
+    }
     const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []

@@ -105,7 +105,7 @@ function reasonOf({ state, reason, via, awaits_source, awaits_token, last_error 
   if (awaits_source !== null) return awaits_source
   if (via !== null) return `${reason} (via ${via})`
   if (reason === 'BACKOFF' && last_error !== null) return `BACKOFF (${last_error})`
-  return state === 'FAILED' || state === 'SETTLING' ? last_error : reason
+  return state === 'FAILED' || state === 'SETTLING' ? (last_error ?? reason) : reason
 }
 
 function viewAttempt(row: ShownAttempt, names: ReadonlyMap<number, string>) {
