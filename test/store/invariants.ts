@@ -23,6 +23,8 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'what a hop waits for is on its way, or is looked at': `SELECT hops.id FROM hops JOIN replicas ON replicas.id = hops.replica_id
     WHERE look_at > 0 AND replicas.state <> 'AVAILABLE' AND NOT EXISTS
       (SELECT 1 FROM transfers WHERE transfers.replica_id = hops.replica_id AND ${OPEN})`,
+  'a replica that is COPYING has an open transfer': `SELECT id FROM replicas WHERE state = 'COPYING'
+    AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id AND ${OPEN})`,
   'an intermediate replica that nobody holds has a tombstone': `SELECT replicas.id FROM replicas
     WHERE lock_count = 0 AND tombstone_at IS NULL AND EXISTS (SELECT 1 FROM hops WHERE hops.replica_id = replicas.id)`,
   'a lock is OK exactly where its replica is AVAILABLE': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
