@@ -1,6 +1,6 @@
 import type { Knex } from 'knex'
 
-/** What storages can bear and how they do (destinations that are full or fail), and what is done there in bulk. */
+/** What storages can bear and how they do (destinations that are full or fail), what is done there in bulk, and ways over others. */
 export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('destination_health', t => {
     t.bigInteger('vo_id').notNullable().references('vos.id')
@@ -27,7 +27,6 @@ export async function up(knex: Knex): Promise<void> {
     t.text('message').notNullable()
     t.index(['replica_id', 'id'])
   })
-
   await knex.schema.createTable('tasks', t => {
     t.bigIncrements('id')
     t.text('kind').notNullable().comment('delete | recall | archive')
@@ -53,4 +52,20 @@ export async function up(knex: Knex): Promise<void> {
     t.text('error')
     t.index(['task_id', 'replica_id'])
   })
+  await knex.schema.createTable('hops', t => {
+    t.bigIncrements('id')
+    t.bigInteger('transfer_id').notNullable().references('transfers.id').comment('that goes this way')
+    t.bigInteger('replica_id')
+      .notNullable()
+      .references('replicas.id')
+      .comment('the intermediate one, locked by this row')
+    t.bigInteger('carrier_id').notNullable().references('transfers.id').comment('the transfer that brings it')
+    t.bigInteger('created_at').notNullable()
+    t.bigInteger('expires_at').notNullable()
+    t.bigInteger('look_at').comment('0: one of the two transfers has ended; null: it locks nothing any more')
+    t.index(['transfer_id'])
+    t.index(['carrier_id'])
+  })
+  await knex.raw('CREATE UNIQUE INDEX hops_held ON hops (replica_id, transfer_id) WHERE look_at IS NOT NULL')
+  await knex.raw('CREATE INDEX hops_to_look_at ON hops (look_at) WHERE look_at IS NOT NULL')
 }

@@ -37,6 +37,7 @@ import { grantExpirer, minters } from './tokens/minter.ts'
 import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
 import { countUnopened, type TokenContext } from './tokens/tokens.ts'
+import { hopKeeper } from './transfers/hops.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
@@ -167,6 +168,7 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     ...minters(context),
     grantExpirer(context),
     transferReleaser(context),
+    hopKeeper(context),
     replanner(context),
     sessionReaper(context),
     stagingKeeper(context),

@@ -159,6 +159,8 @@ export async function forgetReplicas(executor: Executor, replicaIds: readonly nu
   await moveReplicas(executor, wanted, 'vanish', now)
   const ofGone = `SELECT id FROM transfers WHERE replica_id ${oneOf(executor, 'gone')}`
   for (const sql of [
+    `DELETE FROM hops WHERE transfer_id IN (${ofGone})`,
+    `DELETE FROM hops WHERE carrier_id IN (${ofGone})`,
     `DELETE FROM attempts WHERE transfer_id IN (${ofGone})`,
     `DELETE FROM transfers WHERE replica_id ${oneOf(executor, 'gone')}`,
     `DELETE FROM uploads WHERE replica_id ${oneOf(executor, 'gone')}`,

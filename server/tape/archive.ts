@@ -7,6 +7,7 @@ import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { HOPELESS, type TaskKind } from '../tasks/kinds.ts'
 import { removeItems } from '../tasks/store.ts'
+import { markHops } from '../transfers/hop-store.ts'
 import { failAlone } from './failures.ts'
 
 /** Between two looks: a fifth of the time that was waited for. Milliseconds. */
@@ -64,15 +65,19 @@ export const archive: TaskKind = {
 }
 
 async function archived(executor: Executor, replicaIds: readonly number[], now: number) {
-  const rows = await query<{ replica_id: number }>(
+  const rows = await query<{ id: number; replica_id: number }>(
     executor,
     `UPDATE transfers SET state = 'DONE', written_fence = NULL, updated_at = :now
       WHERE state IN ${ARCHIVING} AND state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'succeed', 'DONE'))})
-        AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
+        AND replica_id ${oneOf(executor, 'replicas')} RETURNING id, replica_id`,
     { now, replicas: encodeRows(replicaIds) },
   )
   const ids = rows.map(row => row.replica_id)
   await moveReplicas(executor, ids, 'succeed', now)
+  await markHops(
+    executor,
+    rows.map(row => row.id),
+  )
   return moveLocks(executor, ids, 'succeed')
 }
 

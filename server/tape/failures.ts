@@ -6,6 +6,7 @@ import { type Executor, encodeRows, lockRows, oneOf, query, stateList } from '..
 import { moveLocks } from '../rules/lock-store.ts'
 import type { RuleDelta } from '../rules/store.ts'
 import { withAnotherSource } from '../transfers/history.ts'
+import { markHops } from '../transfers/hop-store.ts'
 import { insertAttempts } from '../transfers/outcome-store.ts'
 
 /** A transfer that failed while no worker had it: at the tape of its source, or of its destination. */
@@ -62,7 +63,7 @@ export async function failAlone(
     rows.map(row => row.id),
   )
   const failures = new Map(failed.map(({ replicaId, failure }) => [replicaId, failure]))
-  const ended: number[] = []
+  const ended: { id: number; replica_id: number }[] = []
   for (const row of rows) {
     const failure = failures.get(row.subject)
     if (failure === undefined) continue
@@ -92,8 +93,13 @@ export async function failAlone(
     }
     const attempt = { transfer_id: id, fence: row.fence, source_rse_id: row.source_rse_id, outcome: 'failed', ...told }
     await insertAttempts(executor, by.sessionId, [{ ...attempt, started_at: now, ended_at: now }])
-    if (to === 'FAILED' || to === 'CANCELLED') ended.push(row.replica_id)
+    if (to === 'FAILED' || to === 'CANCELLED') ended.push(row)
   }
-  await moveReplicas(executor, ended, 'fail', now)
-  return moveLocks(executor, ended, 'fail')
+  const copies = ended.map(row => row.replica_id)
+  await moveReplicas(executor, copies, 'fail', now)
+  await markHops(
+    executor,
+    ended.map(row => row.id),
+  )
+  return moveLocks(executor, copies, 'fail')
 }

@@ -2,7 +2,6 @@ import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
-import { planTransfers } from './plan.ts'
 import { HELD, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 /** For whom a transfer is. */
@@ -83,17 +82,12 @@ async function openNew(
   const found = new Set(candidates.map(({ own_id }) => own_id))
   const without = replicaIds.filter(id => !found.has(id))
   if (without.length === 0) return
-  const waiting = await query<{ id: number }>(
+  await query(
     executor,
     `INSERT INTO transfers (${NEW_COLUMNS}, state) SELECT ${NEW_VALUES}, 'WAITING'
        FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'without')} ON CONFLICT DO NOTHING RETURNING id`,
+      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'without')} ON CONFLICT DO NOTHING`,
     { ...common, without: encodeRows(without) },
-  )
-  await planTransfers(
-    executor,
-    waiting.map(row => row.id),
-    now,
   )
 }
 

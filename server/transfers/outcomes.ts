@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import type { outcome } from '../../shared/contract/routes/worker.ts'
 import type { TransferCode } from '../../shared/domain/error-catalogue.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
-import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
+import { isEnded, type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
 import { condemnReplicas, type Fault } from '../catalogue/fault-store.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
@@ -15,6 +15,7 @@ import { cancelTransfers } from './cancel.ts'
 import type { EndedAttempt, HealthSide } from './health.ts'
 import { addToMinutes, type Failing, type HealthChanges, judgeStorages, whatFails } from './health-store.ts'
 import { earlierLooks, earlierLosses, failedBefore, type TransferHistory, withAnotherSource } from './history.ts'
+import { markHops } from './hop-store.ts'
 import {
   type Application,
   applyTransitions,
@@ -28,6 +29,7 @@ import {
 import { type DoneCopy, sumByLink } from './pace.ts'
 import { dropPermits } from './permits.ts'
 import { type EarlierLooks, isLastLook, lookDelay } from './settling.ts'
+import { withWay } from './ways.ts'
 
 export type ReportedOutcome = z.output<typeof outcome>
 export type OutcomeAnswer = 'applied' | 'already-applied' | 'refused'
@@ -111,6 +113,10 @@ async function decide(
   const looks = await earlierLooks(context.db.read, growing)
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
   const elsewhere = await withAnotherSource(context.db.read, sourceGone)
+  const over = await withWay(
+    context,
+    sourceGone.filter(id => !elsewhere.has(id)),
+  )
   const again = await failedBefore(context.db.read, outcomes.flatMap(failedAt))
   const tapes = new Set((await context.storages.all()).filter(rse => rse.tape).map(rse => rse.id))
   return outcomes.flatMap(reported => {
@@ -121,7 +127,12 @@ async function decide(
     const interrupted = from === 'SETTLING' && !losses.has(id)
     const judged = judge(reported, looks.get(id), interrupted)
     const archives = Boolean(held.archive) && held.bytes > 0 && tapes.has(held.destination_rse_id)
-    const history = { archives, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
+    const history = {
+      archives,
+      loss: losses.get(id),
+      elsewhere: elsewhere.has(id) || over.has(id),
+      looks: looks.get(id),
+    }
     const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
@@ -238,6 +249,10 @@ async function applyDecisions(
   )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
+  await markHops(
+    executor,
+    winners.filter(({ application }) => isEnded(application.to)).map(({ held }) => held.id),
+  )
   const clear = winners.filter(({ application }) => application.left === 'nothing')
   await forgetWritten(
     executor,

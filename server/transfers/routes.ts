@@ -84,6 +84,7 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
     updatedAt: row.updated_at,
     ...(row.source_rse_id === null ? {} : { source: names.get(row.source_rse_id) ?? '' }),
     ...(reason === null ? {} : { reason }),
+    ...(row.hop_of === null ? {} : { hopOf: row.hop_of }),
     ...(row.not_before > 0 ? { notBefore: row.not_before } : {}),
     ...(row.replanned_at === null
       ? {}
@@ -99,11 +100,12 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
 }
 
 /** Why it waits, or failed. */
-function reasonOf({ state, reason, awaits_source, awaits_token, last_error }: ShownTransfer): string | null {
+function reasonOf({ state, reason, via, awaits_source, awaits_token, last_error }: ShownTransfer): string | null {
   if (awaits_token !== null) return awaits_token
   if (awaits_source !== null) return awaits_source
+  if (via !== null) return `${reason} (via ${via})`
   if (reason === 'BACKOFF' && last_error !== null) return `BACKOFF (${last_error})`
-  return state === 'FAILED' || state === 'SETTLING' ? last_error : reason
+  return state === 'FAILED' || state === 'SETTLING' ? (last_error ?? reason) : reason
 }
 
 function viewAttempt(row: ShownAttempt, names: ReadonlyMap<number, string>) {

@@ -35,6 +35,8 @@ export interface WhyFacts {
   readonly permit: PermitFacts | undefined
   /** Of a transfer that waits for a source. */
   readonly replicas: ReplicasFacts
+  /** Of one that waits until its file is nearer. */
+  readonly way: WayFacts | undefined
   readonly queue: QueueFacts
   readonly workers: WorkersFacts
   /** What its storage was asked to do with its tape. */
@@ -109,6 +111,13 @@ export interface ReplicasFacts {
   readonly total: number
   /** Some of them, those that can be used first. */
   readonly some: readonly ReplicaFacts[]
+}
+
+export interface WayFacts {
+  /** The storage that it goes over. */
+  readonly via: string
+  /** The transfer that brings the file there. */
+  readonly hop: number
 }
 
 export interface ReplicaFacts {

@@ -83,7 +83,7 @@ export async function whyOf(
 }
 
 function ownFacts(row: WhyTransferRow, now: number) {
-  const { error_code: code, error_message: message, permit_until: until, worker } = row
+  const { permit_until: until, worker, via, hop } = row
   return {
     now,
     state: row.state,
@@ -93,7 +93,8 @@ function ownFacts(row: WhyTransferRow, now: number) {
     bytesDone: row.bytes_done,
     cancelRequested: Boolean(row.cancel_requested),
     updatedAt: row.updated_at,
-    lastError: code === null ? undefined : { code, message: message ?? '' },
+    lastError: lastErrorOf(row),
+    way: via === null || hop === null ? undefined : { via, hop },
     tape:
       row.tape_since === null
         ? undefined
@@ -109,6 +110,12 @@ function ownFacts(row: WhyTransferRow, now: number) {
         ? undefined
         : { worker, claimedAt: row.claimed_at ?? row.updated_at, isAlive: (row.session_ends ?? 0) > now },
   }
+}
+
+/** Of one that found no way over other storages any more that of the last hop. */
+function lastErrorOf({ state, via, error_code: code, error_message: message }: WhyTransferRow) {
+  if (state === 'FAILED' && via !== null) return { code: 'HOP_FAILED', message: `over ${via}` }
+  return code === null ? undefined : { code, message: message ?? '' }
 }
 
 async function storagesOf(read: Executor, rows: readonly WhyTransferRow[]): Promise<Map<number, StorageFacts>> {

@@ -3,6 +3,7 @@ import { ACTIVE_STATES, ENDED_STATES, type TransferState } from '../../shared/do
 import { type Executor, encodeRows, keyset, oneOf, query, queryOne, stateList } from '../database/sql.ts'
 import { longLived, usable } from '../tokens/grant-store.ts'
 import { AHEAD_PER_LINK } from '../tokens/unplanned.ts'
+import { VIA } from './hop-store.ts'
 import { DESTINATION_ROOM, MAX_ACTIVE, takenBy } from './trials.ts'
 
 const ACTIVE = stateList(ACTIVE_STATES)
@@ -41,6 +42,9 @@ export interface WhyTransferRow {
   session_ends: number | null
   error_code: string | null
   error_message: string | null
+  /** The storage that it goes over, or that failed it there; and the transfer to it. */
+  via: string | null
+  hop: number | null
   tape_state: string | null
   tape_since: number | null
   tape_error: string | null
@@ -64,6 +68,8 @@ export async function transferRows(
               LIMIT :counted) AS found) END AS earlier,
             permits.until AS permit_until, permits.transfer_id AS permit_transfer, transfers.claimed_at, sessions.worker,
             CASE WHEN sessions.ended_at IS NULL THEN sessions.expires_at ELSE 0 END AS session_ends,
+            ${VIA} AS via, (SELECT max(hops.carrier_id) FROM hops WHERE hops.transfer_id = transfers.id
+              AND hops.look_at IS NOT NULL AND transfers.reason = 'MULTIHOP') AS hop,
             last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
             coalesce(item.error, tasks.error) AS tape_error, tasks.not_before AS tape_next
        FROM ${keyset(read, 'ids')} AS asked JOIN transfers ON transfers.id = asked.value

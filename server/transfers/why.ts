@@ -30,13 +30,20 @@ export function why(facts: WhyFacts): Why {
 }
 
 function whyWaiting(facts: WhyFacts): Why {
-  const { destination, replicas, notBefore, now } = facts
+  const { destination, replicas, notBefore, now, way } = facts
   if (!destination.isWritable) {
     return {
       code: 'DESTINATION_CLOSED',
       sentence: `nothing may be written to ${destination.name}: it waits until somebody opens it`,
       figures: { destination: destination.name },
       again: Math.max(now, notBefore),
+    }
+  }
+  if (way !== undefined) {
+    return {
+      code: 'MULTIHOP',
+      sentence: `it goes over ${way.via}: transfer ${way.hop} brings its file there first`,
+      figures: { ...way, destination: destination.name },
     }
   }
   if (!replicas.some.some(isUsable)) {

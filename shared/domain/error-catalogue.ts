@@ -182,6 +182,13 @@ const STORAGE_ERRORS = {
 
 /** Those that are Waybill's own, or of a token on its way. */
 const OWN_ERRORS = {
+  HOP_FAILED: row(
+    ['TRANSFER'],
+    BEFORE,
+    'never',
+    'nothing',
+    'the file could not be brought to a storage on the way, whose error is told, and there is no other way: the rule’s repair tries all of them again',
+  ),
   INTERRUPTED: row(
     ['GENERAL'],
     ALWAYS,

@@ -29,6 +29,7 @@ export type TransferEventType =
   | 'archive'
   | 'succeed'
   | 'fail'
+  | 'give-up' // no way over other storages is left
   | 'cancel'
 
 const ended = {} as const
@@ -42,7 +43,7 @@ const active = {
 
 /** The one table of a transfer's life. A transfer that a worker holds is not cancelled, but marked: it ends with its attempt. */
 export const TRANSFER_MACHINE: StateMachine<TransferState, TransferEventType> = {
-  WAITING: { release: 'QUEUED', stage: 'STAGING', cancel: 'CANCELLED' },
+  WAITING: { release: 'QUEUED', stage: 'STAGING', 'give-up': 'FAILED', cancel: 'CANCELLED' },
   STAGING: { online: 'WAITING', fail: ['WAITING', 'FAILED', 'CANCELLED'], cancel: 'CANCELLED' },
   QUEUED: { claim: 'CLAIMED', starve: 'WAITING', replan: 'QUEUED', cancel: 'CANCELLED' },
   CLAIMED: { ...active, copy: 'COPYING', cancel: 'CLAIMED' },
@@ -67,6 +68,10 @@ export const TRANSFER_MACHINE: StateMachine<TransferState, TransferEventType> = 
 /** A worker is, or may still be, busy with it: it takes a slot at both storages. */
 export const ACTIVE_STATES = ['CLAIMED', 'COPYING', 'SETTLING'] as const satisfies TransferState[]
 export const ENDED_STATES = ['DONE', 'FAILED', 'CANCELLED'] as const satisfies TransferState[]
+
+export function isEnded(state: TransferState): boolean {
+  return ENDED_STATES.some(ended => ended === state)
+}
 
 /** What a decision about a transfer looks at. */
 export interface TransferFacts {

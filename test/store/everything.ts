@@ -96,6 +96,13 @@ async function aside(
       failing,
       now,
     )
+    const hop = { transfer, replica: await key('replicas'), now }
+    await query(
+      e,
+      `INSERT INTO hops (transfer_id, replica_id, carrier_id, created_at, expires_at, look_at)
+       VALUES (:transfer, :replica, :transfer, :now, :now, NULL)`,
+      hop,
+    )
     const replan = { now, rseId, message: WORDS }
     await query(
       e,

@@ -244,6 +244,20 @@ for (const { name, open } of databases) {
       await expectWhy('DESTINATION_CLOSED', { destination: 'B' }, now + 60_000)
     })
 
+    it('until their file is at a storage on the way', async () => {
+      await test.db.write(e => updateRse(e, ids.c, { multihop: true }))
+      world.context.storages.forget()
+      await test.db.write(e => closeLink(e, ids.a, ids.b))
+      await world.run(transferReleaser)
+      const hop = await world.number('SELECT min(carrier_id) AS n FROM hops')
+      await expectWhy('MULTIHOP', { via: 'C', hop, destination: 'B' })
+      await world.change("UPDATE transfers SET state = 'FAILED', reason = 'HOP_FAILED' WHERE id = :id", {
+        id: await idOf(0),
+      })
+      await expectWhy('FAILED', { error: 'HOP_FAILED' })
+      expect((await say()).sentence).to.equal('it failed (HOP_FAILED: over C): the repair of its rule tries it again')
+    })
+
     it('between failed attempts, until they have failed for good', async () => {
       const session = await work()
       await report(session, await claim(session, 1), { result: 'failed', error: FAILURE })

@@ -30,6 +30,7 @@ const ERROR = { code: 'STORAGE_ERROR', message: '500' }
 /** Queued, with nothing in its way. */
 const FREE: WhyFacts = {
   tape: undefined,
+  way: undefined,
   now: NOW,
   state: 'QUEUED',
   attempts: 0,
@@ -61,6 +62,7 @@ const CASES: readonly Row[] = [
   ['FINISHED', { ...FREE, state: 'DONE' }, { since: 9, attempts: 0, bytes: 100 }, 'it is done'],
   ['FAILED', { ...FREE, state: 'FAILED', lastError: ERROR }, { error: 'STORAGE_ERROR' }, '(STORAGE_ERROR: 500)'],
   ['CANCELLED', { ...FREE, state: 'CANCELLED' }, { since: 9 }, 'nobody wants it'],
+  ['MULTIHOP', { ...WAITING, way: { via: 'C', hop: 7 } }, { via: 'C', hop: 7 }, 'it goes over C: transfer 7 brings'],
   ['CLAIMED', { ...FREE, state: 'CLAIMED', holder: HOLDER }, { worker: 'node1', since: 5 }, 'node1 has it and begins'],
   ['COPYING', { ...FREE, state: 'COPYING', holder: HOLDER }, { bytes: 100, bytesDone: 40 }, 'node1 has it and copies'],
   [

@@ -63,6 +63,10 @@ export const transferAnswer = z.object({
   destination: rseName,
   state: transferState,
   reason: z.string().optional().describe('why it waits, or failed'),
+  hopOf: z
+    .number()
+    .optional()
+    .describe('it brings the file of this transfer, and maybe of others, to a storage on the way'),
   bytes: z.number(),
   bytesDone: z.number(),
   attempts: z.number(),
