@@ -5,6 +5,7 @@ import { query } from '../../server/database/sql.ts'
 import { insertImport } from '../../server/imports/store.ts'
 import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
+import { addToTask } from '../../server/tasks/store.ts'
 import { writeLedger } from '../../server/tokens/grant-store.ts'
 import { judgeStorages } from '../../server/transfers/health-store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
@@ -102,6 +103,14 @@ async function aside(
       `INSERT INTO hops (transfer_id, replica_id, carrier_id, created_at, expires_at, look_at)
        VALUES (:transfer, :replica, :transfer, :now, :now, NULL)`,
       hop,
+    )
+    const replica = await key('replicas')
+    await addToTask(e, { kind: 'recall', vo_id: voId, rse_id: rseId }, [replica], now)
+    const found = { replica, now, message: WORDS }
+    await query(
+      e,
+      "INSERT INTO replica_faults (replica_id, at, code, message) VALUES (:replica, :now, 'FILE_LOST', :message)",
+      found,
     )
     const replan = { now, rseId, message: WORDS }
     await query(

@@ -12,7 +12,8 @@ const ROWS = [
   `INSERT INTO vos (id, name) VALUES (1, 'vo')`,
   `INSERT INTO accounts (id, vo_id, name, created_at) VALUES (1, 1, 'a', 0)`,
   `INSERT INTO rses (id, name, layout, checksum, availability_read, availability_write, availability_delete, max_inbound,
-                     max_outbound, created_at) VALUES (1, 'A', 'dataset', 'md5', true, true, true, 1, 1, 0)`,
+                     max_outbound, max_staging, max_deletions, checksum_policy, watchdogs, tape, multihop, created_at)
+   VALUES (1, 'A', 'dataset', 'md5', true, true, true, 1, 1, 1, 1, 'both', '{}', false, false, 0)`,
   `INSERT INTO scopes (id, vo_id, name) VALUES (1, 1, 's')`,
   `INSERT INTO dids (id, scope_id, name, type, bytes, files, is_open, account_id, created_at)
    VALUES (1, 1, 'f', 'FILE', 1, 1, false, 1, 0)`,

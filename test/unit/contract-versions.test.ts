@@ -184,12 +184,15 @@ describe('contract: what older workers are answered', () => {
       canPull: true,
       canPush: true,
       checksum: 'md5',
+      checksumPolicy: 'both',
+      watchdogs: {},
       freshConnections: false,
       macaroons: false,
       redirectHosts: [],
     }
     const job = { import: 1, fence: 1, url: 'https://a', grant: 1, storage }
-    const answer = { transfers: [], more: false, storages: [storage], renewals: [1], imports: [job], drained: false }
+    const nothing = { transfers: [], more: false, tasks: [], drained: false }
+    const answer = { ...nothing, storages: [storage], renewals: [1], imports: [job] }
     const more = { ...answer, new: 1, imports: [{ ...job, new: 1, storage: { ...storage, new: {} } }] }
     expect(workerRoutes.claim.answer.parse(more)).to.deep.equal(answer)
   })

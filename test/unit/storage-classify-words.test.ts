@@ -67,7 +67,7 @@ describe('what storages say in full', () => {
       'push',
       undefined,
       `${STALLED} transmitted to the destination (push mode) in 60 seconds., ${NAMED}`,
-      'TIMEOUT_NO_PROGRESS TRANSFER',
+      'TIMEOUT_NO_PROGRESS DESTINATION',
       true,
     ],
     [
