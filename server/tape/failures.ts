@@ -74,9 +74,12 @@ export async function failAlone(
     if (next === undefined) continue
     const { id } = row
     const { state: to, attempts, notBefore } = next
+    // What waits again has no source until it is planned anew: nobody needs the file from this one meanwhile.
+    const unsourced =
+      state === 'STAGING' && to === 'WAITING' ? 'source_replica_id = NULL, source_rse_id = NULL, link_id = NULL,' : ''
     await query(
       executor,
-      `UPDATE transfers SET state = :to, attempts = :attempts, not_before = :notBefore, updated_at = :now,
+      `UPDATE transfers SET state = :to, attempts = :attempts, not_before = :notBefore, updated_at = :now, ${unsourced}
               reason = CASE WHEN :to = 'WAITING' THEN 'BACKOFF' ELSE NULL END WHERE id = :id`,
       { id, to, attempts, notBefore, now },
     )

@@ -61,7 +61,8 @@ export const recall: TaskKind = {
   async take(executor, task, told, by, now) {
     const { request, forgotten, results } = told
     const named = (result: string) => results.filter(one => one.result === result).map(({ file }) => file)
-    const failed = [...results.flatMap(failureOf), ...tooLate(task, named('pending'), now), ...hopeless(task, told)]
+    const late = tooLate(task, named('pending'), now)
+    const failed = [...results.flatMap(failureOf), ...late, ...hopeless(task, told)]
     const deltas = await failAlone(executor, 'STAGING', failed, by, now)
     if (request !== undefined) await setRequest(executor, task.id, request)
     await moveItems(executor, named('asked'), 'ASKED', now)
@@ -72,7 +73,13 @@ export const recall: TaskKind = {
     const online = named('online')
     await moveItems(executor, online, 'ONLINE', now)
     await bringOnline(executor, online, now)
-    // What came too late stays: the storage is told to stop when the task is taken next, since nobody needs it then.
+    // What came too late stays: the storage is told to stop when the task is taken next, if nobody needs it then.
+    await moveItems(
+      executor,
+      late.map(({ replicaId }) => replicaId),
+      'ASKED',
+      now,
+    )
     const over = results.filter(({ result }) => result === 'done' || result === 'failed').map(({ file }) => file)
     await removeItems(executor, over)
     const isBare = [...task.files.values()].every(
