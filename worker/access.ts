@@ -41,6 +41,8 @@ export class StorageAccess {
   readonly #proofs = new Map<string, Proof>()
   /** Likewise: whether the first COPY was believed, once that is known. */
   readonly #copies = new Map<string, Promise<boolean>>()
+  /** Likewise: how many COPYs in a row it denied while it has taken none. */
+  readonly #denials = new Map<string, number>()
 
   constructor(options: { tokens: GrantTokens; clock: Clock; signal: AbortSignal }) {
     this.#tokens = options.tokens
@@ -79,10 +81,23 @@ export class StorageAccess {
     })
     remember(this.#copies, key, turn)
     const end = (believed: boolean): void => {
-      if (!believed && this.#copies.get(key) === turn) this.#copies.delete(key)
+      if (believed) this.#denials.delete(key)
+      else if (this.#copies.get(key) === turn) this.#copies.delete(key)
       settle(believed)
     }
     return { isFirst: true, end }
+  }
+
+  /**
+   * A storage denied a COPY (403), and has taken none under this grant yet: true if another token is worth a try. It may be the token or
+   * the file: once the token is renewed, then one more file may be forbidden by itself, and with the third the grant is held.
+   */
+  denied(place: Place, token: Secret, failure: Pick<StorageError, 'message'>): boolean {
+    const key = keyOf(place)
+    const denials = (this.#denials.get(key) ?? 0) + 1
+    remember(this.#denials, key, denials)
+    if (denials !== 2) this.refused(place, token, failure, true)
+    return denials === 1
   }
 
   /** Runs one operation, and once more with another token if the first is refused. */

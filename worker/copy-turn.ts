@@ -16,30 +16,42 @@ export function mayMeanExisting({ code, side }: TransferFailure, mode: Mode): bo
   return mode === 'pull' && side === 'DESTINATION' && (code === 'TOKEN_REFUSED' || code === 'PERMISSION_DENIED')
 }
 
+/** How a COPY ended, what was shown for it, and whether it may have been denied for an old token. */
+interface Copied {
+  readonly outcome: CopyOutcome
+  readonly tokens: Tokens
+  readonly mayBeToken: boolean
+}
+
 /** A COPY when its turn has come: `isFirst` under its grant at the storage that gets it. */
-export async function copyInTurn(
-  attempt: Attempt,
-  workshop: Workshop,
-  mode: Mode,
-): Promise<{ outcome: CopyOutcome; tokens: Tokens }> {
+export async function copyInTurn(attempt: Attempt, workshop: Workshop, mode: Mode): Promise<Copied> {
   const active = mode === 'pull' ? attempt.destination : attempt.source
   const { isFirst, end } = mode === 'stream' ? NO_TURN : await workshop.access.copyTurn(active)
   let believed = false
+  let mayBeToken = false
   try {
     // Not before: whoever was first may have found that another is needed.
     const tokens = await tokensFor(attempt, workshop, mode)
     const outcome = await copyOnce(attempt, workshop, mode, tokens, () => end(true))
     believed = true
-    if (outcome.kind !== 'failed') return { outcome, tokens }
+    if (outcome.kind !== 'failed') return { outcome, tokens, mayBeToken }
     const { error } = outcome
-    if (mayMeanExisting(error, mode) && (await isThere(attempt, workshop))) return { outcome: existing(), tokens }
-    believed = error.code !== 'TOKEN_REFUSED' || error.side !== active.scope
+    if (mayMeanExisting(error, mode) && (await isThere(attempt, workshop))) {
+      return { outcome: existing(), tokens, mayBeToken }
+    }
+    const isDenied = isFirst && error.code === 'PERMISSION_DENIED' && error.side === active.scope
+    believed = !isDenied && (error.code !== 'TOKEN_REFUSED' || error.side !== active.scope)
     // Before anybody else's turn: the second refusal is the last.
     if (error.code === 'TOKEN_REFUSED') noteRefusal(attempt, workshop, tokens, error, isFirst)
-    return { outcome, tokens }
+    if (isDenied) mayBeToken = workshop.access.denied(active, activeTokenOf(mode, tokens), error)
+    return { outcome, tokens, mayBeToken }
   } finally {
     end(believed)
   }
+}
+
+function activeTokenOf(mode: Mode, tokens: Tokens) {
+  return mode === 'pull' ? tokens.destination : tokens.source
 }
 
 const NO_TURN: CopyTurn = { isFirst: false, end: () => undefined }

@@ -23,11 +23,11 @@ export type Remedy = 'another-mode' | 'make-parent' | 'another-token' | 'none'
 
 /**
  * What makes it worth sending the COPY again within the attempt. Another mode for "not supported" only, never for a refusal,
- * a missing file or a cancellation (facts/transfers.md, Mode).
+ * a missing file or a cancellation (facts/transfers.md, Mode). `mayBeToken`: it was denied to the first COPY under a grant.
  */
-export function remedyFor(failure: TransferFailure, mode: Mode, done: Remedied): Remedy {
+export function remedyFor(failure: TransferFailure, mode: Mode, done: Remedied, mayBeToken = false): Remedy {
   if (failure.code === 'NOT_SUPPORTED') return mode === 'stream' ? 'none' : 'another-mode'
-  if (failure.code === 'TOKEN_REFUSED') return done.token ? 'none' : 'another-token'
+  if (failure.code === 'TOKEN_REFUSED' || mayBeToken) return done.token ? 'none' : 'another-token'
   return mayLackParent(failure) && !done.parent ? 'make-parent' : 'none'
 }
 
@@ -76,9 +76,9 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
   let done: Remedied = { parent: false, token: false }
   for (;;) {
     const mode = chooseMode(source.traits, destination.traits, unsupported)
-    const { outcome, tokens } = await copyInTurn(attempt, workshop, mode)
+    const { outcome, tokens, mayBeToken } = await copyInTurn(attempt, workshop, mode)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
-    switch (remedyFor(outcome.error, mode, done)) {
+    switch (remedyFor(outcome.error, mode, done, mayBeToken)) {
       case 'another-mode':
         if (mode === 'stream') return outcome
         unsupported.add(mode)

@@ -81,6 +81,49 @@ describe('tokens at storages', () => {
     expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
   })
 
+  it('a first COPY that is denied (403) is sent once more, with another token', async () => {
+    stage = await Stage.create()
+    stage.b.refuse({ verb: 'COPY', status: 403, times: 1 })
+    stage.start()
+    const transfer = await stage.transfer('f1', CONTENT)
+    stage.server.enqueue(transfer)
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done' })
+    expect(stage.b.requests.get('COPY')).to.equal(2)
+    expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
+  })
+
+  it('COPYs that are all denied hold the grant after the second file: the rest is not tried', async () => {
+    stage = await Stage.create()
+    stage.b.refuse({ verb: 'COPY', status: 403, times: 1000 })
+    stage.start()
+    const transfers = await Promise.all(Array.from({ length: 8 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.destination.grant ?? 0
+    stage.server.enqueue(...transfers.map(one => ({ ...one, destination: { ...one.destination, grant } })))
+    const outcomes = await Promise.all(transfers.map(({ transfer }) => stage.server.outcomeOf(transfer)))
+    const codes = outcomes.map(({ error }) => error?.code)
+    expect(codes.filter(code => code === 'PERMISSION_DENIED').length, codes.join()).to.equal(2)
+    expect(codes.filter(code => code === 'STORAGE_REFUSED_TOKEN').length, codes.join()).to.equal(6)
+    expect(stage.b.requests.get('COPY')).to.equal(3)
+    expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
+  })
+
+  it('a file that is denied by itself, after others were taken, holds nothing', async () => {
+    stage = await Stage.create()
+    stage.start()
+    const transfers = await Promise.all(Array.from({ length: 6 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.destination.grant ?? 0
+    const [first, ...others] = transfers.map(one => ({ ...one, destination: { ...one.destination, grant } }))
+    if (first === undefined) throw new Error('there are six')
+    stage.server.enqueue(first)
+    await stage.server.outcomeOf(first.transfer)
+    stage.b.refuse({ verb: 'COPY', status: 403, times: 3 })
+    stage.server.enqueue(...others)
+    const outcomes = await Promise.all(others.map(({ transfer }) => stage.server.outcomeOf(transfer)))
+    const codes = outcomes.map(({ error, result }) => error?.code ?? result)
+    expect(codes.sort()).to.deep.equal(['PERMISSION_DENIED', 'PERMISSION_DENIED', 'PERMISSION_DENIED', 'done', 'done'])
+    expect(stage.issuer.requests.get('refresh_token')).to.equal(undefined)
+  })
+
   it('tokens of 2 s: refreshed before an operation, and a copy may last longer than its token', async () => {
     stage = await Stage.create({ tokenLifetime: 2 })
     stage.a.behaviour.bytesPerSecond = 50_000

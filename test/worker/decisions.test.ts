@@ -73,6 +73,7 @@ describe('the worker decides', () => {
       ['PARENT_MISSING', {}, 'pull', { parent: true, token: false }, 'none'],
       ['TOKEN_REFUSED', {}, 'pull', nothing, 'another-token'],
       ['TOKEN_REFUSED', {}, 'pull', { parent: false, token: true }, 'none'],
+      ['PERMISSION_DENIED', {}, 'pull', nothing, 'none'],
       ['STORAGE_BUSY', {}, 'pull', nothing, 'none'],
     ] as const) {
       it(`${code} ${JSON.stringify(more)} of a ${mode}, ${JSON.stringify(done)}: ${remedy}`, () =>

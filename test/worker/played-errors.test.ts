@@ -127,7 +127,11 @@ const ROWS: readonly Row[] = [
     mode: 'push',
     source: IMPATIENT,
     destination: { breaksOff: { verb: 'PUT', afterBytes: 1_000, by: 'stalling' } },
-    expected: littered('TIMEOUT_NO_PROGRESS TRANSFER', true),
+    expected: {
+      ...littered('TIMEOUT_NO_PROGRESS TRANSFER', true),
+      xrootd6: ['TIMEOUT_NO_PROGRESS DESTINATION', true, true],
+      eos: ['TIMEOUT_NO_PROGRESS DESTINATION', true, true],
+    },
   },
 ]
 
