@@ -10,6 +10,7 @@ import { statusHandlers } from './status.ts'
 import { storageHandlers } from './storages/routes.ts'
 import { tokenHandlers } from './tokens/routes.ts'
 import type { TokenContext } from './tokens/tokens.ts'
+import { activityHandlers } from './transfers/activity-routes.ts'
 import { fleetHandlers } from './transfers/fleet-routes.ts'
 import { transferHandlers } from './transfers/routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
@@ -38,6 +39,7 @@ export function createHandlers(
     ...ruleHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
+    ...activityHandlers(context, vos),
     ...fleetHandlers(context, pools),
     ...workerHandlers(context, worker),
     ...statusHandlers(context, pools, version),

@@ -35,6 +35,7 @@ import { grantExpirer, minters } from './tokens/minter.ts'
 import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
 import { countUnopened, type TokenContext } from './tokens/tokens.ts'
+import { linkOptimizer } from './transfers/optimize.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
@@ -166,6 +167,7 @@ function services(context: TokenContext): Service[] {
     grantExpirer(context),
     transferReleaser(context),
     replanner(context),
+    linkOptimizer(context),
     sessionReaper(context),
     idempotencyPruner(context),
   ]

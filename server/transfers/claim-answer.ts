@@ -3,7 +3,7 @@ import type { ImportRow } from '../imports/store.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl, storageUrl } from '../storages/paths.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
-import type { ClaimedRow } from './claim.ts'
+import type { ClaimedRow } from './claim-places.ts'
 import { applyOutcomes } from './outcomes.ts'
 import { describeClaimed, type WorkerTransfer } from './read-store.ts'
 

@@ -1,14 +1,7 @@
 import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
-import {
-  type Claimant,
-  type ClaimedRow,
-  claimOnLink,
-  claimToSettle,
-  hasFree,
-  isToSettle,
-  linksToServe,
-} from './claim.ts'
+import { claimOnLink, claimToSettle, hasFree, isToSettle, linksToServe } from './claim.ts'
+import type { Claimant, ClaimedRow } from './claim-places.ts'
 import { unlessDrained } from './session-store.ts'
 import { settleShare } from './settling.ts'
 

@@ -2,7 +2,7 @@ import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
 import { type Binding, type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
-import type { ClaimedRow } from './claim.ts'
+import type { ClaimedRow } from './claim-places.ts'
 
 export interface ShownTransfer {
   id: number
