@@ -83,7 +83,7 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
   const unsupported = modes.unsupported(...pair)
   let done: Remedied = { parent: false, token: false }
   for (;;) {
-    const mode = chooseMode(source.traits, destination.traits, unsupported)
+    const mode = chooseMode(source.traits, destination.traits, unsupported, attempt.transfer.mode)
     const tokens = await tokensFor(attempt, workshop, mode)
     const outcome = await copyOnce(attempt, workshop, mode, tokens)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
