@@ -6,6 +6,7 @@ import { insertImport } from '../../server/imports/store.ts'
 import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
 import { writeLedger } from '../../server/tokens/grant-store.ts'
+import { putWeight } from '../../server/transfers/activity-store.ts'
 import { judgeStorages } from '../../server/transfers/health-store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
@@ -95,6 +96,22 @@ async function aside(
       ],
       failing,
       now,
+    )
+    const linkId = await key('links')
+    await putWeight(e, { voId, activity: 'Export', weight: 3 })
+    await query(e, "INSERT INTO link_tuning VALUES (:linkId, :now, '{}', 'push', 20)", { linkId, now })
+    const decision = { linkId, now, sentence: WORDS }
+    await query(
+      e,
+      `INSERT INTO link_decisions (link_id, at, subject, before, after, code, figures, sentence)
+       VALUES (:linkId, :now, 'limit', '10', '13', 'PROBE_UP', '{}', :sentence)`,
+      decision,
+    )
+    await query(
+      e,
+      `INSERT INTO replica_faults (replica_id, at, transfer_id, code, message)
+       SELECT min(id), :now, NULL, 'SOURCE_CORRUPT', :message FROM replicas`,
+      { now, message: WORDS },
     )
     const replan = { now, rseId, message: WORDS }
     await query(
