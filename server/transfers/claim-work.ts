@@ -39,7 +39,9 @@ export async function claimWork(
   for (const link of links) {
     if (again && !(await hasFree(db.read, link.id, claimant, clock.now()))) continue
     const rows = await unlessDrained(
-      db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())),
+      db.write(executor =>
+        claimOnLink(executor, link, claimant, Math.min(limit - claimed.length, link.most), clock.now()),
+      ),
     )
     claimed.push(...rows)
     inVain += 1

@@ -12,7 +12,7 @@ import {
 } from '../database/sql.ts'
 import { type Claimant, type ClaimedRow, claimOnTrial, claimShares, TRANSFERS, takeFree } from './claim-places.ts'
 import { underPermit } from './permits.ts'
-import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
+import { type LinkLoad, roomOf, type ScheduledLink, type Sharer, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './session-store.ts'
 import { destinationRooms, MAX_ACTIVE, takenBy } from './trials.ts'
 
@@ -22,7 +22,7 @@ const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
  * Links with work in the order they should be served, from a look without locks: the claim counts again. A link whose work
  * waits for tokens is not among them: it would have the smallest share, and hold up those that can be served.
  */
-export async function linksToServe(read: Executor, reach: WorkerReach, now: number): Promise<LinkLoad[]> {
+export async function linksToServe(read: Executor, reach: WorkerReach, now: number): Promise<ScheduledLink[]> {
   const rows = await query<{
     id: number
     source_rse_id: number
@@ -56,6 +56,19 @@ export async function linksToServe(read: Executor, reach: WorkerReach, now: numb
   return schedule(
     links,
     await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))]),
+    Object.keys(reachBindings(reach)).length === 0
+      ? links.filter(({ maxActive }) => maxActive > 0)
+      : await linksWithWork(read),
+  )
+}
+
+/** All that have some, for whoever: they share storages with those that a worker may serve. */
+async function linksWithWork(read: Executor): Promise<Sharer[]> {
+  return query<Sharer>(
+    read,
+    `SELECT source_rse_id AS "sourceId", destination_rse_id AS "destinationId", weight FROM links
+      WHERE has_work AND distance > 0
+        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready)`,
   )
 }
 
