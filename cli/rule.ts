@@ -9,6 +9,7 @@ import { duration, given, wholeNumber } from './values.ts'
 import { watchRule } from './watch.ts'
 
 export type Rule = Answer<Routes['getRule']>
+type Why = Answer<Routes['getRuleWhy']>
 
 const COLUMNS: readonly Column<Rule>[] = [
   { name: 'id', value: item => item.id },
@@ -20,6 +21,21 @@ const COLUMNS: readonly Column<Rule>[] = [
   { name: 'account', value: item => item.account },
   { name: 'expires', value: item => timeText(item.expiresAt) },
 ]
+const PROBLEM_COLUMNS: readonly Column<Why['problems'][number]>[] = [
+  { name: 'file', value: item => item.did },
+  { name: 'rse', value: item => item.rse },
+  { name: 'code', value: item => item.code },
+  { name: 'message', value: item => item.message },
+]
+const GROUP_COLUMNS: readonly Column<Why['groups'][number]>[] = [
+  { name: 'files', value: item => item.count },
+  { name: 'code', value: item => item.code },
+  { name: 'source', value: item => item.source },
+  { name: 'destination', value: item => item.destination },
+  { name: 'again', value: item => timeText(item.again) },
+  { name: 'transfer', value: item => item.transfer },
+  { name: 'why', value: item => item.sentence },
+]
 const STATES = ['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'] as const
 
 interface AddFlags {
@@ -29,6 +45,7 @@ interface AddFlags {
   readonly activity?: string
   readonly priority?: number
   readonly comment?: string
+  readonly archive?: true
   readonly idempotencyKey?: string
   readonly watch?: true
 }
@@ -47,6 +64,7 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--activity <text>', 'what it is for')
         .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
         .option('--comment <text>', 'for people')
+        .option('--archive', 'new copies count when they are on tape, at storages that have one')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
         .option('--watch', 'stay until the rule is OK or stuck'),
     examples: [
@@ -54,8 +72,8 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, lifetime, activity, priority, comment, idempotencyKey, watch } = flags
-      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment }) }
+      const { copies, to, lifetime, activity, priority, comment, archive, idempotencyKey, watch } = flags
+      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment, archive }) }
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)
       if (watch !== true) return
@@ -90,16 +108,21 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       const found = await client.getRule({ params: { id } })
       output.one(found, fields)
       if (!output.json && found.problems !== undefined && found.problems.length > 0) {
-        await output.list(
-          [found.problems],
-          [
-            { name: 'file', value: item => item.did },
-            { name: 'rse', value: item => item.rse },
-            { name: 'code', value: item => item.code },
-            { name: 'message', value: item => item.message },
-          ],
-        )
+        await output.list([found.problems], PROBLEM_COLUMNS)
       }
+    },
+  })
+
+  addCommand(rule, tools, {
+    usage: 'why <id>',
+    summary: 'say what the files of a rule wait for, what failed, and when it is tried again',
+    examples: ['rule why 17'],
+    run: async ({ client, output }, [id = '']) => {
+      const found = await client.getRuleWhy({ params: { id } })
+      output.one(found, whyFields)
+      if (output.json) return
+      if (found.groups.length > 0) await output.list([found.groups], GROUP_COLUMNS)
+      if (found.problems.length > 0) await output.list([found.problems], PROBLEM_COLUMNS)
     },
   })
 
@@ -127,9 +150,25 @@ export function addRuleCommands(program: Command, tools: Tools): void {
 function fields({ locks, problems: _, ...rule }: Rule): Record<string, unknown> {
   return {
     ...rule,
-    locks: `${locks.ok} ok, ${locks.replicating} replicating, ${locks.stuck} stuck`,
+    locks: locksText(locks),
     expiresAt: timeText(rule.expiresAt),
     createdAt: timeText(rule.createdAt),
     updatedAt: timeText(rule.updatedAt),
   }
+}
+
+function whyFields({ id, did, state, sentence, locks, looked, more, again }: Why): Record<string, unknown> {
+  return {
+    id,
+    did,
+    state,
+    why: sentence,
+    locks: locksText(locks),
+    looked: more ? `the first ${looked} of its transfers` : undefined,
+    again: timeText(again),
+  }
+}
+
+function locksText({ ok, replicating, stuck }: Rule['locks']): string {
+  return `${ok} ok, ${replicating} replicating, ${stuck} stuck`
 }

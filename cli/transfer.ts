@@ -4,6 +4,7 @@ import { addCommand, type Tools, UsageError } from './command.ts'
 import { bytesText, timeText } from './output.ts'
 import { pages } from './pages.ts'
 import { given } from './values.ts'
+import { figuresText } from './why.ts'
 
 const STATES = Object.keys(TRANSFER_MACHINE) as (keyof typeof TRANSFER_MACHINE)[]
 
@@ -80,6 +81,21 @@ export function addTransferCommands(program: Command, tools: Tools): void {
           { name: 'message', value: item => item.error?.message ?? '' },
         ],
       )
+    },
+  })
+
+  addCommand(transfer, tools, {
+    usage: 'why <id>',
+    summary: 'say what a transfer waits for, and when it is looked at again',
+    examples: ['transfer why 4711'],
+    run: async ({ client, output }, [id = '']) => {
+      const found = await client.getTransferWhy({ params: { id } })
+      output.one(found, ({ figures, sentence, again, ...item }) => ({
+        ...item,
+        why: sentence,
+        ...figuresText(figures, item),
+        again: timeText(again),
+      }))
     },
   })
 }

@@ -148,5 +148,5 @@ export async function up(knex: Knex): Promise<void> {
       await knex.raw(`ALTER TABLE ${table} ALTER COLUMN ${column} TYPE text COLLATE "C"`)
     }
   }
-  await knex.raw('CREATE INDEX replicas_tombstones ON replicas (tombstone_at) WHERE tombstone_at IS NOT NULL')
+  await knex.raw('CREATE INDEX replicas_tombstones ON replicas (rse_id, tombstone_at) WHERE tombstone_at IS NOT NULL')
 }

@@ -63,7 +63,8 @@ export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('transfers', t => {
     t.bigIncrements('id')
     t.bigInteger('replica_id').notNullable().references('replicas.id').comment('the destination')
-    t.bigInteger('source_replica_id').references('replicas.id').comment('preferred; null: none is known')
+    // Without a reference, which would have every deletion of a replica look through all transfers.
+    t.bigInteger('source_replica_id').comment('preferred; null: none is known')
     t.bigInteger('bundle_id').references('bundles.id')
     // Copies of what replica and bundle say, for its indexes; a reference of each would make an insert a tenth slower.
     t.bigInteger('link_id')
@@ -86,11 +87,12 @@ export async function up(knex: Knex): Promise<void> {
     )
     t.bigInteger('bytes_done').notNullable()
     t.boolean('cancel_requested').notNullable()
+    t.boolean('archive').notNullable().defaultTo(false).comment('a rule wants the copy on tape')
     t.bigInteger('created_at').notNullable()
     t.bigInteger('updated_at').notNullable()
     t.index(['replica_id'])
   })
-  const active = `state IN ('CLAIMED', 'STAGING', 'COPYING', 'SETTLING')`
+  const active = `state IN ('CLAIMED', 'COPYING', 'SETTLING')`
   for (const sql of [
     `CREATE UNIQUE INDEX transfers_open ON transfers (replica_id) WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED')`,
     `CREATE INDEX transfers_queued ON transfers (bundle_id, id) WHERE state = 'QUEUED'`,
@@ -100,6 +102,8 @@ export async function up(knex: Knex): Promise<void> {
     `CREATE INDEX transfers_active_destination ON transfers (destination_rse_id) WHERE ${active}`,
     `CREATE INDEX transfers_active_link ON transfers (link_id, vo_id, activity) WHERE ${active}`,
     `CREATE INDEX transfers_held ON transfers (session_id) WHERE session_id IS NOT NULL`,
+    `CREATE INDEX transfers_staging ON transfers (source_replica_id) WHERE state = 'STAGING'`,
+    `CREATE INDEX transfers_archiving ON transfers (vo_id, destination_rse_id) WHERE state = 'ARCHIVING'`,
     `CREATE INDEX transfers_written ON transfers (replica_id) WHERE written_fence IS NOT NULL`,
   ]) {
     await knex.raw(sql)

@@ -1,6 +1,6 @@
 import type { Knex } from 'knex'
 
-/** What storages can bear and how they do: destinations that are full or fail. */
+/** What storages can bear and how they do (destinations that are full or fail), what is done there in bulk, and ways over others. */
 export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('destination_health', t => {
     t.bigInteger('vo_id').notNullable().references('vos.id')
@@ -27,4 +27,45 @@ export async function up(knex: Knex): Promise<void> {
     t.text('message').notNullable()
     t.index(['replica_id', 'id'])
   })
+  await knex.schema.createTable('tasks', t => {
+    t.bigIncrements('id')
+    t.text('kind').notNullable().comment('delete | recall | archive')
+    t.bigInteger('vo_id').notNullable().references('vos.id')
+    t.bigInteger('rse_id').notNullable().references('rses.id')
+    t.bigInteger('session_id').references('sessions.id').comment('of the worker that is at it; null: nobody')
+    t.bigInteger('fence').notNullable().comment('number of claims: who is at it now')
+    t.bigInteger('not_before').notNullable()
+    t.integer('failures').notNullable().comment('since something was done')
+    t.text('request').comment('of a recall: what the storage calls it; null: it was not asked for yet')
+    t.text('error').comment('the last, in the storage’s own words')
+    t.bigInteger('created_at').notNullable()
+    t.bigInteger('updated_at').notNullable()
+  })
+  await knex.raw('CREATE INDEX tasks_due ON tasks (not_before) WHERE session_id IS NULL')
+  await knex.raw('CREATE INDEX tasks_by_storage ON tasks (rse_id, kind)')
+  await knex.raw('CREATE INDEX tasks_held ON tasks (session_id) WHERE session_id IS NOT NULL')
+  await knex.schema.createTable('task_items', t => {
+    t.bigInteger('replica_id').primary().notNullable().references('replicas.id').comment('in one task at a time')
+    t.bigInteger('task_id').notNullable().references('tasks.id')
+    t.text('state').notNullable().comment('WANTED; of a recall then ASKED, ONLINE')
+    t.bigInteger('at').notNullable().comment('since when')
+    t.text('error')
+    t.index(['task_id', 'replica_id'])
+  })
+  await knex.schema.createTable('hops', t => {
+    t.bigIncrements('id')
+    t.bigInteger('transfer_id').notNullable().references('transfers.id').comment('that goes this way')
+    t.bigInteger('replica_id')
+      .notNullable()
+      .references('replicas.id')
+      .comment('the intermediate one, locked by this row')
+    t.bigInteger('carrier_id').notNullable().references('transfers.id').comment('the transfer that brings it')
+    t.bigInteger('created_at').notNullable()
+    t.bigInteger('expires_at').notNullable()
+    t.bigInteger('look_at').comment('0: one of the two transfers has ended; null: it locks nothing any more')
+    t.index(['transfer_id'])
+    t.index(['carrier_id'])
+  })
+  await knex.raw('CREATE UNIQUE INDEX hops_held ON hops (replica_id, transfer_id) WHERE look_at IS NOT NULL')
+  await knex.raw('CREATE INDEX hops_to_look_at ON hops (look_at) WHERE look_at IS NOT NULL')
 }

@@ -12,6 +12,7 @@ import { type RunningIssuer, serveIssuer } from './issuer/issuer.ts'
 import type { SigningAlgorithm } from './issuer/signing-key.ts'
 import type { ExchangeShape } from './issuer/token-endpoint.ts'
 import type { Behaviour } from './storage/behaviour.ts'
+import { PLAYED, type Played } from './storage/played.ts'
 import { type RunningStorage, serveStorage } from './storage/storage.ts'
 import type { TapeSettings } from './storage/tape-settings.ts'
 
@@ -19,7 +20,8 @@ export { type PlannedPorts, plannedPorts, type Sandbox, type StorageDescription 
 export type { RunningIssuer } from './issuer/issuer.ts'
 export type { Misbehaviour } from './issuer/misbehaviour.ts'
 export { freeBase, portTrouble } from './ports.ts'
-export type { Behaviour } from './storage/behaviour.ts'
+export { type Behaviour, WELL_BEHAVED } from './storage/behaviour.ts'
+export { PLAYED, type Played } from './storage/played.ts'
 export type { RunningStorage } from './storage/storage.ts'
 export type { TapeSettings } from './storage/tape-settings.ts'
 
@@ -79,6 +81,8 @@ export function startIssuer(
 }
 
 export interface StartStorageOptions {
+  /** Which storage is played; `behaviour` goes on from there. Default: none but itself. */
+  readonly plays?: Played
   readonly behaviour?: Partial<Behaviour>
   /** Gives it a tape system (`{}`: one that behaves as in `PATIENT_TAPE`), and a tape API. */
   readonly tape?: Partial<TapeSettings>
@@ -114,7 +118,7 @@ export function startStorage(
     authority: sandbox.authority,
     trust: options.trust,
     quotaBytes: options.quotaBytes,
-    behaviour: options.behaviour ?? {},
+    behaviour: { ...(options.plays && PLAYED[options.plays]), ...options.behaviour },
     tape: options.tape,
     onRequest: options.onRequest,
     ...runtime,

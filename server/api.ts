@@ -13,6 +13,7 @@ import type { TokenContext } from './tokens/tokens.ts'
 import { activityHandlers } from './transfers/activity-routes.ts'
 import { fleetHandlers } from './transfers/fleet-routes.ts'
 import { transferHandlers } from './transfers/routes.ts'
+import { whyHandlers } from './transfers/why-routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
 
 /** What the configuration says of all rooms. */
@@ -40,6 +41,7 @@ export function createHandlers(
     ...transferHandlers(context),
     ...tokenHandlers(context),
     ...activityHandlers(context, vos),
+    ...whyHandlers(context, pools),
     ...fleetHandlers(context, pools),
     ...workerHandlers(context, worker),
     ...statusHandlers(context, pools, version),

@@ -135,6 +135,16 @@ export function serverConfigSchema(readSecretFile: ReadSecretFile) {
           maxDelaySeconds: z.number().min(0).max(604_800).default(3600),
         })
         .prefault({}),
+      deletion: z
+        .strictObject({
+          graceSeconds: z
+            .number()
+            .min(0)
+            .max(31_536_000)
+            .default(3600)
+            .describe('replicas that nobody asks for any more are left for so long'),
+        })
+        .prefault({}),
       vos: z.array(z.strictObject({ name: voName, issuers: z.array(issuer).min(1) })).min(1),
       apiIssuers: z
         .array(httpsUrl)

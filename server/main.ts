@@ -24,17 +24,20 @@ import type { Database } from './database/database.ts'
 import { clockKeeper, DatabaseClock } from './database/database-clock.ts'
 import { fenceBase } from './database/epoch.ts'
 import { openDatabase } from './database/open.ts'
+import { reaper } from './deletion/reaper.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
 import { listLinks } from './storages/store.ts'
+import { stagingKeeper } from './tape/staging.ts'
 import { expireForeignGrants } from './tokens/expire.ts'
 import { ensureIssuer, type Issuer, Issuers } from './tokens/issuers.ts'
 import { grantExpirer, minters } from './tokens/minter.ts'
 import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
 import { countUnopened, type TokenContext } from './tokens/tokens.ts'
+import { hopKeeper } from './transfers/hops.ts'
 import { linkOptimizer } from './transfers/optimize.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
@@ -128,7 +131,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     ...(databaseClock ? [clockKeeper(databaseClock, log)] : []),
     ...(notifications ? [notifications] : []),
   ]
-  const stopServices = await startAll([...keepers, ...services(context)], log)
+  const stopServices = await startAll([...keepers, ...services(context, config)], log)
   const listener = config.metrics && (await startMetricsListener({ ...config.metrics, registry: metrics.registry }))
   const server = createServer(
     { cert: await readFile(config.tls.certificate), key: await readFile(config.tls.key), minVersion: 'TLSv1.2' },
@@ -157,7 +160,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   }
 }
 
-function services(context: TokenContext): Service[] {
+function services(context: TokenContext, { deletion }: ServerConfig): Service[] {
   return [
     ruleEvaluator(context),
     ruleExpirer(context),
@@ -166,9 +169,12 @@ function services(context: TokenContext): Service[] {
     ...minters(context),
     grantExpirer(context),
     transferReleaser(context),
+    hopKeeper(context),
     replanner(context),
     linkOptimizer(context),
     sessionReaper(context),
+    stagingKeeper(context),
+    reaper(context, deletion.graceSeconds * 1000),
     idempotencyPruner(context),
   ]
 }

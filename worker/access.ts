@@ -39,6 +39,8 @@ export class StorageAccess {
   readonly #signal: AbortSignal
   /** By storage and grant, as long as the session lasts. */
   readonly #proofs = new Map<string, Proof>()
+  /** Likewise: whether the first COPY was believed, once that is known. */
+  readonly #copies = new Map<string, Promise<boolean>>()
 
   constructor(options: { tokens: GrantTokens; clock: Clock; signal: AbortSignal }) {
     this.#tokens = options.tokens
@@ -52,10 +54,35 @@ export class StorageAccess {
     return this.#tokens.tokenFor(place.grant, LIFE_SECONDS)
   }
 
-  /** A storage answered 401 to this token: it is not used again, and the next one is tried by a canary. */
-  refused(place: Place, token: Secret, { message }: Pick<StorageError, 'message'>): void {
-    this.#tokens.forget(place.grant, token, { canary: false, message })
+  /**
+   * A storage answered 401 to this token: it is not used again, and the next one is tried by a canary. `canary`: it was the first
+   * request of its kind with the grant.
+   */
+  refused(place: Place, token: Secret, { message }: Pick<StorageError, 'message'>, canary = false): void {
+    this.#tokens.forget(place.grant, token, { canary, message })
     this.#proofs.delete(keyOf(place))
+    this.#copies.delete(keyOf(place))
+  }
+
+  /**
+   * The first COPY under a grant at a storage goes alone, until the storage has taken it: dCache believes in a HEAD what it refuses
+   * in a COPY, and its third refusal blocks the worker (facts/http-tpc.md section 5). The others wait here.
+   */
+  async copyTurn(place: Place): Promise<CopyTurn> {
+    const key = keyOf(place)
+    for (let before = this.#copies.get(key); before !== undefined; before = this.#copies.get(key)) {
+      if (await before) return { isFirst: false, end: () => undefined }
+    }
+    let settle: (believed: boolean) => void = () => undefined
+    const turn = new Promise<boolean>(resolve => {
+      settle = resolve
+    })
+    remember(this.#copies, key, turn)
+    const end = (believed: boolean): void => {
+      if (!believed && this.#copies.get(key) === turn) this.#copies.delete(key)
+      settle(believed)
+    }
+    return { isFirst: true, end }
   }
 
   /** Runs one operation, and once more with another token if the first is refused. */
@@ -75,10 +102,7 @@ export class StorageAccess {
     const known = this.#proofs.get(key)
     if (known !== undefined && known.until > this.#clock.monotonic()) return known.done
     const proof: Proof = { done: this.#prove(place), until: Number.POSITIVE_INFINITY }
-    this.#proofs.delete(key)
-    this.#proofs.set(key, proof)
-    const oldest = this.#proofs.keys().next()
-    if (this.#proofs.size > MOST_PROOFS && !oldest.done) this.#proofs.delete(oldest.value)
+    remember(this.#proofs, key, proof)
     proof.done.catch(error => {
       // A refusal is remembered; a storage that did not answer is simply asked again.
       if (isRefusal(error)) proof.until = this.#clock.monotonic() + HOLD_MS
@@ -115,6 +139,19 @@ export class StorageAccess {
       return undefined
     }
   }
+}
+
+/** Leave to send a COPY. `end`: whether the storage believed the token; only the first call counts. */
+export interface CopyTurn {
+  readonly isFirst: boolean
+  end(believed: boolean): void
+}
+
+function remember<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key)
+  map.set(key, value)
+  const oldest = map.keys().next()
+  if (map.size > MOST_PROOFS && !oldest.done) map.delete(oldest.value)
 }
 
 function keyOf({ url, grant }: Place): string {

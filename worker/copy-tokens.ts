@@ -33,6 +33,7 @@ export function noteRefusal(
   { access, macaroons }: Workshop,
   tokens: Tokens,
   failure: TransferFailure,
+  canary: boolean,
 ): void {
   const { macaroon } = tokens
   for (const [place, token] of [
@@ -41,7 +42,7 @@ export function noteRefusal(
   ] as const) {
     if (failure.side !== undefined && failure.side !== place.scope) continue
     if (macaroon?.place === place) macaroons.forget(macaroon, macaroon.token)
-    else access.refused(place, token, failure)
+    else access.refused(place, token, failure, canary && failure.side === place.scope)
   }
 }
 

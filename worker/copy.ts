@@ -3,15 +3,15 @@ import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
 import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
-import { noteRefusal, type Tokens, tokensFor, withoutStale } from './copy-tokens.ts'
-import { mayBeOwn, mayHaveLeft } from './debris.ts'
+import { withoutStale } from './copy-tokens.ts'
+import { cancelled, copyInTurn } from './copy-turn.ts'
+import { mayHaveLeft } from './debris.ts'
 import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable } from './failure.ts'
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp, inTheWay } from './remove.ts'
 import { type Conclusion, lookAgain, settleDestination, unproven } from './settle.ts'
 import { faultOfSource, withBlame, withSilence } from './source.ts'
 import type { Sight } from './verify.ts'
-import { watchdogsFor } from './watchdogs.ts'
 
 /** What was already done about a failure in this attempt: each remedy is tried once. */
 export interface Remedied {
@@ -29,14 +29,6 @@ export function remedyFor(failure: TransferFailure, mode: Mode, done: Remedied):
   if (failure.code === 'NOT_SUPPORTED') return mode === 'stream' ? 'none' : 'another-mode'
   if (failure.code === 'TOKEN_REFUSED') return done.token ? 'none' : 'another-token'
   return mayLackParent(failure) && !done.parent ? 'make-parent' : 'none'
-}
-
-/**
- * Whether a refusal may stand for a file that is there already: a token that may create, but not overwrite, lacks permission
- * then. XRootD 5.5.3 says 401, others 403 (seen, and facts/tokens.md section 1). Other modes have looked before.
- */
-export function mayMeanExisting({ code, side }: TransferFailure, mode: Mode): boolean {
-  return mode === 'pull' && side === 'DESTINATION' && (code === 'TOKEN_REFUSED' || code === 'PERMISSION_DENIED')
 }
 
 /** One attempt at a copy: sent, watched, verified, and cleaned up after if it failed. Rejects for faults of ours only. */
@@ -84,10 +76,8 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
   let done: Remedied = { parent: false, token: false }
   for (;;) {
     const mode = chooseMode(source.traits, destination.traits, unsupported, attempt.transfer.mode)
-    const tokens = await tokensFor(attempt, workshop, mode)
-    const outcome = await copyOnce(attempt, workshop, mode, tokens)
+    const { outcome, tokens } = await copyInTurn(attempt, workshop, mode)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
-    if (mayMeanExisting(outcome.error, mode) && (await isThere(attempt, workshop))) return existing()
     switch (remedyFor(outcome.error, mode, done)) {
       case 'another-mode':
         if (mode === 'stream') return outcome
@@ -100,68 +90,13 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
         await access.use(destination, token => destination.storage.mkcol(parent, token, { scope: 'DESTINATION' }))
         break
       }
-      case 'another-token': {
+      case 'another-token':
         done = { ...done, token: true }
-        noteRefusal(attempt, workshop, tokens, outcome.error)
         break
-      }
       case 'none':
         return withoutStale(workshop, tokens, outcome)
     }
   }
-}
-
-/** One COPY or PUT, and what it may have left behind. */
-async function copyOnce(attempt: Attempt, workshop: Workshop, mode: Mode, tokens: Tokens): Promise<CopyOutcome> {
-  const { copying, progress } = attempt
-  if (copying.aborted) return { kind: 'failed', error: cancelled() }
-  if (mode === 'push') {
-    // XRootD 5.5.3 ignores `Overwrite: F` on push and would truncate a good file (facts/http-tpc.md section 1).
-    if (await isThere(attempt, workshop)) return existing()
-  }
-  progress.sent = true
-  progress.mode = mode
-  // What an earlier COPY of this attempt may have left is still its own.
-  const before = progress.left
-  let taken = false
-  const onTaken = () => {
-    taken = true
-    progress.left = 'own'
-    attempt.onTaken()
-  }
-  const outcome = await sendCopy(attempt, workshop, mode, tokens, onTaken)
-  progress.left = mayBeOwn(outcome, mode, taken) ? 'own' : before
-  return outcome
-}
-
-function sendCopy(
-  { transfer, source, destination, copying, progress }: Attempt,
-  { watchdogs }: Workshop,
-  mode: Mode,
-  tokens: Tokens,
-  onTaken: () => void,
-): Promise<CopyOutcome> {
-  const request = {
-    source: source.url,
-    destination: destination.url,
-    overwrite: false,
-    size: transfer.bytes,
-    signal: copying,
-    watchdogs: watchdogsFor(watchdogs, source.traits.watchdogs, destination.traits.watchdogs, mode),
-    onTaken,
-    onProgress: (bytes: number) => {
-      progress.bytes = bytes
-    },
-  }
-  if (mode === 'stream') {
-    const { source: sourceToken, destination: destinationToken } = tokens
-    return destination.storage.stream({ ...request, sourceToken, destinationToken })
-  }
-  const [active, activeToken, issuedToken] =
-    mode === 'pull' ? [destination, tokens.destination, tokens.source] : [source, tokens.source, tokens.destination]
-  const passiveToken = tokens.macaroon?.token ?? issuedToken
-  const clientInfo = `job-id=${transfer.fence};file-id=${transfer.transfer};retry=0`
-  return active.storage.copy({ ...request, mode, activeToken, passiveToken, clientInfo })
 }
 
 async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
@@ -263,19 +198,4 @@ function alsoFailed(failure: AttemptFailure, what: string, second: AttemptFailur
     ...failure,
     message: oneLine(`${failure.message}; ${what} failed too: ${second.code}, ${second.message}`, 1000),
   }
-}
-
-function cancelled(): TransferFailure {
-  return transferFailure('CANCELLED', 'GENERAL', 'TRANSFER', 'the transfer was cancelled')
-}
-
-function existing(): CopyOutcome {
-  const words = 'there is a file already'
-  return { kind: 'failed', error: transferFailure('DESTINATION_EXISTS', 'DESTINATION', 'PREPARATION', words) }
-}
-
-async function isThere({ destination, copying }: Attempt, { access }: Workshop): Promise<boolean> {
-  const { storage, url } = destination
-  const options = { scope: 'DESTINATION', signal: copying } as const
-  return (await access.use(destination, token => storage.head(url, token, options))).exists
 }

@@ -5,6 +5,7 @@ import {
   type ImportJob,
   MOST_CLAIMED,
   MOST_HELD,
+  type StorageTask,
   type WorkerStorage,
 } from '../shared/contract/routes/worker.ts'
 import type { Routes } from '../shared/contract/routes.ts'
@@ -19,6 +20,7 @@ import { runImport } from './list.ts'
 import { Macaroons } from './macaroons.ts'
 import type { WorkerMetrics } from './metrics.ts'
 import type { ModeMemory } from './mode.ts'
+import { type Moment, momentOf } from './remove.ts'
 import { Renewals } from './renewals.ts'
 import { Reporter } from './report.ts'
 import { RunningAttempt } from './running.ts'
@@ -26,6 +28,7 @@ import { backoff, inWords, isSessionOver, mayHaveActed, type WorkerApi } from '.
 import type { HeartbeatLoad, HeldAttempt, ProgressEntry, Session } from './session.ts'
 import type { Slots } from './slots.ts'
 import type { Storages } from './storages.ts'
+import { runTask } from './tasks.ts'
 import { GrantTokens } from './tokens.ts'
 
 export interface WorkOptions {
@@ -79,6 +82,7 @@ export class Work implements HeartbeatLoad {
   readonly #stopping: AbortSignal
   readonly #running = new Map<number, RunningAttempt>()
   readonly #imports = new Map<number, Promise<void>>()
+  readonly #tasks = new Map<number, Promise<void>>()
   readonly #importing = new AbortController()
   /** Aborts when nothing of this session may go on. */
   readonly #ending = new AbortController()
@@ -122,7 +126,7 @@ export class Work implements HeartbeatLoad {
     session.ended.addEventListener('abort', () => this.#endAll(), { once: true })
     const kept = session.keep(this)
     await this.#claimAll()
-    // What a stop interrupts of an import begins anew elsewhere; attempts get their time.
+    // What a stop interrupts of an import or a task begins anew elsewhere; attempts get their time.
     this.#importing.abort()
     if (!session.ended.aborted) await atMost(shutdownMs, this.#idle(), clock)
     this.#endAll()
@@ -186,9 +190,10 @@ export class Work implements HeartbeatLoad {
     const timeoutMs = (wanted.waitSeconds + 30) * 1000
     const unsure = clock.monotonic() < this.#unsureUntil
     const body = { session: this.#session.id, ...wanted, ...(unsure ? { held: this.#held() } : {}) }
+    const askedAt = momentOf(clock)
     const claimed = await api.claim({ body, signal, timeoutMs })
     metrics.claimed(claimed.transfers.length)
-    if (!this.#session.ended.aborted) this.#take(claimed)
+    if (!this.#session.ended.aborted) this.#take(claimed, askedAt)
     return claimed
   }
 
@@ -196,19 +201,21 @@ export class Work implements HeartbeatLoad {
     this.#unsureUntil = this.#options.clock.monotonic() + UNSURE_MS
   }
 
-  #held(): { transfers: HeldAttempt[]; imports: number[] } {
+  #held(): { transfers: HeldAttempt[]; imports: number[]; tasks: number[] } {
     return {
       transfers: [...[...this.#running.values()].map(attempt => attempt.held), ...this.#reporter.unanswered],
       imports: [...this.#imports.keys()],
+      tasks: [...this.#tasks.keys()],
     }
   }
 
-  #take({ transfers, more, storages, renewals, imports, drained }: Claimed): void {
+  #take({ transfers, more, storages, renewals, imports, tasks, drained }: Claimed, askedAt: Moment): void {
     if (transfers.length > 0) this.#more = more
     if (drained !== this.#drained) this.#setDrained(drained)
     const traits = new Map(storages.map(storage => [storage.rse, storage]))
     for (const transfer of transfers) this.#start(transfer, traits)
     for (const job of imports) this.#startImport(job)
+    for (const task of tasks) this.#startTask(task, askedAt)
     this.#renewals.want(renewals)
   }
 
@@ -251,16 +258,30 @@ export class Work implements HeartbeatLoad {
     void running.finally(() => this.#imports.delete(job.import))
   }
 
+  #startTask(task: StorageTask, askedAt: Moment): void {
+    const { api, storages, clock, random, log } = this.#options
+    const { access } = this.#workshop
+    const signal = this.#importing.signal
+    const options = { api, session: this.#session.id, access, storages, clock, random, askedAt, signal }
+    const running = runTask(task, options).catch(error => {
+      log.error({ task: task.task, err: error }, 'a task could not be ended; it is given out again')
+      this.#becomeUnsure()
+    })
+    this.#tasks.set(task.task, running)
+    void running.finally(() => this.#tasks.delete(task.task))
+  }
+
   #endAll(): void {
     this.#ending.abort()
     this.#importing.abort()
     for (const attempt of this.#running.values()) attempt.stop()
   }
 
-  /** Resolves when no attempt and no import runs. */
+  /** Resolves when no attempt, no import and no task runs. */
   async #idle(): Promise<void> {
-    while (this.#running.size + this.#imports.size > 0) {
-      await Promise.race([...this.#imports.values(), ...[...this.#running.values()].map(attempt => attempt.ended)])
+    while (this.#running.size + this.#imports.size + this.#tasks.size > 0) {
+      const others = [...this.#imports.values(), ...this.#tasks.values()]
+      await Promise.race([...others, ...[...this.#running.values()].map(attempt => attempt.ended)])
     }
   }
 }

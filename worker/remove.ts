@@ -18,7 +18,7 @@ export interface Moment {
   readonly wall: number
 }
 
-function momentOf(clock: Clock): Moment {
+export function momentOf(clock: Clock): Moment {
   return { monotonic: clock.monotonic(), wall: clock.now() }
 }
 
@@ -33,7 +33,7 @@ export function permitLeft(askedAt: Moment, seconds: number, now: Moment): numbe
 }
 
 /** Resolves when the permit is over, soon after a machine that was suspended goes on, or when `answered` aborts. */
-async function untilOver(clock: Clock, left: () => number, answered: AbortSignal): Promise<void> {
+export async function untilOver(clock: Clock, left: () => number, answered: AbortSignal): Promise<void> {
   while (!answered.aborted && left() > 0) await clock.sleep(Math.min(left(), LOOK_MS), answered)
 }
 

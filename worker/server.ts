@@ -17,6 +17,7 @@ export type WorkerApi = Pick<
   | 'acquireToken'
   | 'reportRenewal'
   | 'reportImport'
+  | 'reportTask'
 >
 
 /**

@@ -18,7 +18,7 @@ export interface HeldAttempt {
 export interface ProgressEntry {
   readonly transfer: number
   readonly fence: number
-  readonly state: 'STAGING' | 'COPYING'
+  readonly state: 'COPYING'
   readonly bytes: number
 }
 

@@ -5,6 +5,7 @@ import type { Logger } from '../../shared/runtime/logger.ts'
 import { type Capability, parsePath } from '../wlcg.ts'
 import { type Operation, permits } from './authorize.ts'
 import type { Behaviour } from './behaviour.ts'
+import type { Asked } from './dialect.ts'
 import type { FileTree } from './file-tree.ts'
 import { Refusal } from './refusal.ts'
 import type { TapeFront } from './tape.ts'
@@ -58,8 +59,32 @@ export class Exchange {
   /** Throws 403 unless the operation is granted. */
   demand(operation: Operation, path = this.path): void {
     if (!this.permits(operation, path)) {
-      throw new Refusal(403, `the token does not grant ${operation} on /${path.join('/')}`)
+      throw new Refusal(403, `the token does not grant ${operation} on /${path.join('/')}`, {}, 'forbidden')
     }
+  }
+
+  /** Throws 403 unless it may be told what lies here. */
+  demandLook({ behaviour }: Storage): void {
+    this.demand(behaviour.looksNeedRead ? 'read' : 'stat')
+  }
+
+  /** What a dialect words its refusals with. */
+  get asked(): Asked {
+    const source = this.header('source')
+    const destination = this.header('destination')
+    const mode = source !== undefined ? 'pull' : destination !== undefined ? 'push' : undefined
+    return {
+      verb: this.request.method ?? '',
+      mode,
+      path: `/${this.path.join('/')}`,
+      remote: source ?? destination ?? '',
+    }
+  }
+
+  /** Whether the copy must fail where the other side tells no checksum: dCache, unless it is told otherwise. */
+  requiresChecksum({ behaviour }: Storage): boolean {
+    const wanted = this.header('requirechecksumverification')?.trim().toLowerCase() ?? 'true'
+    return behaviour.wantsChecksum && wanted !== 'false'
   }
 
   /** RFC 4918 section 10.6: T unless it says otherwise. */

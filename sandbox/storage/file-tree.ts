@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import type { Random } from '../../shared/runtime/random.ts'
 import { hasCode, isMissing } from '../private-file.ts'
 import { ChecksumCache, type Checksums, Digester } from './checksums.ts'
-import { Refusal } from './refusal.ts'
+import { full, Refusal } from './refusal.ts'
 
 /** Whether a new file may take the place of one that is there. */
 export type Placement = 'exclusive' | 'replace'
@@ -143,6 +143,18 @@ export class FileTree {
     this.release(replaced?.isFile() ? replaced.size : 0)
   }
 
+  /** Gives a file that is still being written a second name, in the tree; `replace` takes away what had it. */
+  async show(draft: string, to: readonly string[], placement: Placement): Promise<void> {
+    const replaced = placement === 'replace' ? await this.stat(to) : undefined
+    if (replaced?.isFile()) await this.removeFile(to, replaced)
+    await link(draft, await this.#reach(to))
+  }
+
+  /** Takes a name away from a file that keeps another. Nothing happens when it is gone already. */
+  async hide(path: readonly string[]): Promise<void> {
+    await rm(await this.#reach(path), { force: true })
+  }
+
   async beginUpload(): Promise<Upload> {
     const draft = join(this.#options.incoming, this.#life, this.#options.random.uuid())
     return new Upload(this, draft, await open(draft, 'wx'))
@@ -176,7 +188,7 @@ export class FileTree {
   demandRoom(bytes: number): void {
     const { quotaBytes } = this.#options
     if (quotaBytes !== undefined && this.#usedBytes + bytes > quotaBytes) {
-      throw new Refusal(507, `the quota of ${quotaBytes} bytes is used up`)
+      throw full(`the quota of ${quotaBytes} bytes is used up`)
     }
   }
 
@@ -198,6 +210,8 @@ export class Upload {
   readonly #handle: FileHandle
   readonly #digester = new Digester()
   #bytes = 0
+  /** Where it can be seen already. */
+  #shown: readonly string[] | undefined
 
   constructor(tree: FileTree, draft: string, handle: FileHandle) {
     this.#tree = tree
@@ -216,11 +230,23 @@ export class Upload {
     await this.#handle.writeFile(chunk)
   }
 
+  /** The file has its name from now on, whatever becomes of it. Throws EEXIST when `exclusive` and the name is taken. */
+  async show(path: readonly string[], placement: Placement): Promise<void> {
+    try {
+      await this.#tree.show(this.#draft, path, placement)
+      this.#shown = path
+    } catch (error) {
+      await this.discard()
+      throw error
+    }
+  }
+
   /** The file appears whole, under its name, or not at all. Throws EEXIST when `exclusive` and the name is taken. */
   async commit(path: readonly string[], placement: Placement): Promise<void> {
     try {
       const stats = await this.#handle.stat()
-      await this.#tree.adopt(this.#draft, path, placement)
+      if (this.#shown === undefined) await this.#tree.adopt(this.#draft, path, placement)
+      else await unlink(this.#draft)
       this.#tree.checksums.remember(stats, this.#digester.finish())
     } catch (error) {
       await this.discard()
@@ -232,6 +258,7 @@ export class Upload {
   async discard(): Promise<void> {
     await this.#handle.close()
     await unlink(this.#draft)
+    if (this.#shown !== undefined) await this.#tree.hide(this.#shown)
     this.#tree.release(this.#bytes)
   }
 }

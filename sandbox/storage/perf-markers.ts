@@ -1,12 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import type { Behaviour } from './behaviour.ts'
+import { copyFailureOf } from './copy-failure.ts'
 import type { Exchange, Storage } from './exchange.ts'
-
-export interface Progress {
-  /** Bytes that have come or gone so far. */
-  bytes: number
-}
+import type { Progress } from './progress.ts'
 
 /**
  * Runs a third-party copy and tells its client how it goes: a marker at once and then every period, and the outcome in
@@ -24,23 +21,30 @@ export async function reportCopy(
   const progress: Progress = { bytes: 0 }
   const disconnected = new AbortController()
   const ended = new AbortController()
+  let nextMarker = clock.monotonic()
   const onClose = (): void => {
     ended.abort()
-    disconnected.abort()
+    if (behaviour.afterDisconnect === 'abort') disconnected.abort()
+    else void clock.sleep(nextMarker - clock.monotonic(), storage.stopping).then(() => disconnected.abort())
   }
   if (response.destroyed) onClose()
   response.once('close', onClose)
-  const mark = (): void => void response.write(marker(behaviour, progress.bytes, remote, clock.now()))
+  const mark = (): void => {
+    nextMarker = clock.monotonic() + behaviour.markerSeconds * 1000
+    response.write(marker(behaviour, progress.bytes, remote, clock.now()))
+  }
   response.statusCode = behaviour.copyStatus
   response.setHeader('Content-Type', 'text/perf-marker-stream')
-  if (!behaviour.lateHeaders) mark()
+  if (!behaviour.lateHeaders) behaviour.firstMarker === 'at-once' ? mark() : response.flushHeaders()
   void markEvery(behaviour.markerSeconds * 1000, mark, clock, ended.signal)
   let outcome = 'success: Created'
   try {
-    await work(progress, behaviour.afterDisconnect === 'abort' ? disconnected.signal : storage.stopping)
+    await work(progress, behaviour.afterDisconnect === 'go-on' ? storage.stopping : disconnected.signal)
   } catch (error) {
-    outcome = `failure: ${oneLine(error)}`
-    storage.log.info({ storage: storage.name, path: exchange.path.join('/'), why: oneLine(error) }, 'COPY failed')
+    const { asked } = exchange
+    const why = behaviour.dialect.fail(copyFailureOf(error, asked, progress, behaviour), asked)
+    outcome = `failure: ${why}`
+    storage.log.info({ storage: storage.name, path: exchange.path.join('/'), why }, 'COPY failed')
   }
   ended.abort()
   if (!response.destroyed) conclude(response, behaviour, outcome)
@@ -58,18 +62,14 @@ function conclude(response: ServerResponse, behaviour: Behaviour, outcome: strin
   else response.end(behaviour.finalNewline ? `${outcome}\n` : outcome)
 }
 
-function oneLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ')
-}
-
 /** One stripe. The dialects: facts/http-tpc.md section 2. */
 function marker(behaviour: Behaviour, bytes: number, remote: URL, nowMs: number): string {
+  const { markers, remoteConnections } = behaviour
   const timestamp = Math.floor(nowMs / 1000)
-  const connection = `RemoteConnections: tcp:${remote.hostname}:${remote.port || '443'}`
-  const fields = [`Stripe Index: 0`, `Stripe Bytes Transferred: ${bytes}`, 'Total Stripe Count: 1', connection]
-  if (behaviour.markers === 'plain') {
-    return ['Perf Marker', `Timestamp: ${timestamp}`, ...fields, 'End', ''].join('\n')
-  }
+  const named = remoteConnections === 'always' || (remoteConnections === 'once-connected' && bytes > 0)
+  const connection = named ? [`RemoteConnections: tcp:${remote.hostname}:${remote.port || '443'}`] : []
+  const fields = ['Stripe Index: 0', `Stripe Bytes Transferred: ${bytes}`, 'Total Stripe Count: 1', ...connection]
+  if (markers === 'plain') return ['Perf Marker', `Timestamp: ${timestamp}`, ...fields, 'End', ''].join('\n')
   const detailed = [`Timestamp: ${timestamp}`, 'State: 3', 'State description: Mover running', ...fields]
   return ['Perf Marker', ...detailed.map(field => `    ${field}`), 'End', ''].join('\n')
 }

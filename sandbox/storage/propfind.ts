@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { Stats } from 'node:fs'
 import type { Exchange, Storage } from './exchange.ts'
 import { etag } from './read.ts'
-import { Refusal } from './refusal.ts'
+import { missing, Refusal } from './refusal.ts'
 
 /** Entries that are looked at together. */
 const BATCH = 64
@@ -13,11 +13,11 @@ const BATCH = 64
  */
 export async function propfind(storage: Storage, exchange: Exchange): Promise<void> {
   const depth = exchange.header('depth')?.trim().toLowerCase() ?? 'infinity'
-  exchange.demand('stat')
+  exchange.demandLook(storage)
   if (depth === '1') exchange.demand('list')
   else if (depth !== '0') throw new Refusal(403, 'only depth 0 and 1 are answered (RFC 4918, propfind-finite-depth)')
   const stats = await storage.files.stat(exchange.path)
-  if (stats === undefined) throw new Refusal(404, 'no such file or directory')
+  if (stats === undefined) throw missing()
   const { response } = exchange
   response.writeHead(207, { 'Content-Type': 'application/xml; charset=utf-8' })
   response.write('<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n')

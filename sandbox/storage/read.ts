@@ -2,10 +2,12 @@ import type { Stats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { Digester, wantedAlgorithm } from './checksums.ts'
+import type { Behaviour } from './behaviour.ts'
+import { sendBrokenOff } from './break-off.ts'
+import { type Algorithm, Digester, wantedAlgorithm } from './checksums.ts'
 import type { Exchange, Storage } from './exchange.ts'
 import { demandOnDisk } from './nearline.ts'
-import { Refusal } from './refusal.ts'
+import { missing, Refusal } from './refusal.ts'
 import { throttled } from './throttle.ts'
 
 /** Files up to this size are read at one go: a stream costs more than they do. */
@@ -13,7 +15,7 @@ export const SMALL_BYTES = 64 * 1024
 const READ_BYTES = 256 * 1024
 
 export async function head(storage: Storage, exchange: Exchange): Promise<void> {
-  exchange.demand('stat')
+  exchange.demandLook(storage)
   const stats = await existing(storage, exchange)
   if (stats.isDirectory()) return exchange.answer(200, '')
   exchange.response.writeHead(200, {
@@ -60,12 +62,20 @@ async function send(
   last: number,
 ): Promise<void> {
   const bytes = last - first + 1
-  if (bytes <= SMALL_BYTES && storage.behaviour.bytesPerSecond === undefined) {
+  const { bytesPerSecond, breaksOff } = storage.behaviour
+  if (breaksOff?.verb === 'GET') return sendBrokenOff(readRange(storage, handle, first, last), breaksOff, response)
+  if (bytes <= SMALL_BYTES && bytesPerSecond === undefined) {
     const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(bytes), 0, bytes, first)
     response.end(buffer.subarray(0, bytesRead))
     return
   }
   await pipeline(readRange(storage, handle, first, last), response)
+}
+
+export async function demandFile(handle: FileHandle): Promise<Stats> {
+  const stats = await handle.stat()
+  if (stats.isDirectory()) throw new Refusal(409, 'directories are not copied')
+  return stats
 }
 
 /** Bytes `first` to `last`, both included, at the storage's pace. Leaves the handle open. */
@@ -79,7 +89,7 @@ export function readRange(storage: Storage, handle: FileHandle, first: number, l
 
 async function existing(storage: Storage, exchange: Exchange): Promise<Stats> {
   const stats = await storage.files.stat(exchange.path)
-  if (stats === undefined) throw new Refusal(404, 'no such file or directory')
+  if (stats === undefined) throw missing()
   return stats
 }
 
@@ -95,14 +105,28 @@ export function etag(stats: Stats): string {
 const STRAY = new Digester().finish()
 
 async function digestHeader(storage: Storage, exchange: Exchange, stats: Stats): Promise<Record<string, string>> {
-  const algorithm = wantedAlgorithm(exchange.header('want-digest'), storage.behaviour.checksums)
+  const { behaviour } = storage
+  const wanted = exchange.header('want-digest')
+  const wantedToo = behaviour.reprDigest && wanted === undefined ? exchange.header('want-repr-digest') : undefined
+  const algorithm = toldAlgorithm(behaviour, wanted ?? wantedToo)
   if (algorithm === undefined) return {}
   const checksums = await storage.files.checksumsOf(exchange.path, stats)
-  if (storage.behaviour.strayChecksums > 0) {
-    storage.behaviour.strayChecksums -= 1
+  if (wantedToo !== undefined) return { 'Repr-Digest': `${algorithm}=:${base64Of(algorithm, checksums[algorithm])}:` }
+  if (behaviour.strayChecksums > 0) {
+    behaviour.strayChecksums -= 1
     return { Digest: `${algorithm}=${STRAY[algorithm]}` }
   }
   return { Digest: `${algorithm}=${checksums[algorithm]}` }
+}
+
+function toldAlgorithm({ checksums, unknownChecksum }: Behaviour, wanted: string | undefined): Algorithm | undefined {
+  const known = wantedAlgorithm(wanted, checksums)
+  return known === undefined && wanted !== undefined && unknownChecksum === 'first' ? checksums[0] : known
+}
+
+/** RFC 9530 has bytes in base64 for all; RFC 3230 has adler32 in hex. */
+function base64Of(algorithm: Algorithm, value: string): string {
+  return algorithm === 'adler32' ? Buffer.from(value, 'hex').toString('base64') : value
 }
 
 interface Range {

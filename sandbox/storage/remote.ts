@@ -6,12 +6,26 @@ import { storageWords } from '../../shared/storage/words.ts'
 import type { Exchange, Storage } from './exchange.ts'
 import { Refusal } from './refusal.ts'
 
-/** Of the leg to the other storage; a transfer as a whole has no limit here, its driver has one. */
-const TIMEOUTS: HttpTimeouts = { connect: 10_000, headers: 60_000, idle: 60_000 }
 const MAX_ERROR_BYTES = 1_000
 const TRANSFER_HEADER = 'transferheader'
 
-/** What the passive side said, in the words of XRootD (facts/http-tpc.md section 5). */
+/** Of the leg to the other storage; a transfer as a whole has no limit here, its driver has one. */
+function timeouts({ behaviour }: Storage): HttpTimeouts {
+  const silence = behaviour.stallSeconds * 1000
+  return { connect: 10_000, headers: silence, idle: silence }
+}
+
+/** The passive side said no. `message`: its words, free of tokens. */
+export class RemoteRefusal extends Error {
+  readonly status: number
+
+  constructor(status: number, words: string) {
+    super(words)
+    this.status = status
+  }
+}
+
+/** The passive side answered what cannot be followed. */
 export class RemoteFailure extends Error {}
 
 /** The other storage's address. Throws 400: tokens go over https only. */
@@ -37,7 +51,7 @@ export function transferHeaders(exchange: Exchange): Record<string, string> {
 }
 
 export interface RemoteRequest {
-  readonly method: 'GET' | 'HEAD' | 'PUT'
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE'
   readonly url: URL
   readonly headers: Record<string, string>
   /** Made anew for each hop of a redirect. */
@@ -63,7 +77,7 @@ export async function askRemote(storage: Storage, request: RemoteRequest): Promi
 async function send(storage: Storage, request: RemoteRequest): Promise<HttpResponse> {
   const attempt = async (): Promise<HttpResponse> => {
     const { method, url, headers, body, signal } = request
-    const options: HttpRequest = { method, url, headers, signal, timeouts: TIMEOUTS }
+    const options: HttpRequest = { method, url, headers, signal, timeouts: timeouts(storage) }
     return storage.http.request(body === undefined ? options : { ...options, body: await body() })
   }
   try {
@@ -75,7 +89,6 @@ async function send(storage: Storage, request: RemoteRequest): Promise<HttpRespo
   }
 }
 
-export async function remoteFailure(response: HttpResponse): Promise<RemoteFailure> {
-  const text = storageWords(await response.text(MAX_ERROR_BYTES))
-  return new RemoteFailure(`Remote side failed with status code ${response.status}; error message: "${text}"`)
+export async function remoteRefusal(response: HttpResponse): Promise<RemoteRefusal> {
+  return new RemoteRefusal(response.status, storageWords(await response.text(MAX_ERROR_BYTES)))
 }

@@ -9,9 +9,12 @@ import type { Authority } from '../authority.ts'
 import { type RunningService, serveHttps } from '../https-service.ts'
 import { parsePath } from '../wlcg.ts'
 import { type Behaviour, Refusals, type RefuseOrder, WELL_BEHAVED } from './behaviour.ts'
+import { ClientBlocks } from './client-blocks.ts'
 import { copy } from './copy.ts'
+import type { Answer } from './dialect.ts'
 import { Exchange, pathOf, type Storage } from './exchange.ts'
 import { FileTree } from './file-tree.ts'
+import { keepExactNames } from './header-names.ts'
 import { IssuerKeys } from './issuer-keys.ts'
 import { MacaroonMint } from './macaroons.ts'
 import { mkcol, move, remove } from './namespace.ts'
@@ -128,12 +131,14 @@ class Endpoint {
   readonly #verifier: TokenVerifier
   readonly #mint: MacaroonMint
   readonly #onRequest: StorageOptions['onRequest']
+  readonly #blocks: ClientBlocks
 
   constructor(storage: Storage, verifier: TokenVerifier, mint: MacaroonMint, onRequest: StorageOptions['onRequest']) {
     this.#storage = storage
     this.#verifier = verifier
     this.#mint = mint
     this.#onRequest = onRequest
+    this.#blocks = new ClientBlocks(storage.behaviour, storage.clock)
   }
 
   /** Answers every request. What goes wrong after the headers are out can only end the connection. */
@@ -155,7 +160,9 @@ class Endpoint {
 
   /** The profile's order: 401 for the token, 403 for what it doesn't grant, then 404 (facts/tokens.md section 1). */
   async #answer(verb: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#blocks.demandOpen(request)
     this.#misbehave(verb, request)
+    if (this.#storage.behaviour.headerNames === 'exact') keepExactNames(request)
     if (verb === 'OPTIONS') return this.#options(request, response)
     const { tape } = this.#storage
     if (tape !== undefined && verb === 'GET' && request.url === TAPE_WELL_KNOWN) {
@@ -195,7 +202,7 @@ class Endpoint {
     }
     const { redirect } = this.#storage.behaviour
     if (redirect?.verbs.includes(verb)) {
-      throw new Refusal(307, 'elsewhere', { Location: `${redirect.origin}${request.url ?? '/'}` })
+      throw new Refusal(redirect.status ?? 307, 'elsewhere', { Location: `${redirect.origin}${request.url ?? '/'}` })
     }
   }
 
@@ -209,12 +216,24 @@ class Endpoint {
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {
-    const exchange = new Exchange(request, response, [], [])
+    const { behaviour } = this.#storage
+    const exchange = new Exchange(request, response, segmentsOf(request), [])
+    const { status, message, kind, headers } = refusal
+    const worded = kind === undefined ? undefined : behaviour.dialect.refuse(kind, exchange.asked)
+    if (worded === 'silence') return void response.destroy()
+    const answer: Answer = worded ?? { status, words: message }
+    if (answer.status === 401) this.#blocks.refused(request)
+    const afterHead = request.method === 'HEAD' && [403, 404, 409].includes(answer.status)
     // A client that was told no instead of "100 Continue" may send its body or not: only closing keeps the two apart.
-    const close = exchange.expectsContinue ? { Connection: 'close' } : {}
+    const closes = exchange.expectsContinue || (afterHead && behaviour.closesAfterRefusedHead)
     const { authorization, transferheaderauthorization } = request.headers
-    const quoted = this.#storage.behaviour.quoteTokens ? `: ${authorization}, ${transferheaderauthorization}` : ''
-    exchange.answer(refusal.status, `${refusal.message}${quoted}`, { ...refusal.headers, ...close })
+    const quoted = behaviour.quoteTokens ? `: ${authorization}, ${transferheaderauthorization}` : ''
+    if (answer.asReason) response.statusMessage = answer.words
+    exchange.answer(answer.status, answer.asReason ? quoted : `${answer.words}${quoted}`, {
+      ...(answer.contentType !== undefined && { 'Content-Type': answer.contentType }),
+      ...(answer.status === status && headers),
+      ...(closes && { Connection: 'close' }),
+    })
   }
 
   #ownFault(error: unknown): Refusal {
@@ -224,5 +243,14 @@ class Endpoint {
 }
 
 function unauthorized(reason: string): Refusal {
-  return new Refusal(401, reason, { 'WWW-Authenticate': 'Bearer realm="waybill sandbox"' })
+  return new Refusal(401, reason, { 'WWW-Authenticate': 'Bearer realm="waybill sandbox"' }, 'unauthorized')
+}
+
+/** For words only: what is no path has none. */
+function segmentsOf({ url }: IncomingMessage): string[] {
+  try {
+    return pathOf(url ?? '/')
+  } catch {
+    return []
+  }
 }

@@ -59,6 +59,21 @@ export function copiesWithinReach(
   return clauses.join('')
 }
 
+/** What `copiesWithinReach` says, of a copy that was read; its ends are keys of storages. */
+export function reachesCopy(
+  { voIds, rseIds, activities, links }: WorkerReach,
+  copy: { readonly voId: number; readonly activity: string; readonly source: number; readonly destination: number },
+): boolean {
+  const { voId, activity, source, destination } = copy
+  return (
+    voIds?.includes(voId) !== false &&
+    rseIds?.includes(source) !== false &&
+    rseIds?.includes(destination) !== false &&
+    activities?.includes(activity) !== false &&
+    (links?.some(link => link.source === source && link.destination === destination) ?? true)
+  )
+}
+
 /** The same for imports, which are of no activity and on no link: who is confined to such takes none. */
 export function importsWithinReach(
   executor: Executor,

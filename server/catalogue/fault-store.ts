@@ -1,6 +1,7 @@
 import { type Executor, encodeRows, query, recordset } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
 import type { RuleDelta } from '../rules/store.ts'
+import { markHopsOver } from '../transfers/hop-store.ts'
 import { moveReplicas } from './replica-store.ts'
 
 /** What was found of a replica: it is not the file. */
@@ -28,5 +29,6 @@ export async function condemnReplicas(executor: Executor, faults: readonly Fault
   )
   const ids = condemned.map(row => row.replica_id)
   await moveReplicas(executor, ids, 'condemn', now)
+  await markHopsOver(executor, ids)
   return moveLocks(executor, ids, 'lose')
 }

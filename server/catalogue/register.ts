@@ -9,6 +9,7 @@ import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
 import { refuseWhileCleaned } from '../transfers/permits.ts'
+import { refuseWhileDeleted } from './deleted.ts'
 import { ensureScopes, type FoundDid, findDids, holdForAttaching, insertContents, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
@@ -195,7 +196,7 @@ function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
     throw differs('md5', known.md5, given.md5)
 }
 
-/** How many replicas became available that were not. Throws 409 PATH_BEING_CLEANED. */
+/** How many replicas became available that were not. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED. */
 export async function replicasArrived(
   executor: Executor,
   rseId: number,
@@ -212,6 +213,10 @@ export async function replicasArrived(
     executor,
     replicas.map(row => row.id),
     now,
+  )
+  await refuseWhileDeleted(
+    executor,
+    replicas.map(row => row.id),
   )
   await cancelNeedless(executor, rseId, fileIds, now)
   const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)

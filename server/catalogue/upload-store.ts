@@ -3,6 +3,7 @@ import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.
 import { type Executor, encodeRows, keyset, lockRows, oneOf, query, stateList } from '../database/sql.ts'
 import { forgetWritten } from '../transfers/outcome-store.ts'
 import { refuseWhileCleaned, reservePaths } from '../transfers/permits.ts'
+import { refuseWhileDeleted } from './deleted.ts'
 import { replicasArrived } from './register.ts'
 import { findReplicas, transferring } from './replica-store.ts'
 
@@ -32,6 +33,7 @@ export async function planFiles(executor: Executor, plan: UploadPlan, now: numbe
   await lockWithTransfers(executor, replicas)
   await refuseTransferring(executor, rseId, fileIds)
   await refuseWhileCleaned(executor, replicas, now)
+  await refuseWhileDeleted(executor, replicas)
   if (replace && (await reservePaths(executor, replicas, expiresAt + DELETE_MARGIN_MS)) < replicas.length) {
     const message = 'one of these files has arrived meanwhile, and must not be replaced: plan again'
     throw new WaybillError('UPLOAD_CHANGED', message, { status: 409, field: 'files' })
@@ -74,6 +76,8 @@ export interface UploadFacts {
   readonly available: boolean
   /** By this account, and the plan has not run out. */
   readonly planned: boolean
+  /** What lay there is being deleted. */
+  readonly deleted: boolean
   /** A worker has the open transfer to the same place. */
   readonly transferring: boolean
   /** A worker's COPY was taken there since the file was planned, and did not end well. */
@@ -83,6 +87,9 @@ export interface UploadFacts {
 /** Why a file cannot be confirmed; undefined: it can, or is available already. Pure. */
 export function refusalOf(facts: UploadFacts): { code: string; message: string } | undefined {
   if (facts.available) return undefined
+  if (facts.deleted) {
+    return { code: 'REPLICA_BEING_DELETED', message: 'it is being deleted there: plan it again when that is over' }
+  }
   if (!facts.planned) {
     const message = 'this account has planned no upload of it there, or too long ago: plan it, and look what lies there'
     return { code: 'UPLOAD_NOT_PLANNED', message }
@@ -118,7 +125,7 @@ export async function confirmFiles(
   )
   const found = await query<{ file_id: number } & Record<keyof UploadFacts, number | boolean>>(
     executor,
-    `SELECT replicas.file_id, replicas.state = 'AVAILABLE' AS available,
+    `SELECT replicas.file_id, replicas.state = 'AVAILABLE' AS available, replicas.state = 'BEING_DELETED' AS deleted,
             EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.account_id = :accountId
                      AND uploads.until > :now) AS planned,
             EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id
@@ -134,6 +141,7 @@ export async function confirmFiles(
     const refusal = refusalOf({
       available: Boolean(row?.available),
       planned: Boolean(row?.planned),
+      deleted: Boolean(row?.deleted),
       transferring: Boolean(row?.transferring),
       written: Boolean(row?.written),
     })

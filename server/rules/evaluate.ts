@@ -2,13 +2,13 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { datasetsBelow, filesOf } from '../catalogue/did-store.ts'
-import { ensureDirectories, findReplicas, insertReplicas } from '../catalogue/replica-store.ts'
+import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
+import { findReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import { type Executor, encodeRows, isSqlite, oneOf, query, queryOne } from '../database/sql.ts'
+import { type Executor, isSqlite, queryOne } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
-import { replicaPath } from '../storages/paths.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { insertFirstLocks, insertLocks, removeLocks } from './lock-store.ts'
@@ -238,7 +238,7 @@ function refused(
   return insertProblems(executor, rule.id, problems)
 }
 
-/** A path is decided once, with the replica's row: files that have one at this storage keep it. The replicas made, each with a lock. */
+/** Replicas of files that have none at this storage: those made, each with a lock. */
 async function placeMissing(
   executor: Executor,
   dataset: Collection,
@@ -246,35 +246,8 @@ async function placeMissing(
   fileIds: readonly number[],
   now: number,
 ): Promise<number[]> {
-  const missing = await query<{ id: number; scope: string; name: string }>(
-    executor,
-    `SELECT dids.id, scopes.name AS scope, dids.name FROM dids JOIN scopes ON scopes.id = dids.scope_id
-      WHERE dids.id ${oneOf(executor, 'files')}
-        AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.file_id = dids.id AND replicas.rse_id = :rseId)
-      ORDER BY dids.id`,
-    { files: encodeRows(fileIds), rseId: rse.id },
-  )
-  if (missing.length === 0) return []
   const parent = dataset.type === 'FILE' ? undefined : parseDid(dataset.did)
-  const paths = missing.map(file => replicaPath(rse.layout, file, parent))
-  const directories = await ensureDirectories(
-    executor,
-    rse.id,
-    paths.map(path => ({ path: rse.prefix + path.directory, top: rse.prefix + path.top })),
-  )
-  const made = await insertReplicas(
-    executor,
-    rse.id,
-    'COPYING',
-    missing.map((file, i) => ({
-      file_id: file.id,
-      directory_id: directories.get(`${rse.prefix}${paths[i]?.directory}`)?.id ?? 0,
-      name: paths[i]?.name ?? '',
-    })),
-    now,
-    1,
-  )
-  return made.map(row => row.id)
+  return placeFiles(executor, rse, await filesWithout(executor, rse.id, fileIds), () => parent, now, 1)
 }
 
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */

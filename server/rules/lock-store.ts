@@ -1,6 +1,6 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { stepsOf } from '../../shared/domain/state-machine.ts'
-import { type Executor, encodeRows, keyset, lockRows, oneOf, query } from '../database/sql.ts'
+import { type Executor, encodeRows, isSqlite, keyset, lockRows, oneOf, query, queryOne } from '../database/sql.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -80,6 +80,7 @@ export async function insertLocks(
 ): Promise<{ replica_id: number; state: LockState }[]> {
   // A replica that arrives meanwhile must not miss its new lock, nor the lock the arrival.
   await lockRows(executor, 'replicas', replicaIds)
+  await demandReplicas(executor, replicaIds)
   const inserted = await query<{ replica_id: number; state: LockState }>(
     executor,
     `INSERT INTO locks (rule_id, replica_id, state)
@@ -94,6 +95,17 @@ export async function insertLocks(
     { locked: encodeRows(inserted.map(row => row.replica_id)) },
   )
   return inserted
+}
+
+/** Throws when one of them was deleted between the look and the lock: the step is repeated, and makes it anew. */
+async function demandReplicas(executor: Executor, replicaIds: readonly number[]): Promise<void> {
+  if (isSqlite(executor) || replicaIds.length === 0) return
+  const row = await queryOne<{ count: number }>(
+    executor,
+    `SELECT count(*) AS count FROM replicas WHERE id ${oneOf(executor, 'replicas')}`,
+    { replicas: encodeRows(replicaIds) },
+  )
+  if (row?.count !== replicaIds.length) throw new Error('a replica was deleted meanwhile')
 }
 
 /** The locks of replicas that were made with one (`insertReplicas`) in this transaction: nobody else knows them yet. */

@@ -7,6 +7,8 @@ import type { RuleRow } from './store.ts'
 export interface ShownRule extends RuleRow {
   did: string
   account: string
+  /** When what is stuck is tried again; null: it has no date yet, or nothing is stuck. */
+  repair_at: number | null
 }
 
 const SHOWN = `SELECT rules.*, scopes.name || ':' || dids.name AS did, accounts.name AS account

@@ -7,6 +7,7 @@ import { requireDid } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
+import type { StorageDirectory } from '../storages/directory.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
 import { startRemoval } from './step-store.ts'
 import { submitRules } from './submit.ts'
@@ -40,15 +41,8 @@ export function ruleHandlers(context: Context): RuleHandlers {
     async getRule({ params, caller }) {
       const rule = await requireRule(db.read, sightOf(caller), params.id)
       if (rule.state !== 'STUCK') return viewRule(rule)
-      const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
-      const unlocked = await problemsOf(db.read, rule.id, PROBLEMS_SHOWN)
-      const stuck = await stuckLocksOf(db.read, rule.id, PROBLEMS_SHOWN - unlocked.length)
-      const problems = [...unlocked, ...stuck]
-      if (problems.length === 0) return viewRule(rule)
-      return {
-        ...viewRule(rule),
-        problems: problems.map(({ rse_id, ...problem }) => ({ ...problem, rse: names.get(rse_id) ?? '' })),
-      }
+      const problems = await shownProblems(db.read, storages, rule.id)
+      return { ...viewRule(rule), ...(problems.length === 0 ? {} : { problems }) }
     },
     async removeRule({ params, caller }) {
       const rule = await requireRule(db.read, sightOf(caller), params.id)
@@ -69,6 +63,18 @@ export async function requireRule(executor: Executor, sight: Sight, id: number):
   throw new WaybillError('RULE_UNKNOWN', `there is no rule ${id}`, { status: 404, field: 'id' })
 }
 
+/** The first files that could get no lock, or whose last transfer failed, and why. */
+export async function shownProblems(
+  read: Executor,
+  storages: StorageDirectory,
+  ruleId: number,
+): Promise<{ did: string; rse: string; code: string; message: string }[]> {
+  const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
+  const unlocked = await problemsOf(read, ruleId, PROBLEMS_SHOWN)
+  const stuck = await stuckLocksOf(read, ruleId, PROBLEMS_SHOWN - unlocked.length)
+  return [...unlocked, ...stuck].map(({ rse_id, ...problem }) => ({ ...problem, rse: names.get(rse_id) ?? '' }))
+}
+
 function viewRule(rule: ShownRule) {
   return {
     id: rule.id,
@@ -83,6 +89,7 @@ function viewRule(rule: ShownRule) {
     expanded: rule.stage === 'EXPANDED',
     createdAt: rule.created_at,
     updatedAt: rule.updated_at,
+    archive: Boolean(rule.archive),
     ...(rule.comment === null ? {} : { comment: rule.comment }),
     ...(rule.error === null ? {} : { error: rule.error }),
     ...(rule.expires_at === null ? {} : { expiresAt: rule.expires_at }),

@@ -12,6 +12,7 @@ export interface RuleRow {
   activity: string
   priority: number
   comment: string | null
+  archive: number | boolean
   expires_at: number | null
   state: 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
   stage: RuleStage
@@ -35,6 +36,7 @@ export interface NewRule {
   activity: string
   priority: number
   comment: string | null
+  archive: boolean
   expiresAt: number | null
   now: number
 }
@@ -43,10 +45,10 @@ export interface NewRule {
 export async function insertRule(executor: Executor, rule: NewRule): Promise<number | undefined> {
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, expires_at, state, stage,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, archive, expires_at, state, stage,
                         dirty, cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
-     VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :expiresAt, 'REPLICATING',
+     VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :archive, :expiresAt, 'REPLICATING',
              'CHOOSING', false, 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },

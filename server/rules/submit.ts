@@ -15,6 +15,7 @@ export interface RuleRequest {
   readonly priority: number
   readonly lifetime?: number | undefined
   readonly comment?: string | undefined
+  readonly archive: boolean
 }
 
 /**
@@ -50,6 +51,7 @@ export async function submitRules(
       activity: request.activity,
       priority: request.priority,
       comment: request.comment ?? null,
+      archive: request.archive,
       expiresAt: request.lifetime === undefined ? null : now + request.lifetime * 1000,
       now,
     })

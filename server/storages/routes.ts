@@ -130,7 +130,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       const source = await storages.byName(sight, params.source, 'source')
       const destination = await storages.byName(sight, params.destination, 'destination')
       const rows = await decisionsOf(db.read, { sourceId: source.id, destinationId: destination.id }, limit)
-      return { items: rows.map(viewDecision) }
+      return { source: source.name, destination: destination.name, items: rows.map(viewDecision) }
     },
     async listDistances({ caller }) {
       const names = new Map((await storages.seenBy(sightOf(caller))).map(rse => [rse.id, rse.name]))

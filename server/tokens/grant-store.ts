@@ -168,13 +168,13 @@ export async function grantsToMintAnew(
 const REACHED = { vo: 'vo_id', rse: 'rse_id', purpose: 'purpose' }
 
 /**
- * Grants within reach that wait for a worker to exchange them, or to refresh them after that has failed. Those to clean up are
- * for whoever holds a permit.
+ * Grants within reach that wait for a worker to exchange them, or to refresh them after that has failed. Those to clean up, or to
+ * delete, are for whoever may.
  */
 export async function grantsToRenew(read: Executor, reach: WorkerReach, now: number, limit: number): Promise<number[]> {
   const rows = await query<{ id: number }>(
     read,
-    `SELECT id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0) AND purpose <> 'clean-up'
+    `SELECT id FROM grants WHERE state = 'RENEWING' AND (NOT exchanged OR failures > 0) AND purpose NOT IN ('clean-up', 'delete')
         AND not_before <= :now AND lease_until <= :now ${grantsWithinReach(read, reach, REACHED)}
       ORDER BY not_before, id LIMIT :limit`,
     { now, limit, ...reachBindings(reach) },

@@ -10,7 +10,7 @@ export interface UnplannedBundle {
 }
 
 /** Ready bundles of an activity, as urgent or more, that a link keeps ahead of the claims: beyond them nothing is minted yet. */
-const AHEAD = 50
+export const AHEAD = 50
 /** Activities on links that one look goes through. */
 const MOST_QUEUES = 5_000
 const UNPLANNED = 'has_work AND NOT ready AND source_grant_id IS NULL'

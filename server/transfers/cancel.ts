@@ -2,6 +2,7 @@ import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, oneOf, query, stateList } from '../database/sql.ts'
+import { markHops } from './hop-store.ts'
 
 /** Ends the waiting transfers of files that came to this storage in another way: an upload, or they lay there. */
 export async function cancelNeedless(
@@ -11,11 +12,15 @@ export async function cancelNeedless(
   now: number,
 ): Promise<void> {
   const atOnce = stateList(statesAccepting(TRANSFER_MACHINE, 'cancel', 'CANCELLED'))
-  await query(
+  const ended = await query<{ id: number }>(
     executor,
     `UPDATE transfers SET state = 'CANCELLED', updated_at = :now WHERE state IN (${atOnce}) AND replica_id IN
-       (SELECT id FROM replicas WHERE rse_id = :rseId AND file_id ${oneOf(executor, 'files')})`,
+       (SELECT id FROM replicas WHERE rse_id = :rseId AND file_id ${oneOf(executor, 'files')}) RETURNING id`,
     { now, rseId, files: encodeRows(fileIds) },
+  )
+  await markHops(
+    executor,
+    ended.map(row => row.id),
   )
 }
 
@@ -26,16 +31,25 @@ export async function cancelNeedless(
 export async function cancelTransfers(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
   if (replicaIds.length === 0) return
   const atOnce = stateList(statesAccepting(TRANSFER_MACHINE, 'cancel', 'CANCELLED'))
-  const rows = await query<{ replica_id: number; state: string }>(
+  const rows = await query<{ id: number; replica_id: number; state: string }>(
     executor,
     `UPDATE transfers SET cancel_requested = true, updated_at = :now,
             state = CASE WHEN state IN (${atOnce}) THEN 'CANCELLED' ELSE state END
       WHERE state IN (${stateList(statesAccepting(TRANSFER_MACHINE, 'cancel'))})
         AND replica_id ${oneOf(executor, 'replicas')}
         AND (SELECT lock_count FROM replicas WHERE replicas.id = transfers.replica_id) = 0
-      RETURNING replica_id, state`,
+      RETURNING id, replica_id, state`,
     { replicas: encodeRows(replicaIds), now },
   )
-  const ended = rows.filter(row => row.state === 'CANCELLED').map(row => row.replica_id)
-  await moveReplicas(executor, ended, 'fail', now)
+  const ended = rows.filter(row => row.state === 'CANCELLED')
+  await moveReplicas(
+    executor,
+    ended.map(row => row.replica_id),
+    'fail',
+    now,
+  )
+  await markHops(
+    executor,
+    ended.map(row => row.id),
+  )
 }

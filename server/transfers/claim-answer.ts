@@ -1,3 +1,4 @@
+import type { StorageTask } from '../../shared/contract/routes/worker.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { ImportRow } from '../imports/store.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
@@ -15,16 +16,17 @@ export interface Work {
   readonly more: boolean
   readonly renewals: readonly number[]
   readonly imports: readonly ImportRow[]
+  readonly tasks: readonly StorageTask[]
 }
 
-export const NOTHING: Work = { claimed: [], more: false, renewals: [], imports: [] }
+export const NOTHING: Work = { claimed: [], more: false, renewals: [], imports: [], tasks: [] }
 
 /** What a worker needs to drive what it was given. */
 export async function describeWork(
   context: TokenContext,
   retry: RetryPolicy,
   session: number,
-  { claimed, more, renewals, imports }: Work,
+  { claimed, more, renewals, imports, tasks }: Work,
   drained: boolean,
 ) {
   const rses = new Map((await context.storages.all()).map(rse => [rse.id, rse]))
@@ -50,6 +52,7 @@ export async function describeWork(
       const url = storageUrl(protocolOf(rse).url, job.path)
       return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
     }),
+    tasks: [...tasks],
     drained,
   }
 }
@@ -87,7 +90,7 @@ function modeOf({ id, state, attempts, preferred_mode, mode_tries }: WorkerTrans
   return { mode: modeFor(id, attempts, { preferred: preferred_mode, tries: mode_tries ?? 0 }) }
 }
 
-function storageFor(rse: Rse) {
+export function storageFor(rse: Rse) {
   const { canPull, canPush, freshConnections, macaroons, redirectHosts } = protocolOf(rse)
   return {
     rse: rse.name,

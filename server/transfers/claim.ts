@@ -73,7 +73,7 @@ async function linksWithWork(read: Executor): Promise<Sharer[]> {
 }
 
 /** A storage that may not be read gives nothing out, one that may not be written to takes nothing in. */
-async function storageLoads(executor: Executor, rseIds: readonly number[]): Promise<Map<number, StorageLoad>> {
+export async function storageLoads(executor: Executor, rseIds: readonly number[]): Promise<Map<number, StorageLoad>> {
   const rows = await query<{
     id: number
     max_outbound: number

@@ -126,7 +126,8 @@ function inRun(
   others: Others,
   now: number,
 ): Health | undefined {
-  const asked = attempts.filter(({ error }) => error !== undefined && asksForRest(error))
+  // One file that is too large for what is left must not hold up those that are not.
+  const asked = attempts.filter(({ again, error }) => !again && error !== undefined && asksForRest(error))
   if (asked.length === 0 && attempts.some(isSuccess)) return undefined
   const failed = asked.length > 0 ? asked : attempts.filter(({ again }) => !again)
   const last = failed.at(-1)

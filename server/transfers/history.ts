@@ -5,8 +5,8 @@ import { type EarlierLooks, isInVain } from './settling.ts'
 
 /** What a report's meaning depends on beside itself. */
 export interface TransferHistory {
-  /** The destination was looked at where nobody saw an attempt end. */
-  readonly settled?: boolean
+  /** The copy counts when it is on tape. */
+  readonly archives?: boolean
   /** How the try ended whose destination was looked at, if that was a storage's doing. */
   readonly loss?: TransferFailure | undefined
   /** Another storage has the file, and has not failed this transfer yet. */

@@ -1,12 +1,14 @@
-import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
-import { planTransfers } from './plan.ts'
 import { HELD, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 /** For whom a transfer is. */
-type Wanted = Pick<Candidate, 'vo_id' | 'account_id' | 'activity' | 'priority'>
+type Wanted = Pick<Candidate, 'vo_id' | 'account_id' | 'activity' | 'priority'> & {
+  /** The copy counts when it is on tape, where there is one. */
+  readonly archive: number | boolean
+}
 
 type Source = Omit<Candidate, keyof Wanted> & { own_id: number }
 
@@ -37,30 +39,38 @@ export async function openTransfers(
        AND replica_id ${oneOf(executor, 'replicas')}`,
     { replicas },
   )
+  if (rule.archive) {
+    await query(
+      executor,
+      `UPDATE transfers SET archive = :archive WHERE NOT archive AND state NOT IN (${stateList(ENDED_STATES)})
+          AND replica_id ${oneOf(executor, 'replicas')}`,
+      { archive: true, replicas },
+    )
+  }
   await openNew(executor, replicaIds, rule, now)
 }
 
 /**
- * Those that have a source are queued as they are inserted: a second write of each row, with all its indexes, would cost as
- * much as the first. The others wait, and are planned as all that wait.
+ * Those that have a source on disk are queued as they are inserted: a second write of each row, with all its indexes, would cost
+ * as much as the first. The others wait, and are planned as all that wait.
  */
 async function openNew(
   executor: Executor,
   replicaIds: readonly number[],
-  { vo_id, account_id, activity, priority }: Wanted,
+  { vo_id, account_id, activity, priority, archive }: Wanted,
   now: number,
 ): Promise<void> {
   const replicas = encodeRows(replicaIds)
   const sources = await query<Source>(
     executor,
     `SELECT own.id AS own_id, ${SOURCE_COLUMNS} FROM replicas AS own ${SOURCES}
-      WHERE own.state = 'COPYING' AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, ${HELD}, links.distance, source.rse_id`,
+      WHERE own.state = 'COPYING' AND NOT rses.tape AND own.id ${oneOf(executor, 'replicas')} ORDER BY own.id, ${HELD}, links.distance, source.rse_id`,
     { replicas, now },
   )
   const candidates = nearest(sources).map(source => ({ ...source, vo_id, account_id, activity, priority }))
   const queued = await inBundles(executor, candidates, now)
   const set = recordset(executor, 'rows', { own_id: 'bigint', ...QUEUED_COLUMNS })
-  const common = { voId: vo_id, accountId: account_id, activity, priority, now }
+  const common = { voId: vo_id, accountId: account_id, activity, priority, archive: Boolean(archive), now }
   await query(
     executor,
     `INSERT INTO transfers (${NEW_COLUMNS}, state, source_replica_id, source_rse_id, link_id, bundle_id)
@@ -72,24 +82,19 @@ async function openNew(
   const found = new Set(candidates.map(({ own_id }) => own_id))
   const without = replicaIds.filter(id => !found.has(id))
   if (without.length === 0) return
-  const waiting = await query<{ id: number }>(
+  await query(
     executor,
     `INSERT INTO transfers (${NEW_COLUMNS}, state) SELECT ${NEW_VALUES}, 'WAITING'
        FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'without')} ON CONFLICT DO NOTHING RETURNING id`,
+      WHERE replicas.state = 'COPYING' AND replicas.id ${oneOf(executor, 'without')} ON CONFLICT DO NOTHING`,
     { ...common, without: encodeRows(without) },
-  )
-  await planTransfers(
-    executor,
-    waiting.map(row => row.id),
-    now,
   )
 }
 
 const NEW_COLUMNS = `replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, attempts, not_before, fence,
-  bytes_done, cancel_requested, created_at, updated_at`
+  bytes_done, cancel_requested, archive, created_at, updated_at`
 const NEW_VALUES =
-  'replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 0, 0, 0, 0, false, :now, :now'
+  'replicas.id, replicas.rse_id, :voId, :accountId, :activity, :priority, dids.bytes, 0, 0, 0, 0, false, :archive, :now, :now'
 
 /** Of each replica's sources the first. */
 function nearest(sources: readonly Source[]): Source[] {

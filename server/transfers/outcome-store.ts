@@ -17,13 +17,15 @@ export interface HeldTransfer {
   source_rse_id: number | null
   destination_rse_id: number
   vo_id: number
+  bytes: number
+  archive: number | boolean
 }
 
 export async function findTransfers(executor: Executor, ids: readonly number[]): Promise<HeldTransfer[]> {
   return query<HeldTransfer>(
     executor,
     `SELECT id, fence, state, attempts, cancel_requested, session_id, claimed_at, replica_id, bundle_id, link_id,
-            source_replica_id, source_rse_id, destination_rse_id, vo_id
+            source_replica_id, source_rse_id, destination_rse_id, vo_id, bytes, archive
        FROM transfers WHERE id ${oneOf(executor, 'ids')}`,
     { ids: encodeRows(ids) },
   )
@@ -181,7 +183,7 @@ export async function insertAttempts(
 export async function recordProgress(
   executor: Executor,
   sessionId: number,
-  progress: readonly { transfer: number; fence: number; state: 'STAGING' | 'COPYING'; bytes: number }[],
+  progress: readonly { transfer: number; fence: number; state: 'COPYING'; bytes: number }[],
   now: number,
 ): Promise<void> {
   if (progress.length === 0) return
@@ -192,14 +194,12 @@ export async function recordProgress(
   )
   const set = recordset(executor, 'rows', { transfer: 'bigint', fence: 'bigint', state: 'text', bytes: 'bigint' })
   const toCopying = stateList([...statesAccepting(TRANSFER_MACHINE, 'copy'), 'COPYING'])
-  const toStaging = stateList([...statesAccepting(TRANSFER_MACHINE, 'stage'), 'STAGING'])
   await query(
     executor,
     `UPDATE transfers SET state = given.state, bytes_done = given.bytes, updated_at = :now,
-            written_fence = CASE given.state WHEN 'COPYING' THEN transfers.fence ELSE written_fence END FROM ${set} AS given
+            written_fence = transfers.fence FROM ${set} AS given
       WHERE transfers.id = given.transfer AND transfers.fence = given.fence AND ${OF_SESSION}
-        AND ((given.state = 'COPYING' AND transfers.state IN (${toCopying}))
-          OR (given.state = 'STAGING' AND transfers.state IN (${toStaging})))`,
+        AND transfers.state IN (${toCopying})`,
     { sessionId, now, rows: encodeRows(progress) },
   )
 }

@@ -2,18 +2,20 @@ import type { z } from 'zod'
 import type { outcome } from '../../shared/contract/routes/worker.ts'
 import type { TransferCode } from '../../shared/domain/error-catalogue.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
-import { type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
+import { isEnded, type TransferEvent, transition } from '../../shared/domain/transfer-state.ts'
 import { condemnReplicas, type Fault } from '../catalogue/fault-store.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
+import { addToTask } from '../tasks/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
 import type { EndedAttempt, HealthSide } from './health.ts'
 import { type Failing, type HealthChanges, judgeStorages, whatFails } from './health-store.ts'
 import { earlierLooks, earlierLosses, failedBefore, type TransferHistory, withAnotherSource } from './history.ts'
+import { markHops } from './hop-store.ts'
 import {
   type Application,
   applyTransitions,
@@ -28,6 +30,7 @@ import { type EndedCopy, isLinkFailure, sumByLink } from './pace.ts'
 import { addToMinutes } from './pace-store.ts'
 import { dropPermits } from './permits.ts'
 import { type EarlierLooks, isLastLook, lookDelay } from './settling.ts'
+import { withWay } from './ways.ts'
 
 export type ReportedOutcome = z.output<typeof outcome>
 export type OutcomeAnswer = 'applied' | 'already-applied' | 'refused'
@@ -111,15 +114,26 @@ async function decide(
   const looks = await earlierLooks(context.db.read, growing)
   const sourceGone = outcomes.filter(isSourceGone).map(({ transfer }) => transfer)
   const elsewhere = await withAnotherSource(context.db.read, sourceGone)
+  const over = await withWay(
+    context,
+    sourceGone.filter(id => !elsewhere.has(id)),
+  )
   const again = await failedBefore(context.db.read, outcomes.flatMap(failedAt))
+  const tapes = new Set((await context.storages.all()).filter(rse => rse.tape).map(rse => rse.id))
   return outcomes.flatMap(reported => {
     const held = byId.get(reported.transfer)
     if (held === undefined || held.fence !== reported.fence || held.session_id !== sessionId) return []
     const { id, fence, state: from, attempts } = held
     const cancelRequested = Boolean(held.cancel_requested)
-    const judged = judge(reported, looks.get(id))
-    const settled = from === 'SETTLING'
-    const history = { settled, loss: losses.get(id), elsewhere: elsewhere.has(id), looks: looks.get(id) }
+    const interrupted = from === 'SETTLING' && !losses.has(id)
+    const judged = judge(reported, looks.get(id), interrupted)
+    const archives = Boolean(held.archive) && held.bytes > 0 && tapes.has(held.destination_rse_id)
+    const history = {
+      archives,
+      loss: losses.get(id),
+      elsewhere: elsewhere.has(id) || over.has(id),
+      looks: looks.get(id),
+    }
     const event = eventOf(judged, context.random.fraction(), history)
     const next = transition({ state: from, attempts, cancelRequested }, event, now, policy)
     if (next === undefined) return []
@@ -139,15 +153,23 @@ async function decide(
           attempts: next.attempts,
           cancelRequested,
           notBefore,
-          left: leftBy(reported),
+          left: archives && reported.result === 'done' ? 'own' : leftBy(reported),
         },
       },
     ]
   })
 }
 
-/** A transfer is not settled for ever, and holds its slots no longer than that. */
-function judge(reported: ReportedOutcome, looks: EarlierLooks = NO_LOOKS): ReportedOutcome {
+/**
+ * A transfer is not settled for ever, and holds its slots no longer than that. Of an attempt that was interrupted nothing is left
+ * when that was removed: it is as if it had never been.
+ */
+function judge(
+  reported: ReportedOutcome,
+  looks: EarlierLooks | undefined = NO_LOOKS,
+  interrupted: boolean,
+): ReportedOutcome {
+  if (interrupted && reported.result === 'failed' && reported.cleaned) return { ...reported, result: 'absent' }
   if (reported.result !== 'growing' || !isLastLook(looks, reported.error)) return reported
   const stillGrows = {
     scope: 'DESTINATION',
@@ -174,30 +196,21 @@ function isSourceGone({ error }: ReportedOutcome): boolean {
   return error?.scope === 'SOURCE' && !error.retryable
 }
 
-/**
- * Nothing lies there of an attempt whose end nobody saw. One that was interrupted is not counted; but a storage that always ends
- * without an outcome and without a file is not asked for ever.
- */
-function afterLoss({ loss }: TransferHistory, fraction: number): TransferEvent {
-  return loss === undefined ? { type: 'absent' } : { type: 'fail', failure: loss, fraction }
-}
-
 /** What a report means in the transfer's table of events. */
 export function eventOf(reported: ReportedOutcome, fraction: number, history: TransferHistory = {}): TransferEvent {
   switch (reported.result) {
     case 'done':
-      return { type: 'succeed' }
+      return { type: history.archives === true ? 'archive' : 'succeed' }
     case 'unknown':
       return { type: 'lose' }
     case 'handed-back':
       return { type: 'hand-back' }
     case 'absent':
-      return afterLoss(history, fraction)
+      // A storage that always ends without an outcome and without a file is not asked for ever.
+      return history.loss === undefined ? { type: 'absent' } : { type: 'fail', failure: history.loss, fraction }
     case 'growing':
       return { type: 'look-again', afterMs: lookDelay(history.looks ?? NO_LOOKS) }
     case 'failed': {
-      // What the lost attempt left was removed: it is as if it had never been.
-      if (history.settled === true && reported.cleaned) return afterLoss(history, fraction)
       const unexplained = {
         scope: 'GENERAL',
         phase: 'TRANSFER',
@@ -237,6 +250,10 @@ async function applyDecisions(
   )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
+  await markHops(
+    executor,
+    winners.filter(({ application }) => isEnded(application.to)).map(({ held }) => held.id),
+  )
   const clear = winners.filter(({ application }) => application.left === 'nothing')
   await forgetWritten(
     executor,
@@ -252,6 +269,7 @@ async function applyDecisions(
   const arrived = endedAs('DONE')
   const failed = [...endedAs('FAILED'), ...endedAs('CANCELLED')]
 
+  await awaitTape(executor, winners, now)
   await moveReplicas(executor, arrived, 'succeed', now)
   await moveReplicas(executor, failed, 'fail', now)
   const deltas = [
@@ -284,6 +302,21 @@ async function applyDecisions(
   await addToMinutes(executor, sumByLink(tried.flatMap(decision => endedCopies(decision, now))), now)
   await addToRules(executor, summedByRule(deltas), now)
   return { won, health }
+}
+
+/** Whether copies are on tape is asked in bulk. */
+async function awaitTape(executor: Executor, winners: readonly Decision[], now: number): Promise<void> {
+  const archiving = winners.filter(({ application }) => application.to === 'ARCHIVING').map(({ held }) => held)
+  const keys = new Map(archiving.map(held => [`${held.vo_id} ${held.destination_rse_id}`, held]))
+  for (const { vo_id, destination_rse_id: rse_id } of keys.values()) {
+    const own = archiving.filter(held => held.vo_id === vo_id && held.destination_rse_id === rse_id)
+    await addToTask(
+      executor,
+      { kind: 'archive', vo_id, rse_id },
+      own.map(({ replica_id }) => replica_id),
+      now,
+    )
+  }
 }
 
 /** The source's replica, where the source itself contradicts the catalogue. */

@@ -20,7 +20,7 @@ interface Place {
   availability_delete: number | boolean
   vo_id: number
   top: string
-  /** An attempt on this replica may have left what lies there. */
+  /** An earlier attempt on this replica may have left what lies there; what this one did it says itself. */
   written: number | boolean
   /** A person is about to put, or has put, a file there. */
   planned: number | boolean
@@ -50,7 +50,7 @@ export async function grantPermit(
     executor,
     `SELECT replicas.directory_id, replicas.name, replicas.state, replicas.rse_id, rses.availability_delete, transfers.vo_id, tops.path AS top,
             EXISTS (SELECT 1 FROM transfers AS earlier WHERE earlier.replica_id = replicas.id
-                     AND earlier.written_fence IS NOT NULL) AS written,
+                     AND earlier.written_fence IS NOT NULL AND (earlier.id <> transfers.id OR earlier.written_fence <> transfers.fence)) AS written,
             EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now) AS planned
        FROM transfers JOIN replicas ON replicas.id = transfers.replica_id JOIN rses ON rses.id = replicas.rse_id
        JOIN directories ON directories.id = replicas.directory_id
@@ -74,16 +74,55 @@ export async function grantPermit(
     await query(executor, 'UPDATE transfers SET written_fence = :fence WHERE id = :transfer', { transfer, fence })
   }
   const { directory_id: directoryId, name } = place
+  const until = now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000
+  await permitPaths(executor, [{ directory_id: directoryId, name }], { transfer, fence }, now, until)
+  return { rseId: place.rse_id, voId: place.vo_id, top: place.top }
+}
+
+interface Holder {
+  readonly transfer: number
+  readonly fence: number
+}
+
+/** A DELETE of these paths may be on its way until then, of whoever this is. */
+export async function permitPaths(
+  executor: Executor,
+  paths: readonly { readonly directory_id: number; readonly name: string }[],
+  { transfer, fence }: Holder,
+  now: number,
+  until: number,
+): Promise<void> {
+  const set = recordset(executor, 'rows', { directory_id: 'bigint', name: 'text' })
   await query(
     executor,
-    `INSERT INTO permits (directory_id, name, transfer_id, fence, until) VALUES (:directoryId, :name, :transfer, :fence, :until)
+    `INSERT INTO permits (directory_id, name, transfer_id, fence, until)
+     SELECT directory_id, name, :transfer, :fence, :until FROM ${set} AS given WHERE true ORDER BY directory_id, name
      ON CONFLICT (directory_id, name) DO UPDATE
        SET until = CASE WHEN permits.until > excluded.until THEN permits.until ELSE excluded.until END, transfer_id = excluded.transfer_id,
            fence = CASE WHEN permits.until > :now AND (permits.transfer_id <> excluded.transfer_id OR permits.fence <> excluded.fence)
              THEN ${NOBODYS_FENCE} ELSE excluded.fence END`,
-    { directoryId, name, transfer, fence, now, until: now + (PERMIT_SECONDS + PERMIT_MARGIN_SECONDS) * 1000 },
+    {
+      transfer,
+      fence,
+      now,
+      until,
+      rows: encodeRows(paths.map(({ directory_id, name }) => ({ directory_id, name }))),
+    },
   )
-  return { rseId: place.rse_id, voId: place.vo_id, top: place.top }
+}
+
+/** The DELETEs of these replicas' paths were answered: they are free at once, unless an older permit is still out. */
+export async function dropPathPermits(
+  executor: Executor,
+  replicaIds: readonly number[],
+  { transfer, fence }: Holder,
+): Promise<void> {
+  await query(
+    executor,
+    `DELETE FROM permits WHERE transfer_id = :transfer AND fence = :fence AND (directory_id, name) IN
+       (SELECT directory_id, name FROM replicas WHERE id ${oneOf(executor, 'replicas')})`,
+    { transfer, fence, replicas: encodeRows(replicaIds) },
+  )
 }
 
 function refused(why: string): WaybillError {
@@ -110,7 +149,7 @@ export async function reservePaths(executor: Executor, replicaIds: readonly numb
 
 /**
  * A worker's DELETE may still arrive at these paths: what a person puts there now could be gone a moment later. Throws 409
- * PATH_BEING_CLEANED. What is AVAILABLE is no worker's to remove.
+ * PATH_BEING_CLEANED. What is AVAILABLE is no worker's to remove, unless it was registered where a deleted file lay a moment ago.
  */
 export async function refuseWhileCleaned(
   executor: Executor,
@@ -121,7 +160,7 @@ export async function refuseWhileCleaned(
     executor,
     `SELECT permits.name, permits.until FROM replicas
        JOIN permits ON permits.directory_id = replicas.directory_id AND permits.name = replicas.name
-      WHERE replicas.id ${oneOf(executor, 'replicas')} AND replicas.state <> 'AVAILABLE'
+      WHERE replicas.id ${oneOf(executor, 'replicas')} AND (replicas.state <> 'AVAILABLE' OR permits.transfer_id < 0)
         AND permits.transfer_id <> 0 AND permits.until > :now ORDER BY permits.until DESC LIMIT 1`,
     { replicas: encodeRows(replicaIds), now },
   )

@@ -4,16 +4,14 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { NEARLINE, stageTransfers } from '../tape/staging.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
+import { planHops } from './hops.ts'
+import { nextLook } from './next-look.ts'
 import { HELD, PAST_FAILURES, REFUSED, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
-/**
- * A transfer without a source, or to a closed destination, is looked at again after this, later the longer it waits: a million
- * of them must not keep the database busy. Milliseconds.
- */
-const NO_SOURCE_DELAY = { least: 60_000, most: 600_000 }
 
 /** The states that accept an event, as SQL: every guard here comes from the one table. */
 function accepting(event: TransferEventType): string {
@@ -35,20 +33,30 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
     { ids: encodeRows(transferIds) },
   )
   const ids = encodeRows(free.map(row => row.id))
-  const candidates = await query<Candidate & { transfer_id: number }>(
+  const candidates = await query<Candidate & { transfer_id: number; nearline: number | boolean }>(
     executor,
     `SELECT * FROM (
        SELECT transfers.id AS transfer_id, ${SOURCE_COLUMNS},
               transfers.vo_id, transfers.account_id, transfers.activity, transfers.priority,
               row_number() OVER (PARTITION BY transfers.id ORDER BY
-                ${REFUSED}, ${HELD}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place
+                ${REFUSED}, ${NEARLINE}, ${HELD}, ${PAST_FAILURES}, links.distance, source.rse_id) AS place,
+              (${NEARLINE} AND transfers.bytes > 0) AS nearline
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
           AND transfers.id ${oneOf(executor, 'ids')}
      ) AS ranked WHERE place = 1`,
     { ids, now },
   )
-  const queued = await inBundles(executor, candidates, now)
+  await stageTransfers(
+    executor,
+    candidates.filter(({ nearline }) => nearline),
+    now,
+  )
+  const queued = await inBundles(
+    executor,
+    candidates.filter(({ nearline }) => !nearline),
+    now,
+  )
   const set = recordset(executor, 'rows', { transfer_id: 'bigint', ...QUEUED_COLUMNS })
   const moved = await query(
     executor,
@@ -58,19 +66,14 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
         AND transfers.id ${oneOf(executor, 'ids')} RETURNING transfers.id`,
     { rows: encodeRows(queued), ids, now },
   )
+  const look = nextLook(now)
   await query(
     executor,
     `UPDATE transfers SET reason = CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
               THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END, updated_at = :now,
-            not_before = CASE WHEN created_at > :old THEN CAST(:soon AS bigint) ELSE CAST(:late AS bigint) END
+            not_before = ${look.sql}
       WHERE state IN (${accepting('release')}) AND not_before <= :now AND id ${oneOf(executor, 'ids')}`,
-    {
-      ids,
-      now,
-      old: now - NO_SOURCE_DELAY.most,
-      soon: now + NO_SOURCE_DELAY.least,
-      late: now + NO_SOURCE_DELAY.most,
-    },
+    { ids, now, ...look.bindings },
   )
   return moved.length
 }
@@ -91,8 +94,9 @@ export function transferReleaser(context: Context): Service {
       )
       if (due.length === 0) return starved > 0
       const ids = due.map(row => row.id)
+      const hops = await planHops(context, ids, now)
       const moved = await context.db.write(executor => planTransfers(executor, ids, now))
-      if (moved > 0) {
+      if (moved > 0 || hops > 0) {
         context.wake.notify('grants')
         context.wake.notify('queue')
       }

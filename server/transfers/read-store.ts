@@ -3,6 +3,7 @@ import type { Sight } from '../accounts/sight.ts'
 import { type Binding, type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
 import type { ClaimedRow } from './claim-places.ts'
+import { VIA } from './hop-store.ts'
 import type { Mode } from './modes.ts'
 
 export interface ShownTransfer {
@@ -15,6 +16,10 @@ export interface ShownTransfer {
   awaits_token: string | null
   /** ENDPOINT_HELD, and the source's last failure. */
   awaits_source: string | null
+  /** The storage that it goes over, and what failed there. */
+  via: string | null
+  /** The first of the transfers that this one brings their file nearer. */
+  hop_of: number | null
   /** Of the last attempt that had one: `CODE: words`. */
   last_error: string | null
   bytes: number
@@ -44,6 +49,7 @@ const SHOWN = `SELECT transfers.id, transfers.vo_id, scopes.name || ':' || dids.
       ORDER BY grants.state <> 'HELD', grants.error IS NULL LIMIT 1) AS awaits_token,
     (SELECT 'ENDPOINT_HELD (' || link_health.code || ': ' || link_health.message || ')' FROM link_health
       WHERE transfers.state = 'QUEUED' AND link_health.link_id = transfers.link_id AND link_health.held_until > 0) AS awaits_source,
+    ${VIA} AS via, (SELECT min(hops.transfer_id) FROM hops WHERE hops.carrier_id = transfers.id) AS hop_of,
     replans.at AS replanned_at, replans.source_rse_id AS replanned_from, replans.code AS replan_code,
     replans.message AS replan_message,
     (SELECT attempts.code || ': ' || coalesce(attempts.message, '') FROM attempts

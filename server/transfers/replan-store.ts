@@ -11,6 +11,7 @@ import {
   skippingLocked,
   stateList,
 } from '../database/sql.ts'
+import { NEARLINE } from '../tape/staging.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { LinkHealthRow } from './health-store.ts'
 import { OPEN_TARGET, TRIAL_SHARE } from './pace-store.ts'
@@ -88,7 +89,7 @@ export async function movable(
               row_number() OVER (PARTITION BY transfers.id ORDER BY ${TRIAL_SHARE} IS NOT NULL, links.distance, source.rse_id) AS place
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
-          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND coalesce(${TRIAL_SHARE}, 1) > 0 AND ${PAST_FAILURES} = 0
+          AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND NOT ${NEARLINE} AND coalesce(${TRIAL_SHARE}, 1) > 0 AND ${PAST_FAILURES} = 0
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
     { linkId, now, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )

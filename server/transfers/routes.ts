@@ -55,12 +55,17 @@ export function transferHandlers(context: Context): TransferHandlers {
       const names = await rseNames()
       const transfer = await showTransfer(db.read, params.id)
       if (transfer === undefined || !sees(sightOf(caller), transfer.vo_id)) {
-        throw new WaybillError('TRANSFER_UNKNOWN', `there is no transfer ${params.id}`, { status: 404, field: 'id' })
+        throw transferUnknown(params.id)
       }
       const attempts = await attemptsOf(db.read, params.id)
       return { ...viewTransfer(transfer, names), attemptList: attempts.map(attempt => viewAttempt(attempt, names)) }
     },
   }
+}
+
+/** 404 TRANSFER_UNKNOWN. */
+export function transferUnknown(id: number): WaybillError {
+  return new WaybillError('TRANSFER_UNKNOWN', `there is no transfer ${id}`, { status: 404, field: 'id' })
 }
 
 function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
@@ -79,6 +84,7 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
     updatedAt: row.updated_at,
     ...(row.source_rse_id === null ? {} : { source: names.get(row.source_rse_id) ?? '' }),
     ...(reason === null ? {} : { reason }),
+    ...(row.hop_of === null ? {} : { hopOf: row.hop_of }),
     ...(row.not_before > 0 ? { notBefore: row.not_before } : {}),
     ...(row.replanned_at === null
       ? {}
@@ -94,11 +100,12 @@ function viewTransfer(row: ShownTransfer, names: ReadonlyMap<number, string>) {
 }
 
 /** Why it waits, or failed. */
-function reasonOf({ state, reason, awaits_source, awaits_token, last_error }: ShownTransfer): string | null {
+function reasonOf({ state, reason, via, awaits_source, awaits_token, last_error }: ShownTransfer): string | null {
   if (awaits_token !== null) return awaits_token
   if (awaits_source !== null) return awaits_source
+  if (via !== null) return `${reason} (via ${via})`
   if (reason === 'BACKOFF' && last_error !== null) return `BACKOFF (${last_error})`
-  return state === 'FAILED' || state === 'SETTLING' ? last_error : reason
+  return state === 'FAILED' || state === 'SETTLING' ? (last_error ?? reason) : reason
 }
 
 function viewAttempt(row: ShownAttempt, names: ReadonlyMap<number, string>) {

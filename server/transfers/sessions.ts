@@ -3,6 +3,7 @@ import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { releaseImports } from '../imports/store.ts'
 import { periodic } from '../periodic.ts'
+import { releaseTasks } from '../tasks/store.ts'
 import { loseTransfers } from './outcome-store.ts'
 import { prunePermits } from './permits.ts'
 import type { SessionRow } from './session-store.ts'
@@ -17,6 +18,7 @@ export async function endSession(executor: Executor, id: number, settleAt: numbe
   if (rows.length === 0) return false
   await loseTransfers(executor, id, settleAt, now)
   await releaseImports(executor, id, now)
+  await releaseTasks(executor, id, now)
   // Its request may still be on its way to the issuer: until the lease ends nobody else shows the same refresh token.
   await query(executor, 'UPDATE grants SET lease_session_id = NULL WHERE lease_session_id = :id', { id })
   return true

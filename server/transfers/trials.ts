@@ -16,7 +16,7 @@ function onTrial(health: 'link_health' | 'destination_health', of: string): stri
 const ON_TRIAL = onTrial('link_health', 'transfers.link_id = links.id')
 const TO_DESTINATION = `transfers.destination_rse_id = destination_health.rse_id AND transfers.vo_id = destination_health.vo_id`
 /** How many more a destination that fails, or has failed, takes of a VO now: a column of `destination_health`. Binds `now`. */
-const DESTINATION_ROOM = `CASE WHEN destination_health.held_until > :now THEN 0
+export const DESTINATION_ROOM = `CASE WHEN destination_health.held_until > :now THEN 0
   ELSE ${onTrial('destination_health', TO_DESTINATION)} - (SELECT count(*) FROM transfers
     WHERE ${TO_DESTINATION} AND state IN (${ACTIVE})) END`
 /** Whether the destination takes what bundles bring of their VO. */

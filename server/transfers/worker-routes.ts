@@ -9,6 +9,8 @@ import type { Handlers } from '../app.ts'
 import { takeFoundFiles } from '../imports/imports.ts'
 import { claimImports, isImportWaiting, releaseImports } from '../imports/store.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
+import { isAtTask, isTaskDue, releaseTasks } from '../tasks/store.ts'
+import { takeReport, takeTasks } from '../tasks/tasks.ts'
 import { acquireToken, takeRenewal } from '../tokens/acquire.ts'
 import { findGrant, grantsToRenew } from '../tokens/grant-store.ts'
 import { heedRefusal } from '../tokens/refusal.ts'
@@ -33,6 +35,7 @@ type WorkerHandlers = Pick<
   | 'acquireToken'
   | 'reportRenewal'
   | 'reportImport'
+  | 'reportTask'
 >
 
 export interface WorkerSettings {
@@ -45,6 +48,7 @@ export interface WorkerSettings {
 
 const RENEWALS_PER_CLAIM = 20
 const IMPORTS_PER_CLAIM = 2
+const TASKS_PER_CLAIM = 2
 /** While a claim waits for work it looks again at least so often: another server may have queued some. Milliseconds. */
 const LOOK_AGAIN_MS = 1_000
 
@@ -53,6 +57,10 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
   const { fenceBase } = settings
 
   async function workFor(claimant: Claimant, limit: number, again: boolean): Promise<Work> {
+    // Before transfers: what fails here must not leave transfers with a worker that never hears of them.
+    const tasks = (await isTaskDue(db.read, claimant, clock.now()))
+      ? await unlessDrained(takeTasks(context, claimant, TASKS_PER_CLAIM))
+      : []
     const claimed = await claimWork(context, claimant, limit, again)
     const copy = claimed.find(({ state }) => state === 'CLAIMED')
     return {
@@ -62,6 +70,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       imports: (await isImportWaiting(db.read, claimant))
         ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
         : [],
+      tasks,
     }
   }
 
@@ -107,6 +116,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
           const now = clock.now()
           await loseTransfers(executor, body.session, now, now, held.transfers)
           await releaseImports(executor, body.session, now, held.imports)
+          await releaseTasks(executor, body.session, now, held.tasks)
         })
       }
       const deadline = clock.monotonic() + body.waitSeconds * 1000
@@ -125,8 +135,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
             context.wake.notifyOne('queue')
           const left = deadline - clock.monotonic()
           const over = left <= 0 || signal.aborted || context.wake.closed || drainedNow !== drained
-          if (over || work.claimed.length + work.renewals.length + work.imports.length > 0)
-            return describeWork(context, settings.retry, body.session, work, drainedNow)
+          if (over || isSomething(work)) return describeWork(context, settings.retry, body.session, work, drainedNow)
           await clock.sleep(Math.min(left, LOOK_AGAIN_MS), listener?.signal ?? signal)
         } finally {
           listener?.release()
@@ -172,6 +181,10 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
         const message = 'the token to clean up is for who holds a permit at this storage: ask for one first'
         throw new WaybillError('PERMIT_MISSING', message, { status: 409 })
       }
+      if (grant.purpose === 'delete' && !(await isAtTask(db.read, session.id, 'delete', grant.rse_id))) {
+        const message = 'the token to delete is for who is at a task at this storage'
+        throw new WaybillError('TASK_LOST', message, { status: 409 })
+      }
       const holder = { sessionId: session.id, publicJwk: JSON.parse(session.public_jwk) as unknown }
       const heeded = body.refused === undefined ? grant : await heedRefusal(context, grant, body.refused)
       const acquired = await acquireToken(context, holder, heeded, body.lifeSeconds * 1000)
@@ -182,12 +195,21 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       await requireSession(db.read, identityOf(caller), body.session)
       return { generation: await takeRenewal(context, body.session, params.id, body) }
     },
+    async reportTask({ params, body, caller }) {
+      await requireSession(db.read, identityOf(caller), body.session)
+      await takeReport(context, settings.retry, params.id, body)
+      return {}
+    },
     async reportImport({ params, body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
       await takeFoundFiles(context, params.id, { ...body, sessionId: body.session })
       return {}
     },
   }
+}
+
+function isSomething({ claimed, renewals, imports, tasks }: Work): boolean {
+  return claimed.length + renewals.length + imports.length + tasks.length > 0
 }
 
 type WorkerCaller = Pick<Caller, 'issuer'> & { readonly worker: WorkerRights }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { checkName, type NameKind, parseDid } from '../domain/names.ts'
+import { WHY_CODES, type WhyCode } from '../domain/why-codes.ts'
 
 /** Fields that several rooms share. Every one is checked here, so that a handler only sees good values. */
 
@@ -90,6 +91,7 @@ export const transferState = z.enum([
   'FAILED',
   'CANCELLED',
 ])
+export const whyCode = z.enum(Object.keys(WHY_CODES) as [WhyCode, ...WhyCode[]])
 export const ruleState = z.enum(['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'])
 export const replicaState = z.enum([
   'AVAILABLE',

@@ -32,15 +32,15 @@ export const LOCK_MACHINE: StateMachine<LockState, LockEvent> = {
   OK: { lose: 'STUCK' },
 }
 
-/** condemn: what lies there is not the file. */
-export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn'
+/** condemn: what lies there is not the file. reap: it is to be deleted. vanish: it is, and wanted again. */
+export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'reap' | 'vanish'
 
-/** States without a way in are set by what is still to come: withdrawn, deleted (issue 5). */
+/** The state without a way in is set by what is still to come (issue 5). A replica that vanished and is not wanted is no row any more. */
 export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
   COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE' },
-  UNAVAILABLE: { succeed: 'AVAILABLE', want: 'COPYING' },
-  AVAILABLE: { condemn: 'BAD' },
+  UNAVAILABLE: { succeed: 'AVAILABLE', want: 'COPYING', reap: 'BEING_DELETED' },
+  AVAILABLE: { condemn: 'BAD', reap: 'BEING_DELETED' },
   TEMPORARY_UNAVAILABLE: {},
-  BAD: { want: 'COPYING' },
-  BEING_DELETED: {},
+  BAD: { want: 'COPYING', reap: 'BEING_DELETED' },
+  BEING_DELETED: { vanish: 'UNAVAILABLE' },
 }

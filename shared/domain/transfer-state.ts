@@ -6,7 +6,7 @@ export type TransferState =
   | 'WAITING' // not before a time, or until a source appears
   | 'QUEUED' // may be claimed
   | 'CLAIMED' // a worker's session has it
-  | 'STAGING' // recalled from tape
+  | 'STAGING' // its source is asked back from tape: nobody holds it, and it takes no slots
   | 'COPYING' // the storage took the COPY: something may lie at the destination
   | 'SETTLING' // nobody saw how it ended: the destination will be looked at
   | 'ARCHIVING' // on disk, not yet on tape
@@ -19,7 +19,8 @@ export type TransferEventType =
   | 'starve' // no source is left
   | 'replan' // another source is better
   | 'claim'
-  | 'stage'
+  | 'stage' // the source is on tape
+  | 'online' // it is on disk
   | 'copy'
   | 'hand-back' // the worker did not touch the storages: not an attempt
   | 'lose' // the session ended, or the COPY without an outcome
@@ -28,6 +29,7 @@ export type TransferEventType =
   | 'archive'
   | 'succeed'
   | 'fail'
+  | 'give-up' // no way over other storages is left
   | 'cancel'
 
 const ended = {} as const
@@ -41,10 +43,10 @@ const active = {
 
 /** The one table of a transfer's life. A transfer that a worker holds is not cancelled, but marked: it ends with its attempt. */
 export const TRANSFER_MACHINE: StateMachine<TransferState, TransferEventType> = {
-  WAITING: { release: 'QUEUED', cancel: 'CANCELLED' },
+  WAITING: { release: 'QUEUED', stage: 'STAGING', 'give-up': 'FAILED', cancel: 'CANCELLED' },
+  STAGING: { online: 'WAITING', fail: ['WAITING', 'FAILED', 'CANCELLED'], cancel: 'CANCELLED' },
   QUEUED: { claim: 'CLAIMED', starve: 'WAITING', replan: 'QUEUED', cancel: 'CANCELLED' },
-  CLAIMED: { ...active, stage: 'STAGING', copy: 'COPYING', cancel: 'CLAIMED' },
-  STAGING: { ...active, copy: 'COPYING', cancel: 'STAGING' },
+  CLAIMED: { ...active, copy: 'COPYING', cancel: 'CLAIMED' },
   COPYING: { ...active, cancel: 'COPYING' },
   SETTLING: {
     claim: 'SETTLING',
@@ -64,8 +66,12 @@ export const TRANSFER_MACHINE: StateMachine<TransferState, TransferEventType> = 
 }
 
 /** A worker is, or may still be, busy with it: it takes a slot at both storages. */
-export const ACTIVE_STATES = ['CLAIMED', 'STAGING', 'COPYING', 'SETTLING'] as const satisfies TransferState[]
+export const ACTIVE_STATES = ['CLAIMED', 'COPYING', 'SETTLING'] as const satisfies TransferState[]
 export const ENDED_STATES = ['DONE', 'FAILED', 'CANCELLED'] as const satisfies TransferState[]
+
+export function isEnded(state: TransferState): boolean {
+  return ENDED_STATES.some(ended => ended === state)
+}
 
 /** What a decision about a transfer looks at. */
 export interface TransferFacts {
@@ -114,7 +120,10 @@ export function transition(
       return { ...same, state: only, notBefore: now + event.afterMs }
     case 'cancel':
       return { ...same, state: only, cancelRequested: true }
+    // The attempt that copied it has counted already.
     case 'succeed':
+      return { ...same, attempts: row.attempts + (row.state === 'ARCHIVING' ? 0 : 1), state: only }
+    case 'archive':
       return { ...same, attempts: row.attempts + 1, state: only }
     default:
       return { ...same, state: only }

@@ -57,10 +57,13 @@ export function classifyAnswer(
   words: string,
   retryAfter?: string,
 ): TransferFailure {
-  // XRootD 6 relays the passive side's refusal as a status of its own, with the same text as in a failure line.
-  const remote = attempted.verb === 'COPY' ? quotedStatus(words) : undefined
-  if (attempted.verb === 'COPY' && remote !== undefined)
-    return passiveStatus(attempted.mode, remote, words, 'PREPARATION')
+  if (attempted.verb === 'COPY') {
+    // XRootD from 5.7.2 on refuses when the source does, and quotes it: 6 with the source's status, 5 with 500.
+    const remote = quotedStatus(words)
+    if (remote !== undefined) return passiveStatus(attempted.mode, remote, words, 'PREPARATION')
+    if (status === 500 && LIBRARY.test(words))
+      return { ...classifyLastLine(attempted.mode, words), phase: 'PREPARATION' }
+  }
   const side = answeringSide(attempted)
   const scope = side ?? (attempted.verb === 'COPY' ? 'GENERAL' : attempted.scope)
   const make = (code: TransferCode, where: TransferScope = scope) =>
@@ -156,6 +159,9 @@ const CONNECTION_WORDS: readonly (readonly [RegExp, TransferCode])[] = [
 /** The active side's own disk, and its own certificates (libcurl's 58 and 77), though they fail with words of a network. */
 const LOCAL = /\blocal (file ?system|file|resource|ssl certificate)\b|\bssl ca cert\b/i
 
+/** XRootD from 5.7.2 on: libcurl did not reach the other side. The answer's status says nothing of it. */
+const LIBRARY = /\bHTTP library failure=/
+
 /** What a storage names is no reason: a path may have any word in it, and spaces too where XRootD says `local=`. */
 function withoutPaths(words: string): string {
   return words.replace(/, local=.*?(?=, [a-z ]+=|$)/i, '').replaceAll(/\S*\/\S+/g, '')
@@ -240,18 +246,24 @@ function answeringSide(attempted: Attempted): Side | undefined {
   return attempted.scope === 'SOURCE' || attempted.scope === 'DESTINATION' ? attempted.scope : undefined
 }
 
-/** XRootD: `Remote side failed with status code 404`; dCache: `rejected GET: 404`; StoRM: `Error fetching ..: 404`. */
+/**
+ * XRootD: `Remote side failed with status code 404`, 6.1 also `remote host returned '404 Not Found'`; dCache: `rejected GET:
+ * 404`; StoRM: `Error fetching ..: 404`, and before a push `Error checking if remote file exists: 403`.
+ */
 function quotedStatus(words: string): number | undefined {
   const quoted =
     /status code:? ?(\d{3})\b/i.exec(words) ??
+    /\bremote host returned '(\d{3})\b/i.exec(words) ??
+    /\bif remote file exists: ?(\d{3})\b/i.exec(words) ??
     /\brejected [A-Z]+: ?(\d{3})\b/i.exec(words) ??
     /\berror (?:fetching|pushing) .*: (\d{3})\b/i.exec(words)
   const status = Number(quoted?.[1])
   return status >= 400 && status <= 599 ? status : undefined
 }
 
+/** XRootD calls it unknown when the last bytes that fitted were written, and so fewer than it wanted to [seen, 5.5.3]. */
 function isFull(words: string): boolean {
-  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space/i.test(
+  return /no space left|no more space|insufficient (storage|space)|quota exceeded|out of (disk )?space|not enough space|no space available|pools (are )?full|unknown filesystem write failure/i.test(
     words,
   )
 }

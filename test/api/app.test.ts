@@ -78,7 +78,7 @@ const handlers = {
   claim: async ({ signal }) => {
     await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
     hungUp()
-    return { transfers: [], more: false, storages: [], renewals: [], imports: [], drained: false }
+    return { transfers: [], more: false, storages: [], renewals: [], imports: [], tasks: [], drained: false }
   },
 } satisfies Partial<Handlers>
 

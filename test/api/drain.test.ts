@@ -1,11 +1,8 @@
 import { expect } from 'chai'
-import { Command } from 'commander'
-import { tellFailure } from '../../cli/failure.ts'
-import { addPeopleCommands } from '../../cli/program.ts'
 import type { Client } from '../../shared/contract/client.ts'
 import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
-import { silentLogger } from '../../shared/runtime/logger.ts'
+import { runCommand } from '../house/command.ts'
 import { AUDIENCE, type House, startHouse } from '../house/house.ts'
 import { until } from '../house/until.ts'
 import { uploadFiles } from '../house/upload.ts'
@@ -49,33 +46,7 @@ describe('draining a worker', () => {
   }
   const worker = async (name: string) => (await house.client.listWorkers()).items.find(item => item.name === name)
 
-  /** A command of people, against the house's server. */
-  async function waybill(line: string): Promise<{ status: number; out: string; err: string }> {
-    const said = { out: '', err: '' }
-    const terminal = {
-      out: (text: string) => {
-        said.out += text
-      },
-      err: (text: string) => {
-        said.err += text
-      },
-      interactive: false,
-    }
-    const token = await house.token('manager', AUDIENCE, ['wlcg'])
-    const environment = {
-      WAYBILL_URL: house.baseUrl,
-      WAYBILL_CA: house.sandbox.authority.caFile,
-      BEARER_TOKEN: token.reveal(),
-    }
-    const program = new Command('waybill').exitOverride()
-    addPeopleCommands(program, { terminal, environment, clock: systemClock, log: silentLogger, userId: 0 })
-    try {
-      await program.parseAsync(line.split(' '), { from: 'user' })
-      return { status: 0, ...said }
-    } catch (error) {
-      return { status: tellFailure(error, terminal), ...said }
-    }
-  }
+  const waybill = (line: string) => runCommand(house, line)
 
   it('lets it finish what it has, gives it nothing more over its sessions, and gives all to others', async () => {
     let one = await house.startWorker('one')

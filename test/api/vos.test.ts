@@ -68,12 +68,14 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
     naming: ({ vo, account }) => [`/v1/rules?did=${vo}:run1`, `/v1/rules?account=${account}`],
   },
   getRule: { naming: ({ rule }) => [`/v1/rules/${rule}`] },
+  getRuleWhy: { naming: ({ rule }) => [`/v1/rules/${rule}/why`] },
   listRuleTransfers: { naming: ({ rule }) => [`/v1/rules/${rule}/transfers`] },
   listTransfers: {
     open: ['/v1/transfers'],
     naming: ({ rse, second }) => [`/v1/transfers?source=${rse}`, `/v1/transfers?destination=${second}`],
   },
   getTransfer: { naming: ({ transfer }) => [`/v1/transfers/${transfer}`] },
+  getTransferWhy: { naming: ({ transfer }) => [`/v1/transfers/${transfer}/why`] },
   listGrants: { open: ['/v1/grants'], naming: ({ rse }) => [`/v1/grants?rse=${rse}`] },
   listWorkers: { open: ['/v1/workers'] },
   getImport: { naming: it => [`/v1/imports/${it.import}`] },
@@ -145,6 +147,8 @@ describe('VOs that share an installation', () => {
     key = (await newRecipient()).publicJwk
     const { manager, server } = house.sandbox.clients
     north = await settle('north', manager.id, house.client)
+    for (const vo of ['north', 'south'])
+      await house.client.setActivity({ params: { activity: 'Production' }, body: { weight: 2, vo } })
     south = await settle(
       'south',
       server.id,

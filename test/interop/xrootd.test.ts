@@ -72,16 +72,29 @@ describe('XRootD with tokens of the embedded issuer', () => {
     return { status: Number(stdout.slice(end + 1)), body: stdout.slice(0, end) }
   }
 
-  async function copy(mode: 'pull' | 'push', options: { active: string; passive: string; from: string; to: string }) {
+  interface CopyOptions {
+    readonly active: string
+    readonly passive: string
+    readonly from: string
+    readonly to: string
+    readonly overwrite?: 'T' | 'F'
+  }
+
+  async function copy(mode: 'pull' | 'push', options: CopyOptions) {
     const target = mode === 'pull' ? options.to : options.from
     const other = mode === 'pull' ? `Source: ${options.from}` : `Destination: ${options.to}`
     const headers = [
       other,
       `TransferHeaderAuthorization: Bearer ${options.passive}`,
-      'Overwrite: F',
+      `Overwrite: ${options.overwrite ?? 'F'}`,
       'Credential: none',
     ]
     return curl('-X', 'COPY', ...bearer(options.active), ...headers.flatMap(header => ['-H', header]), target)
+  }
+
+  async function expectMissing(storage: Xrootd, name: string): Promise<void> {
+    const found = await readFile(join(storage.dataDirectory, name)).catch(error => error.code)
+    expect(found).to.equal('ENOENT')
   }
 
   it('keeps an upload where the harness says, and tells its size and adler32', async () => {
@@ -126,6 +139,78 @@ describe('XRootD with tokens of the embedded issuer', () => {
     expect(answer.status).to.equal(201)
     expect(answer.body).to.match(/\nfailure: Remote side failed with status code 403; error message: .*$/)
     expect(await readFile(join(b.dataDirectory, 's/ds/refused'), 'utf8')).to.equal('')
+  })
+
+  it('says 400 to a push whose source is missing, and leaves nothing', async () => {
+    const active = await token(a, 'storage.read:/s/ds')
+    const passive = await token(b, 'storage.create:/s/ds')
+    const urls = { from: `${a.url}/s/ds/none`, to: `${b.url}/s/ds/pushed` }
+    const answer = await copy('push', { active, passive, ...urls })
+    expect(answer).to.deep.equal({ status: 400, body: 'Unable to open /exp/s/ds/none; no such file or directory' })
+    await expectMissing(b, 's/ds/pushed')
+  })
+
+  it('says 401 to a COPY that its own token does not allow', async () => {
+    const none = await token(b, 'storage.read:/s/ds')
+    const read = await token(a, 'storage.read:/s/ds')
+    const urls = { from: `${a.url}/s/ds/f`, to: `${b.url}/s/ds/denied` }
+    const pulled = await copy('pull', { active: none, passive: read, ...urls })
+    expect(pulled).to.deep.equal({ status: 401, body: 'Unable to create /exp/s/ds/denied; permission denied' })
+    const elsewhere = await token(a, 'storage.read:/s/other')
+    const pushed = await copy('push', { active: elsewhere, passive: none, ...urls })
+    expect(pushed).to.deep.equal({ status: 401, body: 'Unable to open /exp/s/ds/f; permission denied' })
+    await expectMissing(b, 's/ds/denied')
+  })
+
+  it('keeps with Overwrite: F what a pull finds there (412), but overwrites it by push', async () => {
+    const read = await token(a, 'storage.read:/s/ds')
+    const write = await token(b, 'storage.modify:/s/ds storage.read:/s/ds')
+    const urls = { from: `${a.url}/s/ds/f`, to: `${b.url}/s/ds/there` }
+    const kept = join(b.dataDirectory, 's/ds/there')
+    await copy('pull', { active: write, passive: read, ...urls })
+    await writeFile(kept, 'another')
+    const pulled = await copy('pull', { active: write, passive: read, ...urls })
+    expect(pulled).to.deep.equal({ status: 412, body: 'Unable to create /exp/s/ds/there; file exists' })
+    expect(await readFile(kept, 'utf8')).to.equal('another')
+    const pushed = await copy('push', { active: read, passive: write, ...urls })
+    expect(pushed.body).to.match(/\nsuccess: Created$/)
+    expect(await readFile(kept, 'utf8')).to.equal(CONTENT)
+  })
+
+  it('empties a good file with Overwrite: T when the source is bad', async () => {
+    const read = await token(a, 'storage.read:/s/ds')
+    const write = await token(b, 'storage.modify:/s/ds storage.read:/s/ds')
+    const urls = { from: `${a.url}/s/ds/f`, to: `${b.url}/s/ds/good` }
+    await copy('pull', { active: write, passive: read, ...urls })
+    const bad = { ...urls, from: `${a.url}/s/ds/none` }
+    const answer = await copy('pull', { active: write, passive: read, ...bad, overwrite: 'T' })
+    expect(answer.status).to.equal(201)
+    expect(answer.body).to.match(/\nfailure: Remote side failed with status code 404/)
+    expect(await readFile(join(b.dataDirectory, 's/ds/good'), 'utf8')).to.equal('')
+  })
+
+  it('knows headers by their documented capitals only', async () => {
+    const read = await token(a, 'storage.read:/s/ds')
+    expect(await curl('-H', `authorization: Bearer ${read}`, `${a.url}/s/ds/f`)).to.include({ status: 403 })
+    const head = await curl(...bearer(read), '-I', '-H', 'want-digest: adler32', `${a.url}/s/ds/f`)
+    expect(head.status).to.equal(200)
+    expect(head.body).not.to.match(/^digest/im)
+    const write = bearer(await token(b, 'storage.create:/s/ds'))
+    const source = await curl('-X', 'COPY', ...write, '-H', `source: ${a.url}/s/ds/f`, `${b.url}/s/ds/lower`)
+    expect(source).to.deep.equal({ status: 400, body: 'No Source or Destination specified' })
+  })
+
+  it('tells its first checksum when it is asked for one that it does not have', async () => {
+    const read = bearer(await token(a, 'storage.read:/s/ds'))
+    const head = await curl(...read, '-I', '-H', 'Want-Digest: sha-256', `${a.url}/s/ds/f`)
+    expect(head.body).to.match(new RegExp(`^Digest: adler32=${ADLER32}\\r$`, 'm'))
+  })
+
+  it('makes a directory that is there once more, with its parents: 201', async () => {
+    const write = bearer(await token(b, 'storage.create:/s/ds'))
+    for (const _ of [1, 2]) {
+      expect(await curl(...write, '-X', 'MKCOL', `${b.url}/s/ds/deep/er`)).to.include({ status: 201 })
+    }
   })
 
   it('makes no parents for a COPY', async () => {

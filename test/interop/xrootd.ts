@@ -29,6 +29,8 @@ export interface XrootdOptions {
   readonly macaroons?: boolean
   /** More lines for its configuration. */
   readonly configuration?: readonly string[]
+  /** Its data lie in memory, in a file system of this size that only it has mounted. */
+  readonly spaceBytes?: number
 }
 
 export interface Xrootd {
@@ -69,14 +71,15 @@ export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
   const audience = `https://localhost:${port}`
   const paths = pathsIn(options.directory)
   await prepare(options, paths, port, audience)
-  let server = launch(paths)
+  const launchIt = () => launch(paths, options.spaceBytes)
+  let server = launchIt()
   let stopping = false
   /** As its systemd unit does: 5.5.3 crashes now and then under many COPYs over https (facts/http-tpc.md section 8). */
   const supervise = (): void => {
     server.process.once('exit', (_status, signal) => {
       if (stopping || signal === null) return
       systemTerminal.err(`XRootD in ${options.directory} ended by ${signal}: it is started again\n`)
-      server = launch(paths)
+      server = launchIt()
       supervise()
     })
   }
@@ -93,7 +96,9 @@ export async function startXrootd(options: XrootdOptions): Promise<Xrootd> {
   return {
     url: audience + BASE_PATH,
     audience,
-    dataDirectory: paths.exported,
+    // Through its own mount namespace.
+    dataDirectory:
+      options.spaceBytes === undefined ? paths.exported : `/proc/${server.process.pid}/root${paths.exported}`,
     log,
     stop() {
       stopping = true
@@ -198,8 +203,14 @@ interface Launched {
 }
 
 /** The process is its own group's leader, and dies with this one even if this one is killed. */
-function launch(paths: Paths): Launched {
+function launch(paths: Paths, spaceBytes: number | undefined): Launched {
   const run = [
+    ...(spaceBytes === undefined
+      ? []
+      : [
+          `mount -t tmpfs -o size=${spaceBytes} tmpfs ${quoted(paths.data)}`,
+          `install --directory --owner=${USER} --group=${USER} ${quoted(paths.data)} ${quoted(paths.exported)}`,
+        ]),
     `mount --bind ${quoted(paths.bundle)} ${SYSTEM_BUNDLE}`,
     `exec chrt --batch 0 setpriv --reuid=${USER} --regid=${USER} --clear-groups --pdeathsig=KILL xrootd -c ${quoted(paths.configuration)}`,
   ]

@@ -162,7 +162,7 @@ for (const { name, open } of databases) {
       const claimed = await world.claim(session, 10)
       await world.change('UPDATE bundles SET ready = false, source_grant_id = NULL, destination_grant_id = NULL')
       const tokens = { issuers: new Issuers([]), vault: { seal: never, open: never }, autonomyMs: 0 }
-      const work = { claimed, more: false, renewals: [], imports: [] }
+      const work = { claimed, more: false, renewals: [], imports: [], tasks: [] }
       const context = { ...world.context, ...tokens }
       const { transfers } = await describeWork(context, DEFAULT_RETRY_POLICY, session, work, false)
       expect(transfers).to.deep.equal([])

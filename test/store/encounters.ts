@@ -4,8 +4,10 @@ import { queryOne } from '../../server/database/sql.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { closeLink } from '../../server/storages/store.ts'
 import { refreshReady } from '../../server/tokens/grant-store.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
+import { hopKeeper } from '../../server/transfers/hops.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
@@ -95,6 +97,48 @@ async function moveSome(world: World): Promise<void> {
   const leaving = { linkId: link.id, sourceId: link.source, run: undefined, code: 'SOURCE_SLOW', message: '' } as const
   const left = await world.db.write(e => moveQueued(e, [1, 2], leaving, world.clock.now()))
   await world.db.write(e => settleLeft(e, link.id, left))
+}
+
+/** Two files that can go from A to B over C only, and that rule 1 wants there. */
+async function apart(world: World): Promise<void> {
+  await world.dataset('d', 2, 'A')
+  await world.change("UPDATE rses SET multihop = true WHERE name = 'C'")
+  const { id: sourceId } = await world.rse('A')
+  const { id: destinationId } = await world.rse('B')
+  await world.db.write(e => closeLink(e, sourceId, destinationId))
+  await world.addRule('d', 'B', 1)
+  await world.evaluate()
+  for (let i = 0; i < 2; i += 1) await world.openSession()
+}
+
+/** As `apart`, and session 1 has what brings them to C. */
+async function halfway(world: World): Promise<void> {
+  await apart(world)
+  world.context.storages.forget()
+  await world.run(transferReleaser)
+  await world.grantAll()
+  await world.claim(1, 100)
+}
+
+async function removed(world: World): Promise<void> {
+  await world.db.write(e => startRemoval(e, 1, world.clock.now()))
+  await world.evaluate()
+}
+
+async function hopsKept(world: World): Promise<void> {
+  await world.evaluate()
+  await world.run(hopKeeper)
+  await world.run(transferReleaser)
+  await world.run(hopKeeper)
+  await world.grantAll()
+}
+
+/** Of files that nobody wants any more, at C. */
+async function heldAtC(world: World): Promise<string | undefined> {
+  const held = await world.number(
+    `SELECT count(*) AS n FROM replicas JOIN rses ON rses.id = rse_id AND rses.name = 'C' WHERE lock_count > 0`,
+  )
+  return held === 0 ? undefined : `${held} replicas between are still held`
 }
 
 const failFrom = (world: World, sessionId: number): Promise<unknown> =>
@@ -275,6 +319,54 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     stopped: reserve,
     other: world => world.claim(2, 100),
     broken: reservedAndClaimed,
+  },
+  'files are sent over another storage whose rule is removed': {
+    begin: apart,
+    stopped: world => world.run(transferReleaser),
+    other: removed,
+    afterwards: hopsKept,
+    broken: heldAtC,
+  },
+  'two servers send the same files over another storage': {
+    begin: apart,
+    stopped: world => world.run(transferReleaser),
+    other: world => world.run(transferReleaser),
+    afterwards: hopsKept,
+    async broken(world) {
+      const hops = await world.number('SELECT count(*) AS n FROM hops')
+      return hops === 2 ? undefined : `${hops} hops for 2 files`
+    },
+  },
+  'a rule is removed whose files are just arriving at the storage between': {
+    begin: halfway,
+    stopped: removed,
+    other: world => report(world, 'done')(),
+    afterwards: hopsKept,
+    broken: heldAtC,
+  },
+  'files arrive at the storage between that nobody wants any more': {
+    async begin(world) {
+      await halfway(world)
+      await removed(world)
+    },
+    stopped: world => report(world, 'done')(),
+    other: world => world.run(hopKeeper),
+    afterwards: hopsKept,
+    broken: heldAtC,
+  },
+  'files at the storage between are let go while another rule comes to want them there': {
+    async begin(world) {
+      await halfway(world)
+      await removed(world)
+      await world.addRule('d', 'C', 1)
+    },
+    stopped: world => world.run(hopKeeper),
+    other: world => world.evaluate(),
+    afterwards: hopsKept,
+    async broken(world) {
+      const locks = await world.number('SELECT sum(lock_count) AS n FROM replicas')
+      return Number(locks) === 2 ? undefined : `${locks} locks for 2 files`
+    },
   },
   'a dataset is attached to a container while a file is attached to it': {
     async begin(world) {

@@ -107,11 +107,12 @@ async function aside(
        VALUES (:linkId, :now, 'limit', '10', '13', 'PROBE_UP', '{}', :sentence)`,
       decision,
     )
+    const hop = { transfer, replica: await key('replicas'), now }
     await query(
       e,
-      `INSERT INTO replica_faults (replica_id, at, transfer_id, code, message)
-       SELECT min(id), :now, NULL, 'SOURCE_CORRUPT', :message FROM replicas`,
-      { now, message: WORDS },
+      `INSERT INTO hops (transfer_id, replica_id, carrier_id, created_at, expires_at, look_at)
+       VALUES (:transfer, :replica, :transfer, :now, :now, NULL)`,
+      hop,
     )
     const replan = { now, rseId, message: WORDS }
     await query(

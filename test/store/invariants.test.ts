@@ -2,7 +2,9 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { closeLink, putLink } from '../../server/storages/store.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
+import { hopKeeper } from '../../server/transfers/hops.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
@@ -43,7 +45,14 @@ const action = fc.oneof(
     }),
   },
   fc.record({ do: fc.constant('lose' as const), session }),
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 6, 90) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('link' as const), from: fc.nat(2), to: fc.nat(2), open: fc.boolean() }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 6, 90, 700, 90_000) }),
+  },
 )
 type Action = typeof action extends fc.Arbitrary<infer T> ? T : never
 
@@ -58,6 +67,7 @@ for (const { name, open } of databases) {
             const story = await Story.begin(
               await World.make(db, { rses: ['A', 'B', 'C'], storageLimit: 6, linkLimit: 5 }),
             )
+            await story.letThrough()
             for (const [i, step] of actions.entries()) {
               await story.play(step)
               expect(await brokenInvariants(story.world), `after step ${i}`).to.deep.equal([])
@@ -89,6 +99,14 @@ class Story {
     await world.evaluate()
     await world.grantAll()
     return new Story(world, [await world.openSession(), await world.openSession()])
+  }
+
+  /** From A to C copies go over B. */
+  async letThrough(): Promise<void> {
+    await this.world.change('UPDATE rses SET multihop = true')
+    const [sourceId = 0, , destinationId = 0] = await this.#rses(0, 1, 2)
+    await this.world.db.write(e => closeLink(e, sourceId, destinationId))
+    this.world.context.storages.forget()
   }
 
   async play(step: Action): Promise<void> {
@@ -126,13 +144,26 @@ class Story {
         await db.write(e => endSession(e, this.#sessions[step.session] ?? 0, clock.now(), clock.now()))
         this.#sessions[step.session] = await world.openSession()
         return
+      case 'link': {
+        const [sourceId = 0, destinationId = 0] = await this.#rses(step.from, step.to)
+        const way = { sourceId, destinationId, distance: 1, maxActive: 5, optimize: false }
+        if (!step.open) await db.write(e => closeLink(e, sourceId, destinationId))
+        else if (sourceId !== destinationId) await db.write(e => putLink(e, way))
+        return
+      }
       case 'wait': {
         await clock.advance(step.seconds * 1000)
         await world.run(ruleRepairer)
+        await world.run(hopKeeper)
         await world.run(transferReleaser)
         return world.grantAll()
       }
     }
+  }
+
+  async #rses(...places: number[]): Promise<number[]> {
+    const rses = await Promise.all(['A', 'B', 'C'].map(name => this.world.rse(name)))
+    return places.map(place => rses[place]?.id ?? 0)
   }
 
   async #report(session: number, result: ReportedOutcome['result'], share: number): Promise<void> {

@@ -12,8 +12,21 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE
     WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'
     WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,
-  "a replica's lock count is that of its locks": `SELECT id FROM replicas
-    WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)`,
+  "a replica's lock count is that of its locks, and of the transfers that go over it": `SELECT id FROM replicas
+    WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)
+      + (SELECT count(*) FROM hops WHERE replica_id = replicas.id AND look_at IS NOT NULL)`,
+  'a hop is looked at as soon as one of its transfers has ended': `SELECT hops.id FROM hops
+    JOIN transfers AS parents ON parents.id = hops.transfer_id JOIN transfers AS carriers ON carriers.id = hops.carrier_id
+    JOIN replicas ON replicas.id = hops.replica_id
+    WHERE look_at > 0 AND (parents.state IN ('DONE', 'FAILED', 'CANCELLED')
+      OR (carriers.state IN ('DONE', 'FAILED', 'CANCELLED') AND replicas.state <> 'AVAILABLE'))`,
+  'what a hop waits for is on its way, or is looked at': `SELECT hops.id FROM hops JOIN replicas ON replicas.id = hops.replica_id
+    WHERE look_at > 0 AND replicas.state <> 'AVAILABLE' AND NOT EXISTS
+      (SELECT 1 FROM transfers WHERE transfers.replica_id = hops.replica_id AND ${OPEN})`,
+  'a replica that is COPYING has an open transfer': `SELECT id FROM replicas WHERE state = 'COPYING'
+    AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id AND ${OPEN})`,
+  'an intermediate replica that nobody holds has a tombstone': `SELECT replicas.id FROM replicas
+    WHERE lock_count = 0 AND tombstone_at IS NULL AND EXISTS (SELECT 1 FROM hops WHERE hops.replica_id = replicas.id)`,
   'a lock is OK exactly where its replica is AVAILABLE': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
     WHERE (locks.state = 'OK') <> (replicas.state = 'AVAILABLE')`,
   'a lock that is REPLICATING has an open transfer': `SELECT replica_id FROM locks WHERE state = 'REPLICATING'
@@ -41,7 +54,7 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'a link on trial, and no other, has a hold': 'SELECT link_id FROM link_health WHERE (holds > 0) <> (held_until > 0)',
   'work is held by living sessions only': `SELECT transfers.id FROM transfers JOIN sessions ON sessions.id = session_id
     WHERE sessions.ended_at IS NOT NULL`,
-  'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'STAGING', 'COPYING') AND session_id IS NULL`,
+  'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'COPYING') AND session_id IS NULL`,
   'what is not active is not held': `SELECT id FROM transfers WHERE state NOT IN (${ACTIVE}) AND session_id IS NOT NULL`,
   'storages take no more than their limits': `SELECT id FROM rses
     WHERE (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) > max_outbound

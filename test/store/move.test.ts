@@ -164,6 +164,11 @@ describe('the move from SQLite to PostgreSQL', () => {
 
   it('brings the copy of an older database to this version, not the database itself', async () => {
     const later = [
+      'hops',
+      'task_items',
+      'tasks',
+      'replica_faults',
+      'destination_health',
       'idempotency_keys',
       'imports',
       'uploads',
@@ -182,7 +187,7 @@ describe('the move from SQLite to PostgreSQL', () => {
     ]
     await change(
       ...later.map(table => `DROP TABLE ${table}`),
-      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources')`,
+      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources', '0006_storages')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })

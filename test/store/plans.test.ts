@@ -11,6 +11,7 @@ import { claimOnLink, claimToSettle, linksToServe } from '../../server/transfers
 import { claimWork } from '../../server/transfers/claim-work.ts'
 import { decisionsBeyond, decisionsOf, pruneDecisions } from '../../server/transfers/decision-store.ts'
 import { HOLD } from '../../server/transfers/health.ts'
+import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
 import type { Look } from '../../server/transfers/link-tuning.ts'
 import { optimizeLinks } from '../../server/transfers/optimize.ts'
 import { recordProgress } from '../../server/transfers/outcome-store.ts'
@@ -160,6 +161,27 @@ for (const { name, open } of databases) {
       await grantsToMintAnew(read, world.issuerId, now, 16)
       await grantsToRenew(read, {}, now, 20)
       await world.db.write(e => expireGrants(e, now - 3_600_000, now))
+    })
+
+    it('to send files over another storage, and to let them go there', async () => {
+      await plain.change("UPDATE rses SET multihop = true WHERE name = 'B'")
+      await plain.change('UPDATE links SET distance = 0 WHERE source_rse_id = 1 AND destination_rse_id = 3')
+      await plain.dataset('apart', 300, 'A')
+      await plain.addRule('apart', 'C', 1)
+      await plain.evaluate()
+      const waiting = await plain.rows<{ id: number }>(
+        `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id JOIN dids ON dids.id = file_id
+          WHERE dids.name LIKE 'apart%' ORDER BY transfers.id`,
+      )
+      world.context.storages.forget()
+      const ids = waiting.map(row => row.id)
+      expect(await planHops(world.context, ids, world.clock.now())).to.equal(300)
+      const [first] = ids
+      await plain.change('UPDATE hops SET expires_at = 0, look_at = 0 WHERE transfer_id > :first', {
+        first: first ?? 0,
+      })
+      await world.run(hopKeeper)
+      expect(await plain.number('SELECT count(*) AS n FROM hops WHERE look_at IS NULL')).to.equal(299)
     })
 
     it('to repair and to remove a rule', async () => {

@@ -130,6 +130,20 @@ for (const { name, open } of databases) {
       ])
     })
 
+    it('that removes what an interrupted attempt left costs no attempt', async () => {
+      await lost(1)
+      const session = await world.openSession(1e9)
+      const claimant = { sessionId: session, fenceBase: FENCE_BASE }
+      const [row] = await test.db.write(e => claimToSettle(e, claimant, 1, world.clock.now()))
+      const numbers = { durationMs: 1, endedMsAgo: 0, bytes: 0, cleaned: true, left: 'nothing' as const }
+      const removed = { ...GONE, scope: 'TRANSFER', code: 'OUTCOME_UNKNOWN' } as const
+      const outcome = { transfer: row?.id ?? 0, fence: row?.fence ?? 0, result: 'failed' as const, error: removed }
+      await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, [{ ...outcome, ...numbers }])
+      expect(await world.rows('SELECT state, attempts, written_fence FROM transfers')).to.deep.equal([
+        { state: 'QUEUED', attempts: 0, written_fence: null },
+      ])
+    })
+
     it('of the next attempt begins to count anew', async () => {
       await lost(1)
       for (let i = 0; i < 7; i++) await look(GONE)

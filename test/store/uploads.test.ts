@@ -10,10 +10,11 @@ import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'
 
 describe('a file that is said to be uploaded', () => {
-  const facts = { available: false, planned: true, transferring: false, written: false }
+  const facts = { available: false, planned: true, deleted: false, transferring: false, written: false }
   for (const [what, given, code] of [
     ['was planned', {}, undefined],
     ['was not planned by this account', { planned: false }, 'UPLOAD_NOT_PLANNED'],
+    ['lay there before, and is being deleted', { deleted: true }, 'REPLICA_BEING_DELETED'],
     ['is being copied by a worker', { transferring: true }, 'UPLOAD_TRANSFERRING'],
     ['was written to by a worker', { written: true }, 'UPLOAD_DISTURBED'],
     ['is available already', { available: true, planned: false, written: true }, undefined],

@@ -73,6 +73,8 @@ interface Plan {
 export class World {
   readonly context: Context
   readonly clock = new ManualClock()
+  /** Whether rules from now on want their copies on tape. */
+  archive = false
   readonly db: Database
   readonly voId: number
   readonly accountId: number
@@ -173,7 +175,14 @@ export class World {
 
   /** Its key; the rule is not evaluated yet. */
   async addRule(did: string, expression: string, copies: number, priority = 3, activity = 'test'): Promise<number> {
-    const common = { voId: this.voId, accountId: this.accountId, activity, comment: null, expiresAt: null }
+    const common = {
+      voId: this.voId,
+      accountId: this.accountId,
+      activity,
+      comment: null,
+      archive: this.archive,
+      expiresAt: null,
+    }
     const didId = await this.didId(did)
     const rule = { ...common, didId, expression, copies, priority, now: this.clock.now() }
     const id = await this.db.write(async executor => {

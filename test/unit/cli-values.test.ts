@@ -174,6 +174,7 @@ describe('command line: watching a rule', () => {
     expression: 'A',
     activity: 'x',
     priority: 3,
+    archive: false,
     state: 'REPLICATING' as const,
     locks: { ok: 5, replicating: 5, stuck: 0 },
     expanded: true,

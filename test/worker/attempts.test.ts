@@ -81,21 +81,21 @@ describe('an attempt, between embedded storages', () => {
   })
 
   describe('fails and cleans up', () => {
-    it('when the catalogue knows another checksum', async () => {
+    it('when the catalogue knows another checksum than the source', async () => {
       await begin()
       stage.start()
       const outcome = await run(await stage.transfer('f1', CONTENT, { adler32: '00000001' }))
       expect(outcome).to.deep.include({ result: 'failed', cleaned: true, mode: 'pull' })
-      expect(outcome.error).to.include({ code: 'CHECKSUM_MISMATCH', scope: 'TRANSFER', phase: 'FINALIZATION' })
+      expect(outcome.error).to.include({ code: 'SOURCE_CORRUPT', scope: 'SOURCE', retryable: false })
       expect(await stage.read('SITE-B', 'f1')).to.equal(undefined)
     })
 
-    it('when the catalogue knows another size', async () => {
+    it('when the catalogue knows another size than the source', async () => {
       await begin()
       stage.start()
       const outcome = await run(await stage.transfer('f1', CONTENT, { bytes: 5 }))
       expect(outcome).to.deep.include({ result: 'failed', cleaned: true })
-      expect(outcome.error).to.include({ code: 'SIZE_MISMATCH', retryable: true })
+      expect(outcome.error).to.include({ code: 'SOURCE_CORRUPT', retryable: false })
     })
 
     it('debris of a failed pull, as XRootD leaves it', async () => {

@@ -6,7 +6,8 @@ import { Secret } from '../../shared/domain/secret.ts'
 import { HttpFailure } from '../../shared/http/failure.ts'
 import { transferFailure } from '../../shared/storage/classify.ts'
 import type { FileStatus } from '../../shared/storage/types.ts'
-import { mayMeanExisting, remedyFor } from '../../worker/copy.ts'
+import { remedyFor } from '../../worker/copy.ts'
+import { mayMeanExisting } from '../../worker/copy-turn.ts'
 import { mayBeOwn, mayHaveLeft } from '../../worker/debris.ts'
 import { reportedError } from '../../worker/failure.ts'
 import { childOf } from '../../worker/list.ts'
@@ -158,14 +159,28 @@ describe('the worker decides', () => {
       ],
       ['the destination is full at once', failed('DESTINATION_FULL'), 'pull', false, false],
       [
-        'the refusal of the source is relayed',
+        'the refusal of the source is relayed, as by XRootD from 5.7.2 on',
         failed('TOKEN_REFUSED', 'TOKEN', 'PREPARATION', { side: 'SOURCE' }),
         'pull',
         false,
-        true,
+        false,
       ],
       ['nobody was reached', failed('CONNECT_FAILED'), 'pull', false, false],
       ['the source refused to push', failed('PERMISSION_DENIED', 'SOURCE'), 'push', false, false],
+      [
+        'the destination did not let it in',
+        failed('PERMISSION_DENIED', 'DESTINATION', 'TRANSFER', { side: 'DESTINATION', httpStatus: 403 }),
+        'push',
+        true,
+        false,
+      ],
+      [
+        'the destination was full',
+        failed('DESTINATION_FULL', 'DESTINATION', 'TRANSFER', { side: 'DESTINATION', httpStatus: 507 }),
+        'push',
+        true,
+        true,
+      ],
       ['the PUT of a stream was refused', failed('PERMISSION_DENIED'), 'stream', true, false],
       ['the PUT of a stream broke off', failed('CONNECTION_LOST', 'DESTINATION', 'TRANSFER'), 'stream', true, true],
     ] as const) {

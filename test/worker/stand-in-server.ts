@@ -4,6 +4,7 @@ import { ApiError } from '../../shared/contract/client.ts'
 import {
   type ClaimedTransfer,
   type ImportJob,
+  type StorageTask,
   type WorkerStorage,
   workerRoutes,
 } from '../../shared/contract/routes/worker.ts'
@@ -17,6 +18,7 @@ import { systemClock } from '../../shared/runtime/clock.ts'
 import type { WorkerApi } from '../../worker/server.ts'
 
 export type ReportedOutcome = z.output<typeof workerRoutes.reportOutcomes.body>['outcomes'][number]
+export type ReportedTask = z.output<typeof workerRoutes.reportTask.body>
 export type ReportedFiles = z.output<typeof workerRoutes.reportImport.body>
 type Renewal = z.output<Routes['reportRenewal']['body']>
 type Acquired = z.input<Routes['acquireToken']['answer']>
@@ -58,6 +60,8 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
   readonly cancelled = new Set<number>()
   readonly queue: ClaimedTransfer[] = []
   readonly importQueue: ImportJob[] = []
+  readonly taskQueue: StorageTask[] = []
+  readonly taskReports: ReportedTask[] = []
   readonly wantedRenewals: number[] = []
   /** Called before each call; what it throws is what the worker sees. */
   before: (name: string) => void | Promise<void> = () => undefined
@@ -109,6 +113,7 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
           storages: [...this.storages.values()],
           renewals: this.wantedRenewals.splice(0),
           imports,
+          tasks: this.taskQueue.splice(0),
           drained: this.drained,
         }
       }),
@@ -151,6 +156,11 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
         this.#require(renewal.session)
         this.renewals.push(renewal)
         return this.#renewed(Number(call.params.id), renewal)
+      }),
+    reportTask: call =>
+      this.#call('reportTask', async () => {
+        this.taskReports.push(workerRoutes.reportTask.body.parse(call.body))
+        return {}
       }),
     reportImport: call =>
       this.#call('reportImport', async () => {

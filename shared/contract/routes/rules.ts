@@ -12,6 +12,7 @@ import {
   ruleState,
   time,
   transferState,
+  whyCode,
   words,
 } from '../fields.ts'
 import { route } from '../route.ts'
@@ -29,6 +30,7 @@ export const ruleAnswer = z.object({
   activity: z.string(),
   priority: z.number(),
   comment: z.string().optional(),
+  archive: z.boolean(),
   state: ruleState,
   locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
   expanded: z.boolean().describe('false while locks are still being made'),
@@ -61,6 +63,10 @@ export const transferAnswer = z.object({
   destination: rseName,
   state: transferState,
   reason: z.string().optional().describe('why it waits, or failed'),
+  hopOf: z
+    .number()
+    .optional()
+    .describe('it brings the file of this transfer, and maybe of others, to a storage on the way'),
   bytes: z.number(),
   bytesDone: z.number(),
   attempts: z.number(),
@@ -75,6 +81,40 @@ export const transferAnswer = z.object({
   priority: z.number(),
   createdAt: time,
   updatedAt: time,
+})
+
+const whyAnswer = z.object({
+  code: whyCode,
+  sentence: z.string(),
+  figures: z
+    .record(z.string(), z.union([z.number(), z.string()]))
+    .describe(
+      'what the sentence rests on, by name; `since` is a time; counts of a queue end at 10,000, in a rule’s groups at 100',
+    ),
+  source: rseName.optional(),
+  destination: rseName,
+  again: time
+    .optional()
+    .describe('when it is looked at again; absent where an event decides, which the sentence names'),
+})
+
+export const transferWhyAnswer = whyAnswer.extend({ id, did, state: transferState })
+
+export const ruleWhyAnswer = z.object({
+  id,
+  did,
+  state: ruleState,
+  sentence: z.string(),
+  locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
+  groups: z
+    .array(whyAnswer.extend({ count: z.number(), transfer: id, example: did }))
+    .describe('its transfers that are not over, by code and way, the most first; what is said is said of the example'),
+  looked: z.number().describe('transfers that the groups are made of'),
+  more: z.boolean().describe('there are more than were looked at'),
+  problems: z
+    .array(z.object({ did, rse: rseName, code: z.string(), message: z.string() }))
+    .describe('files that could get no lock, or whose last transfer failed, and why: the first hundred'),
+  again: time.optional().describe('when what is stuck is tried again'),
 })
 
 export const ruleRoutes = {
@@ -93,6 +133,7 @@ export const ruleRoutes = {
       activity: activity.default('User Subscriptions'),
       priority: z.number().int().min(1).max(5).default(3),
       comment: words(250).optional(),
+      archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
     }),
     answer: z.object({ items: z.array(ruleAnswer) }),
     status: 201,
@@ -133,6 +174,16 @@ export const ruleRoutes = {
     answer: empty,
     status: 202,
   }),
+  getRuleWhy: route({
+    method: 'GET',
+    path: '/v1/rules/{id}/why',
+    role: 'member',
+    tag: rules,
+    summary: 'Why a rule is not OK: what its files wait for, and what failed',
+    params: idParams,
+    answer: ruleWhyAnswer,
+    status: 200,
+  }),
   listRuleTransfers: route({
     method: 'GET',
     path: '/v1/rules/{id}/transfers',
@@ -167,6 +218,16 @@ export const ruleRoutes = {
     summary: 'Show a transfer with all its attempts',
     params: idParams,
     answer: transferAnswer.extend({ attemptList: z.array(attemptAnswer) }),
+    status: 200,
+  }),
+  getTransferWhy: route({
+    method: 'GET',
+    path: '/v1/transfers/{id}/why',
+    role: 'member',
+    tag: transfers,
+    summary: 'Why a transfer waits: one code and sentence, with the figures behind it',
+    params: idParams,
+    answer: transferWhyAnswer,
     status: 200,
   }),
 }

@@ -263,7 +263,7 @@ export const storageRoutes = {
       'Those that changed something, or had another reason than the one before. They are kept for a week, at most 1,000 of a link.',
     params: linkParams,
     query: z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) }),
-    answer: z.object({ items: z.array(decision) }),
+    answer: z.object({ source: rseName, destination: rseName, items: z.array(decision) }),
     status: 200,
   }),
   listDistances: route({

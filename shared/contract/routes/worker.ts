@@ -92,6 +92,43 @@ export type Outcome = z.input<typeof outcome>
 export const importJob = z.object({ import: id, fence, url: z.string(), grant: id, storage: workerStorage })
 export type ImportJob = z.output<typeof importJob>
 
+/** Files in one task, at most. */
+export const MOST_IN_TASK = 500
+
+/** Bulk work at one storage. */
+export const storageTask = z.object({
+  task: id,
+  fence,
+  kind: z
+    .enum(['delete', 'recall', 'archive'])
+    .describe(
+      'delete: remove the files; one that is not there is removed. recall: have the storage bring them from tape. archive: ask whether they are on tape.',
+    ),
+  request: z.string().optional().describe('of a recall: what the storage calls it'),
+  last: z.boolean().default(false).describe('of a recall: when this is done the storage may forget the request'),
+  storage: workerStorage,
+  grant: id,
+  seconds: z
+    .number()
+    .describe('requests may be sent only while this has surely not passed since the claim was asked for'),
+  files: z.array(
+    z.object({
+      file: id,
+      url: z.string(),
+      want: z.enum(['delete', 'stage', 'poll', 'release', 'cancel', 'locate']),
+    }),
+  ),
+})
+export type StorageTask = z.output<typeof storageTask>
+
+export const taskResult = z.strictObject({
+  file: id,
+  result: z
+    .enum(['done', 'asked', 'pending', 'online', 'failed'])
+    .describe('asked, pending, online: of a recall. done: there is no more to do; of an archive task: it is on tape'),
+  error: transferError.optional(),
+})
+
 const sealed = { context: z.string(), token: z.string().describe('JWE to the key of the session') }
 
 export const workerRoutes = {
@@ -127,7 +164,7 @@ export const workerRoutes = {
     params: z.object({ id: idInPath }),
     body: z.strictObject({
       progress: z
-        .array(z.strictObject({ ...held, state: z.enum(['STAGING', 'COPYING']), bytes }))
+        .array(z.strictObject({ ...held, state: z.literal('COPYING'), bytes }))
         .max(20_000)
         .default([])
         .describe('COPYING: the storage took the COPY, so what lies at the destination may be of this attempt'),
@@ -156,7 +193,11 @@ export const workerRoutes = {
       limit: z.number().int().min(0).max(MOST_CLAIMED),
       waitSeconds: z.number().min(0).max(30).default(0),
       held: z
-        .strictObject({ transfers: z.array(z.strictObject(held)).max(MOST_HELD), imports: z.array(id).max(1000) })
+        .strictObject({
+          transfers: z.array(z.strictObject(held)).max(MOST_HELD),
+          imports: z.array(id).max(1000),
+          tasks: z.array(id).max(1000).default([]),
+        })
         .optional()
         .describe(
           'after an answer to a claim was lost, or an outcome was not taken: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
@@ -172,6 +213,7 @@ export const workerRoutes = {
       storages: z.array(workerStorage),
       renewals: z.array(id).describe('grants that want an exchange or a refresh: acquire them'),
       imports: z.array(importJob),
+      tasks: z.array(storageTask),
       drained: z.boolean().describe('an admin has drained this worker: it gets no work until it is resumed'),
     }),
     status: 200,
@@ -274,6 +316,24 @@ export const workerRoutes = {
       ]),
     }),
     answer: z.object({ generation: z.number() }),
+    status: 200,
+  }),
+  reportTask: route({
+    method: 'POST',
+    path: '/v1/worker/tasks/{id}',
+    role: 'worker',
+    tag,
+    summary: 'Report what was done of a task; what is not named is left to be done',
+    params: z.object({ id: idInPath }),
+    body: z.strictObject({
+      session,
+      fence,
+      request: words(1000).optional().describe('what the storage calls the recall that was asked for'),
+      forgotten: z.boolean().default(false).describe('the storage does not know the request any more'),
+      results: z.array(taskResult).max(MOST_IN_TASK),
+      error: transferError.optional().describe('what ended it: the rest was not tried'),
+    }),
+    answer: empty,
     status: 200,
   }),
   reportImport: route({

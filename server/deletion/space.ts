@@ -1,0 +1,28 @@
+/** How much is to be deleted at a storage. Pure. */
+
+export interface Space {
+  readonly capacityBytes: number | null
+  readonly minFreeBytes: number | null
+  /** Of all replicas that lie there, or come to. */
+  readonly usedBytes: number
+}
+
+/** Bytes that are wanted free; undefined: all that nobody asks for goes (greedy). */
+export function bytesToFree({ capacityBytes, minFreeBytes, usedBytes }: Space): number | undefined {
+  if (capacityBytes === null || minFreeBytes === null) return undefined
+  return Math.max(0, minFreeBytes - (capacityBytes - usedBytes))
+}
+
+/** As many of the first as bring so much; `undefined`: all. A file is not cut. */
+export function firstOf<T extends { readonly bytes: number }>(
+  candidates: readonly T[],
+  bytes: number | undefined,
+): T[] {
+  if (bytes === undefined) return [...candidates]
+  let left = bytes
+  return candidates.filter(candidate => {
+    if (left <= 0) return false
+    left -= candidate.bytes
+    return true
+  })
+}

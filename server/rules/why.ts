@@ -1,0 +1,64 @@
+import type { ShownRule } from './read-store.ts'
+
+/** How a rule stands. */
+export type RuleStanding = Pick<
+  ShownRule,
+  'state' | 'stage' | 'locks_ok' | 'locks_replicating' | 'locks_stuck' | 'problems' | 'error'
+>
+
+/** How a rule stands, in one sentence. Pure. */
+export function ruleSentence(rule: RuleStanding): string {
+  const { state, stage, locks_ok, locks_replicating, locks_stuck } = rule
+  switch (state) {
+    case 'OK':
+      return `all its ${locks_ok} files are there`
+    case 'STUCK':
+      return `it is stuck: ${troubles(rule).join('; ')}`
+    case 'SUSPENDED':
+      return 'it is suspended: nothing is done for it'
+    case 'WAITING_APPROVAL':
+      return 'it waits until somebody approves it'
+    case 'INJECT':
+      return 'it is being made'
+    case 'REPLICATING': {
+      if (stage === 'CHOOSING') return 'its storages are being chosen'
+      const copying = `${locks_replicating} of ${locks_ok + locks_replicating + locks_stuck} files are not there yet`
+      return stage === 'EXPANDED' ? copying : `its files are still being locked: ${copying}`
+    }
+  }
+}
+
+function troubles({ error, locks_ok, locks_replicating, locks_stuck, problems }: RuleStanding): string[] {
+  const total = locks_ok + locks_replicating + locks_stuck
+  return [
+    ...(error === null ? [] : [error]),
+    ...(locks_stuck === 0 ? [] : [`${locks_stuck} of ${total} files could not be copied`]),
+    ...(problems === 0 ? [] : [`${problems} files can have no lock`]),
+    ...(locks_replicating === 0 ? [] : [`${locks_replicating} are on their way`]),
+  ]
+}
+
+/** One file of those that wait, and why. */
+export interface Waiting {
+  readonly id: number
+  readonly code: string
+  readonly source: string | undefined
+  readonly destination: string
+}
+
+export interface WaitingGroup<T extends Waiting> {
+  readonly example: T
+  readonly count: number
+}
+
+/** Those that wait for the same on the same way, the most first. Pure. */
+export function grouped<T extends Waiting>(waiting: readonly T[]): WaitingGroup<T>[] {
+  const groups = new Map<string, { example: T; count: number }>()
+  for (const example of waiting) {
+    const key = [example.code, example.source ?? '', example.destination].join(' ')
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, { example, count: 1 })
+    else group.count += 1
+  }
+  return [...groups.values()].sort((a, b) => b.count - a.count || a.example.id - b.example.id)
+}

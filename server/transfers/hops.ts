@@ -1,0 +1,228 @@
+import type { Service } from '../../shared/runtime/services.ts'
+import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
+import { moveReplicas } from '../catalogue/replica-store.ts'
+import type { Context } from '../context.ts'
+import { type Executor, lockRows } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
+import { moveLocks } from '../rules/lock-store.ts'
+import { addToRules } from '../rules/store.ts'
+import type { Rse } from '../storages/directory.ts'
+import { cancelTransfers } from './cancel.ts'
+import { decideHop } from './hop-decision.ts'
+import {
+  dropUnused,
+  dueHops,
+  expirePending,
+  failWaiting,
+  type HopRow,
+  heldHops,
+  holdWaiting,
+  insertHops,
+  keepHops,
+  markHops,
+  releaseHops,
+  waitForHops,
+  wakeWaiting,
+} from './hop-store.ts'
+import { openTransfers } from './open.ts'
+import { datasetsOf, type PlacedReplica, replicasAt, type Wayfarer } from './way-store.ts'
+import { findWays, hasMultihop, type Way } from './ways.ts'
+
+const HOPS_PER_ROUND = 1_000
+/** So often another way is looked for at once where a path at the intermediate storage is another file's. */
+const LOOKS = 3
+
+/**
+ * Sends the files of those of these transfers that have no source nearer: over other storages, one hop at a time. The transfer waits
+ * until its file is there, and is planned anew from there. How many wait so; the others are left as they are.
+ */
+export async function planHops(context: Context, transferIds: readonly number[], now: number): Promise<number> {
+  if (transferIds.length === 0 || !(await hasMultihop(context))) return 0
+  const impossible = new Map<number, number[]>()
+  let waiting = 0
+  let open = transferIds
+  for (let look = 0; look < LOOKS && open.length > 0; look += 1) {
+    const ways = await findWays(context, open, now, impossible)
+    const hopeless = ways.filter(({ step }) => step.type === 'give-up').map(({ transfer }) => transfer)
+    if (hopeless.length > 0) await context.db.write(executor => giveUp(executor, hopeless, now))
+    const others = ways.filter(({ step }) => step.type !== 'give-up')
+    if (others.length === 0) break
+    const placing = await placingOf(context, others)
+    const refused = await context.db.write(executor => setOut(executor, others, placing, now))
+    waiting += others.filter(({ step }) => step.type === 'wait' || step.type === 'hop').length - refused.length
+    for (const { transfer, storage } of refused) {
+      impossible.set(transfer, [...(impossible.get(transfer) ?? []), storage])
+    }
+    open = refused.map(({ transfer }) => transfer)
+  }
+  return waiting
+}
+
+interface Placing {
+  readonly rses: readonly Rse[]
+  readonly datasets: Awaited<ReturnType<typeof datasetsOf>>
+}
+
+async function placingOf({ db, storages }: Context, ways: readonly Way[]): Promise<Placing> {
+  const files = ways.flatMap(({ transfer, step }) => (step.type === 'hop' ? [transfer.file_id] : []))
+  return { rses: await storages.all(), datasets: await datasetsOf(db.read, files) }
+}
+
+interface Leg {
+  readonly transfer: Wayfarer
+  readonly storage: number
+}
+
+/** Answers those that cannot go where they were sent: the path there is another file's, or the replica cannot be copied to now. */
+async function setOut(
+  executor: Executor,
+  ways: readonly Way[],
+  placing: Placing,
+  now: number,
+): Promise<{ transfer: number; storage: number }[]> {
+  const legs = ways.flatMap(({ transfer, step }) => (step.type === 'hop' ? [{ transfer, storage: step.storage }] : []))
+  const places = legs.map(({ transfer, storage }) => ({ file_id: transfer.file_id, rse_id: storage }))
+  const made = await placeLegs(executor, legs, placing, now)
+  await lockRows(
+    executor,
+    'replicas',
+    (await replicasAt(executor, places)).map(row => row.id),
+  )
+  const ids = ways.map(({ transfer }) => transfer.id)
+  const held = new Set(await holdWaiting(executor, ids, now))
+  const found = new Map((await replicasAt(executor, places)).map(row => [placeKey(row.file_id, row.rse_id), row]))
+  const replicaOf = ({ transfer, storage }: Leg): PlacedReplica | undefined =>
+    found.get(placeKey(transfer.file_id, storage))
+  const able = legs.filter(leg => held.has(leg.transfer.id) && canBeBrought(replicaOf(leg)))
+
+  await expirePending(executor, [
+    ...able.map(({ transfer }) => transfer.id),
+    ...ways.filter(({ transfer, step }) => step.type === 'none' && held.has(transfer.id)).map(way => way.transfer.id),
+  ])
+  for (const group of sameWish(able)) {
+    const [first] = group
+    const replicas = [...new Set(group.map(leg => replicaOf(leg)?.id ?? 0))]
+    // Nobody waits for a tape on the way.
+    if (first !== undefined) await openTransfers(executor, replicas, { ...first.transfer, archive: false }, now)
+  }
+  await insertHops(
+    executor,
+    able.map(leg => ({ transfer_id: leg.transfer.id, replica_id: replicaOf(leg)?.id ?? 0 })),
+    now,
+  )
+  await dropUnused(executor, made)
+  const waits = ways.filter(({ transfer, step }) => step.type === 'wait' && held.has(transfer.id))
+  await waitForHops(
+    executor,
+    [...able, ...waits].map(({ transfer }) => transfer.id),
+    now,
+  )
+  return legs.flatMap(leg =>
+    replicaOf(leg)?.state !== 'AVAILABLE' && !canBeBrought(replicaOf(leg))
+      ? [{ transfer: leg.transfer.id, storage: leg.storage }]
+      : [],
+  )
+}
+
+/** The replicas made. Storages and files in the order of their keys, as everybody makes them. */
+async function placeLegs(
+  executor: Executor,
+  legs: readonly Leg[],
+  { rses, datasets }: Placing,
+  now: number,
+): Promise<number[]> {
+  const made: number[] = []
+  for (const storage of [...new Set(legs.map(leg => leg.storage))].sort((a, b) => a - b)) {
+    const rse = rses.find(candidate => candidate.id === storage)
+    if (rse === undefined) continue
+    const fileIds = legs.filter(leg => leg.storage === storage).map(({ transfer }) => transfer.file_id)
+    const files = await filesWithout(executor, rse.id, [...new Set(fileIds)])
+    made.push(...(await placeFiles(executor, rse, files, file => datasets.get(file.id), now)))
+  }
+  return made
+}
+
+/** Not a BAD one: what lies there would be in the way. */
+function canBeBrought(replica: PlacedReplica | undefined): boolean {
+  return replica?.state === 'COPYING' || replica?.state === 'UNAVAILABLE'
+}
+
+const placeKey = (fileId: number, rseId: number): string => `${fileId} ${rseId}`
+
+/** Legs whose transfers are alike in all that their hops take from them. */
+function sameWish(legs: readonly Leg[]): Leg[][] {
+  const groups = new Map<string, Leg[]>()
+  for (const leg of legs) {
+    const { vo_id, account_id, activity, priority } = leg.transfer
+    const key = JSON.stringify([vo_id, account_id, activity, priority])
+    groups.set(key, [...(groups.get(key) ?? []), leg])
+  }
+  return [...groups.values()]
+}
+
+/** Ends transfers for which there is no way any more: their rules are STUCK, and try all ways again when they are repaired. */
+async function giveUp(executor: Executor, transfers: readonly Wayfarer[], now: number): Promise<void> {
+  await lockRows(
+    executor,
+    'replicas',
+    transfers.map(transfer => transfer.replica_id),
+  )
+  const ids = transfers.map(transfer => transfer.id)
+  const failed = await failWaiting(executor, await holdWaiting(executor, ids, now), now)
+  const replicas = transfers.filter(({ id }) => failed.includes(id)).map(transfer => transfer.replica_id)
+  await moveReplicas(executor, replicas, 'fail', now)
+  const deltas = await moveLocks(executor, replicas, 'fail')
+  await markHops(executor, failed)
+  await addToRules(executor, deltas, now)
+}
+
+/**
+ * Looks at intermediate replicas whose time has come: what brings them, or who waits for them, has ended, or they were kept long
+ * enough. Those that nobody holds any more get a tombstone.
+ */
+export function hopKeeper(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'keep hops',
+    interval: 1_000,
+    async round() {
+      const now = context.clock.now()
+      const due = await dueHops(context.db.read, now, HOPS_PER_ROUND)
+      if (due.length > 0) await context.db.write(executor => lookAtHops(executor, due, now))
+      return due.length === HOPS_PER_ROUND
+    },
+  })
+}
+
+async function lookAtHops(executor: Executor, due: readonly HopRow[], now: number): Promise<void> {
+  await lockRows(
+    executor,
+    'replicas',
+    due.map(hop => hop.replica_id),
+  )
+  await lockRows(
+    executor,
+    'transfers',
+    due.flatMap(hop => [hop.transfer_id, hop.carrier_id]),
+  )
+  const hops = await heldHops(
+    executor,
+    due.map(hop => hop.id),
+  )
+  const decided = hops.map(hop => {
+    const { parent, carrier, there, expires_at: expiresAt, look_at: lookAt } = hop
+    return { hop, step: decideHop({ parent, carrier, there: Boolean(there), expiresAt, lookAt }, now) }
+  })
+  const over = decided.filter(({ step }) => step.type === 'release').map(({ hop }) => hop.id)
+  await keepHops(
+    executor,
+    decided.flatMap(({ hop, step }) =>
+      step.type === 'keep' ? [{ id: hop.id, expires_at: step.expiresAt, look_at: step.lookAt }] : [],
+    ),
+  )
+  await cancelTransfers(executor, await releaseHops(executor, over, now), now)
+  await wakeWaiting(
+    executor,
+    hops.map(hop => hop.transfer_id),
+  )
+}

@@ -1,0 +1,301 @@
+import { expect } from 'chai'
+import { planFiles } from '../../server/catalogue/upload-store.ts'
+import { reaper } from '../../server/deletion/reaper.ts'
+import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
+import { startRemoval } from '../../server/rules/step-store.ts'
+import { ruleRepairer } from '../../server/rules/upkeep.ts'
+import { claimTasks, filesOfTasks, holderOf, isTaskDue, type TaskRow } from '../../server/tasks/store.ts'
+import { takeReport } from '../../server/tasks/tasks.ts'
+import type { TokenContext } from '../../server/tokens/tokens.ts'
+import { applyOutcomes } from '../../server/transfers/outcomes.ts'
+import { permitPaths } from '../../server/transfers/permits.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
+import type { WaybillError } from '../../shared/domain/errors.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
+import { databases, type TestDatabase } from './databases.ts'
+import { World } from './world.ts'
+
+const GRACE = 60_000
+const DENIED = {
+  scope: 'DESTINATION',
+  phase: 'PREPARATION',
+  code: 'PERMISSION_DENIED',
+  message: 'DELETE answered 403',
+  retryable: false,
+} as const
+
+describe('how much is deleted', () => {
+  it('is all, where no threshold is set', () => {
+    expect(bytesToFree({ capacityBytes: null, minFreeBytes: null, usedBytes: 5 })).to.equal(undefined)
+    expect(bytesToFree({ capacityBytes: 10, minFreeBytes: null, usedBytes: 5 })).to.equal(undefined)
+    expect(firstOf([{ bytes: 1 }, { bytes: 2 }], undefined)).to.have.length(2)
+  })
+  it('is what is missing of the space that is to be free', () => {
+    expect(bytesToFree({ capacityBytes: 100, minFreeBytes: 20, usedBytes: 70 })).to.equal(0)
+    expect(bytesToFree({ capacityBytes: 100, minFreeBytes: 20, usedBytes: 85 })).to.equal(5)
+    expect(bytesToFree({ capacityBytes: 100, minFreeBytes: 20, usedBytes: 130 })).to.equal(50)
+    expect(firstOf([{ bytes: 3 }, { bytes: 3 }, { bytes: 3 }], 5)).to.have.length(2)
+    expect(firstOf([{ bytes: 3 }], 0)).to.have.length(0)
+  })
+})
+
+for (const { name, open } of databases) {
+  describe(`deletion on ${name}`, () => {
+    let test: TestDatabase
+    let world: World
+    let session: number
+
+    beforeEach(async () => {
+      test = await open()
+      world = await World.make(test.db, { rses: ['A', 'B', 'C'] })
+      session = await world.openSession(86_400_000)
+    })
+    afterEach(() => test.drop())
+
+    const reap = () => world.run(context => reaper(context, GRACE))
+    const states = async (at: string): Promise<string[]> =>
+      (
+        await world.rows<{ state: string }>('SELECT state FROM replicas WHERE rse_id = :rse ORDER BY id', {
+          rse: (await world.rse(at)).id,
+        })
+      ).map(row => row.state)
+    /** A dataset of two files that a rule has brought from A to B. */
+    async function copied(): Promise<number> {
+      await world.dataset('d', 2, 'A')
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await world.grantAll()
+      await bring()
+      return rule
+    }
+    async function bring(): Promise<void> {
+      const outcomes = (await world.claim(session, 100)).map(({ id: transfer, fence }) => ({
+        ...{ transfer, fence, result: 'done' as const, left: 'nothing' as const },
+        ...{ durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false },
+      }))
+      await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
+    }
+    async function drop(rule: number): Promise<void> {
+      await test.db.write(e => startRemoval(e, rule, world.clock.now()))
+      await world.evaluate()
+    }
+    const take = async (by = session): Promise<TaskRow[]> =>
+      test.db.write(async e => {
+        const now = world.clock.now()
+        const tasks = await claimTasks(e, { sessionId: by }, 10, now)
+        // As `takeTasks` does, which needs an issuer.
+        for (const task of tasks)
+          await permitPaths(e, await filesOfTasks(e, [task.id]), holderOf(task), now, now + 150_000)
+        return tasks
+      })
+    async function report(task: TaskRow, result: 'done' | 'failed', by = session): Promise<void> {
+      const files = await filesOfTasks(test.db.read, [task.id])
+      const results = files.map(({ replica_id }) => ({
+        file: replica_id,
+        result,
+        ...(result === 'failed' ? { error: DENIED } : {}),
+      }))
+      const context = world.context as TokenContext
+      await takeReport(context, DEFAULT_RETRY_POLICY, task.id, {
+        session: by,
+        fence: task.fence,
+        forgotten: false,
+        results,
+      })
+    }
+
+    it('takes what nobody asks for any more, after its grace, and forgets it when it is gone', async () => {
+      await drop(await copied())
+      await reap()
+      expect(await states('B'), 'within its grace').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+      expect(await states('A'), 'nobody ever asked for it there').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      const [task, ...others] = await take()
+      expect(others).to.deep.equal([])
+      if (task === undefined) throw new Error('no task')
+      await report(task, 'done')
+      expect(await states('B')).to.deep.equal([])
+      expect(await world.rows('SELECT id FROM tasks')).to.deep.equal([])
+      expect(await world.rows('SELECT id FROM transfers')).to.deep.equal([])
+    })
+
+    it('leaves alone what is locked, or becomes so before it is reaped', async () => {
+      const rule = await copied()
+      const other = await world.addRule('d', 'B', 1, 3, 'other').catch(() => undefined)
+      expect(other, 'the same rule').to.equal(undefined)
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await reap()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+    })
+
+    it('leaves alone what a copy may come from', async () => {
+      await drop(await copied())
+      await world.addRule('d', 'C', 1)
+      await world.evaluate()
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await world.grantAll()
+      await bring()
+      await world.clock.advance(600_000)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('leaves alone the last good copy of what a rule asks for, though none of its locks is there', async () => {
+      await drop(await copied())
+      await world.change("UPDATE replicas SET state = 'BAD' WHERE rse_id = :rse", { rse: (await world.rse('A')).id })
+      await world.addRule('d', 'C', 1)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B'), 'the rule is not evaluated yet').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await world.change('DELETE FROM rules')
+      await world.clock.advance(600_000)
+      await reap()
+      expect(await states('B'), 'nobody asks').to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('of what is asked for again meanwhile ends with another copy', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      const [task] = await take()
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      expect(await world.rows('SELECT state, locks_replicating FROM rules WHERE id = :rule', { rule })).to.deep.equal([
+        { state: 'REPLICATING', locks_replicating: 2 },
+      ])
+      if (task !== undefined) await report(task, 'done')
+      expect(await states('B')).to.deep.equal(['UNAVAILABLE', 'UNAVAILABLE'])
+      await world.run(ruleRepairer)
+      await world.clock.advance(60_000)
+      await world.run(ruleRepairer)
+      await world.grantAll()
+      await bring()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      expect(await world.rows('SELECT state FROM rules WHERE id = :rule', { rule })).to.deep.equal([{ state: 'OK' }])
+    })
+
+    it('that failed is tried again, later and later, and says why', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      for (const failures of [1, 2]) {
+        const [task] = await take()
+        if (task === undefined) throw new Error('no task')
+        await report(task, 'failed')
+        expect(await take(), 'not at once').to.deep.equal([])
+        expect(await world.rows('SELECT failures, error FROM tasks')).to.deep.equal([
+          { failures, error: 'PERMISSION_DENIED: DELETE answered 403' },
+        ])
+        await world.clock.advance(30_000 * 2 ** failures)
+      }
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('is gone on with by another worker when one is lost, and the lost one’s report is refused', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      const [lost] = await take()
+      await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      const other = await world.openSession(86_400_000)
+      const [task] = await take(other)
+      expect(task?.id).to.equal(lost?.id)
+      if (lost === undefined || task === undefined) throw new Error('no task')
+      const code = await report(lost, 'done').then(
+        () => 'taken',
+        error => (error as WaybillError).code,
+      )
+      expect(code).to.equal('TASK_LOST')
+      await report(task, 'done', other)
+      expect(await states('B')).to.deep.equal([])
+    })
+
+    it('waits while nothing may be deleted at the storage', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      await world.change('UPDATE rses SET availability_delete = :no', { no: false })
+      expect(await isTaskDue(test.db.read, {}, world.clock.now())).to.equal(false)
+      expect(await take()).to.deep.equal([])
+    })
+
+    it('leaves alone what lies where no attempt of ours can have left anything, and forgets its replica', async () => {
+      await world.dataset('d', 2, 'A')
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal([])
+      expect(await take()).to.deep.equal([])
+    })
+
+    it('leaves alone where a person may be putting the file, and refuses who comes later', async () => {
+      await drop(await copied())
+      const { id: rseId } = await world.rse('B')
+      const fileIds = [await world.didId('d.f0')]
+      const plan = { rseId, accountId: world.accountId, fileIds, replace: false }
+      await test.db.write(e => planFiles(e, { ...plan, expiresAt: world.clock.now() + GRACE }, world.clock.now()))
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'BEING_DELETED'])
+      const late = { ...plan, fileIds: [await world.didId('d.f1')], expiresAt: world.clock.now() + GRACE }
+      const code = await test.db
+        .write(e => planFiles(e, late, world.clock.now()))
+        .then(
+          () => 'planned',
+          error => (error as WaybillError).code,
+        )
+      expect(code).to.equal('REPLICA_BEING_DELETED')
+    })
+
+    it('keeps a place free as long as a DELETE may be on its way there, also for what is registered anew', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      await take()
+      await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      session = await world.openSession(86_400_000)
+      const [task] = await take()
+      if (task !== undefined) await report(task, 'done')
+      expect(await states('B')).to.deep.equal([])
+      const code = await world.dataset('d', 2, 'B').then(
+        () => 'registered',
+        error => (error as WaybillError).code,
+      )
+      expect(code, 'the lost worker’s DELETE may still come').to.equal('PATH_BEING_CLEANED')
+      await world.clock.advance(151_000)
+      await world.dataset('d', 2, 'B')
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+    })
+
+    it('stays within the storage’s limit', async () => {
+      await drop(await copied())
+      await world.change('UPDATE rses SET max_deletions = 1')
+      world.context.storages.forget()
+      await world.clock.advance(GRACE)
+      await reap()
+      await world.clock.advance(5_000)
+      await reap()
+      expect((await states('B')).sort()).to.deep.equal(['AVAILABLE', 'BEING_DELETED'])
+    })
+
+    it('frees as much as the threshold of a storage wants, oldest first', async () => {
+      const rule = await copied()
+      // Of 100 and 101 bytes; 201 are used of 250, and 100 are to be free.
+      await world.change('UPDATE rses SET capacity_bytes = 250, min_free_bytes = 100')
+      world.context.storages.forget()
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect((await states('B')).sort()).to.deep.equal(['AVAILABLE', 'BEING_DELETED'])
+    })
+  })
+}

@@ -1,0 +1,120 @@
+import type { TransferFailure } from '../shared/domain/transfer-error.ts'
+import { transferFailure } from '../shared/storage/classify.ts'
+import type { CopyOutcome } from '../shared/storage/types.ts'
+import type { CopyTurn } from './access.ts'
+import type { Attempt, Workshop } from './attempt.ts'
+import { noteRefusal, type Tokens, tokensFor } from './copy-tokens.ts'
+import { mayBeOwn } from './debris.ts'
+import type { Mode } from './mode.ts'
+import { watchdogsFor } from './watchdogs.ts'
+
+/**
+ * Whether a refusal may stand for a file that is there already: a token that may create, but not overwrite, lacks permission
+ * then. XRootD 5.5.3 says 401, others 403 (seen, and facts/tokens.md section 1). Other modes have looked before.
+ */
+export function mayMeanExisting({ code, side }: TransferFailure, mode: Mode): boolean {
+  return mode === 'pull' && side === 'DESTINATION' && (code === 'TOKEN_REFUSED' || code === 'PERMISSION_DENIED')
+}
+
+/** A COPY when its turn has come: `isFirst` under its grant at the storage that gets it. */
+export async function copyInTurn(
+  attempt: Attempt,
+  workshop: Workshop,
+  mode: Mode,
+): Promise<{ outcome: CopyOutcome; tokens: Tokens }> {
+  const active = mode === 'pull' ? attempt.destination : attempt.source
+  const { isFirst, end } = mode === 'stream' ? NO_TURN : await workshop.access.copyTurn(active)
+  let believed = false
+  try {
+    // Not before: whoever was first may have found that another is needed.
+    const tokens = await tokensFor(attempt, workshop, mode)
+    const outcome = await copyOnce(attempt, workshop, mode, tokens, () => end(true))
+    believed = true
+    if (outcome.kind !== 'failed') return { outcome, tokens }
+    const { error } = outcome
+    if (mayMeanExisting(error, mode) && (await isThere(attempt, workshop))) return { outcome: existing(), tokens }
+    believed = error.code !== 'TOKEN_REFUSED' || error.side !== active.scope
+    // Before anybody else's turn: the second refusal is the last.
+    if (error.code === 'TOKEN_REFUSED') noteRefusal(attempt, workshop, tokens, error, isFirst)
+    return { outcome, tokens }
+  } finally {
+    end(believed)
+  }
+}
+
+const NO_TURN: CopyTurn = { isFirst: false, end: () => undefined }
+
+/** One COPY or PUT, and what it may have left behind. */
+async function copyOnce(
+  attempt: Attempt,
+  workshop: Workshop,
+  mode: Mode,
+  tokens: Tokens,
+  onBelieved: () => void = () => undefined,
+): Promise<CopyOutcome> {
+  const { copying, progress } = attempt
+  if (copying.aborted) return { kind: 'failed', error: cancelled() }
+  if (mode === 'push') {
+    // XRootD 5.5.3 ignores `Overwrite: F` on push and would truncate a good file (facts/http-tpc.md section 1).
+    if (await isThere(attempt, workshop)) return existing()
+  }
+  progress.sent = true
+  progress.mode = mode
+  // What an earlier COPY of this attempt may have left is still its own.
+  const before = progress.left
+  let taken = false
+  const onTaken = () => {
+    taken = true
+    onBelieved()
+    progress.left = 'own'
+    attempt.onTaken()
+  }
+  const outcome = await sendCopy(attempt, workshop, mode, tokens, onTaken)
+  progress.left = mayBeOwn(outcome, mode, taken) ? 'own' : before
+  return outcome
+}
+
+function sendCopy(
+  { transfer, source, destination, copying, progress }: Attempt,
+  { watchdogs }: Workshop,
+  mode: Mode,
+  tokens: Tokens,
+  onTaken: () => void,
+): Promise<CopyOutcome> {
+  const request = {
+    source: source.url,
+    destination: destination.url,
+    overwrite: false,
+    size: transfer.bytes,
+    signal: copying,
+    watchdogs: watchdogsFor(watchdogs, source.traits.watchdogs, destination.traits.watchdogs, mode),
+    onTaken,
+    onProgress: (bytes: number) => {
+      progress.bytes = bytes
+    },
+  }
+  if (mode === 'stream') {
+    const { source: sourceToken, destination: destinationToken } = tokens
+    return destination.storage.stream({ ...request, sourceToken, destinationToken })
+  }
+  const [active, activeToken, issuedToken] =
+    mode === 'pull' ? [destination, tokens.destination, tokens.source] : [source, tokens.source, tokens.destination]
+  const passiveToken = tokens.macaroon?.token ?? issuedToken
+  const clientInfo = `job-id=${transfer.fence};file-id=${transfer.transfer};retry=0`
+  return active.storage.copy({ ...request, mode, activeToken, passiveToken, clientInfo })
+}
+
+export function cancelled(): TransferFailure {
+  return transferFailure('CANCELLED', 'GENERAL', 'TRANSFER', 'the transfer was cancelled')
+}
+
+function existing(): CopyOutcome {
+  const words = 'there is a file already'
+  return { kind: 'failed', error: transferFailure('DESTINATION_EXISTS', 'DESTINATION', 'PREPARATION', words) }
+}
+
+async function isThere({ destination, copying }: Attempt, { access }: Workshop): Promise<boolean> {
+  const { storage, url } = destination
+  const options = { scope: 'DESTINATION', signal: copying } as const
+  return (await access.use(destination, token => storage.head(url, token, options))).exists
+}
