@@ -114,6 +114,12 @@ async function aside(
        VALUES (:transfer, :replica, :transfer, :now, :now, NULL)`,
       hop,
     )
+    await query(
+      e,
+      `INSERT INTO replica_faults (replica_id, at, transfer_id, code, message)
+       SELECT min(id), :now, NULL, 'SOURCE_CORRUPT', :message FROM replicas`,
+      { now, message: WORDS },
+    )
     const replan = { now, rseId, message: WORDS }
     await query(
       e,
