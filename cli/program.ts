@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { addAccountCommands, addTokenCommands } from './account.ts'
+import { addActivityCommands } from './activity.ts'
 import type { Tools } from './command.ts'
 import { addDidCommands } from './did.ts'
 import { addDownloadCommand } from './download.ts'
@@ -25,5 +26,6 @@ export function addPeopleCommands(program: Command, tools: Tools): void {
   addRseCommands(program, tools)
   addAccountCommands(program, tools)
   addTokenCommands(program, tools)
+  addActivityCommands(program, tools)
   addWorkerCommands(program, tools)
 }

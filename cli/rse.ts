@@ -117,17 +117,18 @@ export function addRseCommands(program: Command, tools: Tools): void {
       output.one(await client.addProtocol({ params: { rse: name }, body: protocolBody(flags) }), rseFields),
   })
 
-  addCommand<{ distance?: number; maxActive?: number; remove?: true }>(rse, tools, {
+  addCommand<{ distance?: number; maxActive?: number; optimize?: boolean; remove?: true }>(rse, tools, {
     usage: 'distance [source] [destination]',
     summary: 'list the links; make, change or remove one',
     options: command =>
       command
         .option('--distance <n>', 'the smaller the better', wholeNumber)
-        .option('--max-active <n>', 'transfers on it at a time', wholeNumber)
+        .option('--max-active <n>', 'transfers on it at a time, at most', wholeNumber)
+        .option('--optimize <on|off>', 'whether it is learnt how many are best, and which mode; default: on', onOff)
         .option('--remove', 'close the link'),
     examples: ['rse distance', 'rse distance SITE-A SITE-B --distance 2', 'rse distance SITE-A SITE-B --remove'],
-    run: async ({ client, output }, [source, destination], { distance, maxActive, remove }) => {
-      const changes = distance !== undefined || maxActive !== undefined
+    run: async ({ client, output }, [source, destination], { distance, maxActive, optimize, remove }) => {
+      const changes = distance !== undefined || maxActive !== undefined || optimize !== undefined
       if (source === undefined) {
         if (changes || remove === true) throw new UsageError('which link? name source and destination')
         const { items } = await client.listDistances()
@@ -138,17 +139,37 @@ export function addRseCommands(program: Command, tools: Tools): void {
             { name: 'destination', value: item => item.destination },
             { name: 'distance', value: item => item.distance },
             { name: 'max active', value: item => item.maxActive },
+            { name: 'limit', value: limitText },
             { name: 'source fails', value: item => item.failing && failingText(item.failing) },
           ],
         )
         return
       }
       if (destination === undefined) throw new UsageError('a link has two ends: name source and destination')
-      if (changes && remove === true) throw new UsageError('--remove goes without --distance and --max-active')
+      if (changes && remove === true) throw new UsageError('--remove goes without other options')
       const params = { source, destination }
       if (remove === true)
         output.done(`no link from ${source} to ${destination} any more`, await client.removeDistance({ params }))
-      else output.one(await client.setDistance({ params, body: given({ distance, maxActive }) }))
+      else output.one(await client.setDistance({ params, body: given({ distance, maxActive, optimize }) }))
+    },
+  })
+
+  addCommand<{ limit?: number }>(rse, tools, {
+    usage: 'decisions <source> <destination>',
+    summary: 'why a link has its limit and its mode: the last decisions',
+    options: command => command.option('--limit <n>', 'so many, the newest first; default: 100', wholeNumber),
+    examples: ['rse decisions SITE-A SITE-B'],
+    run: async ({ client, output }, [source = '', destination = ''], { limit }) => {
+      const { items } = await client.listDecisions({ params: { source, destination }, query: given({ limit }) })
+      await output.list(
+        [items],
+        [
+          { name: 'at', value: item => timeText(item.at) },
+          { name: 'of', value: item => item.subject },
+          { name: 'code', value: item => item.code },
+          { name: 'decision', value: item => item.sentence },
+        ],
+      )
     },
   })
 }
@@ -207,6 +228,10 @@ export function rseFields(rse: Rse): Record<string, unknown> {
     attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
     protocols: protocols.map(protocolText).join('; '),
   }
+}
+
+function limitText({ limit, optimize }: Distance): string {
+  return optimize ? `${limit}, learnt` : `${limit}`
 }
 
 function failingText({ failures, holds, since, heldUntil, code, message }: NonNullable<Distance['failing']>): string {

@@ -45,11 +45,20 @@ export async function up(knex: Knex): Promise<void> {
   }
   await knex.raw('CREATE INDEX bundles_with_work ON bundles (link_id) WHERE has_work')
   await knex.raw(
-    'CREATE INDEX bundles_ready ON bundles (link_id, priority DESC, served_at, id) WHERE has_work AND ready',
+    'CREATE INDEX bundles_ready ON bundles (link_id, priority DESC, vo_id, activity, served_at, id) WHERE has_work AND ready',
   )
   await knex.raw(
-    'CREATE INDEX bundles_to_plan ON bundles (priority DESC, id) WHERE has_work AND NOT ready AND source_grant_id IS NULL',
+    'CREATE INDEX bundles_to_plan ON bundles (link_id, priority DESC, vo_id, activity, id) WHERE has_work AND NOT ready AND source_grant_id IS NULL',
   )
+
+  await knex.schema.createTable('activity_shares', t => {
+    t.bigInteger('vo_id').notNullable().references('vos.id')
+    t.text('activity').notNullable()
+    t.integer('weight')
+      .notNullable()
+      .comment('of a link’s places, beside other activities with work there; without a row: 1')
+    t.primary(['vo_id', 'activity'])
+  })
 
   await knex.schema.createTable('transfers', t => {
     t.bigIncrements('id')
@@ -91,7 +100,7 @@ export async function up(knex: Knex): Promise<void> {
     `CREATE INDEX transfers_to_settle ON transfers (not_before) WHERE state = 'SETTLING' AND session_id IS NULL`,
     `CREATE INDEX transfers_active_source ON transfers (source_rse_id) WHERE ${active}`,
     `CREATE INDEX transfers_active_destination ON transfers (destination_rse_id) WHERE ${active}`,
-    `CREATE INDEX transfers_active_link ON transfers (link_id) WHERE ${active}`,
+    `CREATE INDEX transfers_active_link ON transfers (link_id, vo_id, activity) WHERE ${active}`,
     `CREATE INDEX transfers_held ON transfers (session_id) WHERE session_id IS NOT NULL`,
     `CREATE INDEX transfers_staging ON transfers (source_replica_id) WHERE state = 'STAGING'`,
     `CREATE INDEX transfers_archiving ON transfers (vo_id, destination_rse_id) WHERE state = 'ARCHIVING'`,

@@ -1,6 +1,6 @@
 import type { Knex } from 'knex'
 
-/** How sources do, for each link: which fail and are held back, how fast they are, and why queued transfers were moved to another source. */
+/** How sources do, for each link: which fail and are held back, how fast they are, what was learnt of that, and why queued transfers were moved to another source. */
 export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('link_health', t => {
     t.bigInteger('link_id').primary().notNullable().references('links.id')
@@ -19,11 +19,34 @@ export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('link_minutes', t => {
     t.bigInteger('link_id').notNullable().references('links.id')
     t.bigInteger('minute').notNullable().comment('since the epoch: when the attempts ended')
+    t.text('mode').notNullable().comment('pull | push | stream | none: of the last COPY that was sent')
     t.bigInteger('files').notNullable().comment('copied')
     t.bigInteger('bytes').notNullable()
     t.bigInteger('milliseconds').notNullable().comment('the sum over the files')
-    t.primary(['link_id', 'minute'])
+    t.double('squared_seconds').notNullable().comment('likewise, of the squares of what they took')
+    t.bigInteger('failures').notNullable().comment('attempts that failed, by no fault of a file or a token')
+    t.primary(['link_id', 'minute', 'mode'])
     t.index(['minute'])
+  })
+  await knex.schema.createTable('link_tuning', t => {
+    t.bigInteger('link_id').primary().notNullable().references('links.id')
+    t.bigInteger('measured_at').notNullable().comment('what is measured next began then')
+    t.text('state').notNullable().comment('JSON: what the last decision left for the next')
+    t.text('preferred_mode').comment('pull | push; null: nothing is known')
+    t.integer('mode_tries').notNullable().comment('of a thousand transfers so many try the other mode')
+  })
+  await knex.schema.createTable('link_decisions', t => {
+    t.bigIncrements('id')
+    t.bigInteger('link_id').notNullable().references('links.id')
+    t.bigInteger('at').notNullable()
+    t.text('subject').notNullable().comment('limit | mode')
+    t.text('before').notNullable().comment('JSON: a number, or pull | push')
+    t.text('after').notNullable().comment('likewise')
+    t.text('code').notNullable()
+    t.text('figures').notNullable().comment('JSON: what it rests on')
+    t.text('sentence').notNullable().comment('the same for people')
+    t.index(['link_id', 'id'])
+    t.index(['at'])
   })
   await knex.schema.createTable('replans', t => {
     t.bigIncrements('id')

@@ -10,6 +10,7 @@ import { statusHandlers } from './status.ts'
 import { storageHandlers } from './storages/routes.ts'
 import { tokenHandlers } from './tokens/routes.ts'
 import type { TokenContext } from './tokens/tokens.ts'
+import { activityHandlers } from './transfers/activity-routes.ts'
 import { fleetHandlers } from './transfers/fleet-routes.ts'
 import { transferHandlers } from './transfers/routes.ts'
 import { whyHandlers } from './transfers/why-routes.ts'
@@ -39,6 +40,7 @@ export function createHandlers(
     ...ruleHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
+    ...activityHandlers(context, vos),
     ...whyHandlers(context, pools),
     ...fleetHandlers(context, pools),
     ...workerHandlers(context, worker),

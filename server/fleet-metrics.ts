@@ -29,7 +29,8 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     ...link,
     'state',
   ])
-  const linkLimit = gauge('link_limit', 'Transfers that may be active on a link', link)
+  const linkLimit = gauge('link_limit', 'Transfers that may be active on a link, as an admin has set it', link)
+  const linkLearnt = gauge('link_learnt_limit', 'What was learnt of it: the lesser of the two counts', link)
   const storageActive = gauge('storage_active', 'Active transfers of a storage, in and out', ['rse', 'direction'])
   const storageLimit = gauge('storage_limit', 'Transfers that may be active at a storage', ['rse', 'direction'])
   const held = gauge('link_held', 'Links whose source fails: held back, or on trial', link)
@@ -51,6 +52,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
   const gauges: readonly Gauge[] = [
     transfers,
     linkLimit,
+    linkLearnt,
     storageActive,
     storageLimit,
     held,
@@ -74,7 +76,10 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
       const found = await readFleet(db.read)
       forget()
       for (const { count, ...labels } of found.transfers) transfers.set(labels, count)
-      for (const { max_active, ...labels } of found.links) linkLimit.set(labels, max_active)
+      for (const { max_active, learnt, ...labels } of found.links) {
+        linkLimit.set(labels, max_active)
+        if (learnt !== null) linkLearnt.set(labels, learnt)
+      }
       for (const { rse, inbound, outbound, max_inbound, max_outbound } of found.storages) {
         storageActive.set({ rse, direction: 'in' }, inbound)
         storageActive.set({ rse, direction: 'out' }, outbound)
@@ -113,7 +118,7 @@ interface StorageFigures {
 
 interface Fleet {
   transfers: (LinkNames & { state: string; count: number })[]
-  links: (LinkNames & { max_active: number })[]
+  links: (LinkNames & { max_active: number; learnt: number | null })[]
   storages: StorageFigures[]
   held: LinkNames[]
   rules: { state: string; count: number }[]
@@ -147,7 +152,8 @@ async function readFleet(read: Executor): Promise<Fleet> {
     transfers: [...(await queued(read)), ...(await waiting(read)), ...(await active(read))],
     links: await query<Fleet['links'][number]>(
       read,
-      `SELECT source.name AS source, destination.name AS destination, max_active
+      `SELECT source.name AS source, destination.name AS destination, max_active,
+              CASE WHEN optimize THEN learnt_active END AS learnt
          FROM links JOIN rses AS source ON source.id = source_rse_id
          JOIN rses AS destination ON destination.id = destination_rse_id WHERE distance > 0`,
     ),

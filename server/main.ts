@@ -38,6 +38,7 @@ import { grantPlanner } from './tokens/planner.ts'
 import { loadVault } from './tokens/seal.ts'
 import { countUnopened, type TokenContext } from './tokens/tokens.ts'
 import { hopKeeper } from './transfers/hops.ts'
+import { linkOptimizer } from './transfers/optimize.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
@@ -170,6 +171,7 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     transferReleaser(context),
     hopKeeper(context),
     replanner(context),
+    linkOptimizer(context),
     sessionReaper(context),
     stagingKeeper(context),
     reaper(context, deletion.graceSeconds * 1000),

@@ -75,7 +75,7 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
   const unsupported = modes.unsupported(...pair)
   let done: Remedied = { parent: false, token: false }
   for (;;) {
-    const mode = chooseMode(source.traits, destination.traits, unsupported)
+    const mode = chooseMode(source.traits, destination.traits, unsupported, attempt.transfer.mode)
     const { outcome, tokens, mayBeToken } = await copyInTurn(attempt, workshop, mode)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
     switch (remedyFor(outcome.error, mode, done, mayBeToken)) {

@@ -6,15 +6,16 @@ export type Mode = 'pull' | 'push' | 'stream'
 /** Those that a storage may lack; every one has GET and PUT, so a stream is always left. */
 export type ThirdPartyMode = Exclude<Mode, 'stream'>
 
-/** The first mode that both storages can do: facts/transfers.md, Mode. */
+/** The first mode that both storages can do, beginning with the preferred one: facts/transfers.md, Mode. */
 export function chooseMode(
   source: { readonly canPush: boolean },
   destination: { readonly canPull: boolean },
   unsupported: ReadonlySet<ThirdPartyMode>,
+  preferred: ThirdPartyMode = 'pull',
 ): Mode {
-  if (destination.canPull && !unsupported.has('pull')) return 'pull'
-  if (source.canPush && !unsupported.has('push')) return 'push'
-  return 'stream'
+  const able: Readonly<Record<ThirdPartyMode, boolean>> = { pull: destination.canPull, push: source.canPush }
+  const order: readonly ThirdPartyMode[] = preferred === 'pull' ? ['pull', 'push'] : ['push', 'pull']
+  return order.find(mode => able[mode] && !unsupported.has(mode)) ?? 'stream'
 }
 
 /** A storage may learn a mode by an upgrade: it is tried again after so long. */

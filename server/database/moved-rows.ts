@@ -3,7 +3,7 @@ import { oneLine } from '../../shared/domain/one-line.ts'
 import type { Binding } from './sql.ts'
 
 /** What the columns of our schema are on PostgreSQL; SQLite keeps whatever it is given in any of them. */
-const TYPES = ['bigint', 'integer', 'boolean', 'text'] as const
+const TYPES = ['bigint', 'integer', 'boolean', 'text', 'double precision'] as const
 export type MovedType = (typeof TYPES)[number]
 const INTEGER_MOST = 2 ** 31 - 1
 /** UTF-16 units of one key in an error. */
@@ -75,6 +75,7 @@ function movedValue(value: unknown, type: MovedType): Binding | undefined {
   if (value === null) return null
   if (type === 'boolean') return value === 1 ? true : value === 0 ? false : undefined
   if (type === 'text') return typeof value === 'string' && !value.includes('\0') ? value : undefined
+  if (type === 'double precision') return typeof value === 'number' && Number.isFinite(value) ? value : undefined
   if (typeof value !== 'number' || !Number.isSafeInteger(value)) return undefined
   return type === 'bigint' || Math.abs(value) <= INTEGER_MOST ? value : undefined
 }

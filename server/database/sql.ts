@@ -23,7 +23,7 @@ export async function queryOne<Row>(
   return (await query<Row>(executor, sql, bindings))[0]
 }
 
-export type ColumnType = 'bigint' | 'text' | 'boolean'
+export type ColumnType = 'bigint' | 'text' | 'boolean' | 'double precision'
 
 /**
  * A set of rows as a table expression: `json_each` on SQLite, `jsonb_to_recordset` on PostgreSQL. `binding` names the

@@ -4,6 +4,7 @@ import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
+import { type DecisionRow, decisionsOf } from '../transfers/decision-store.ts'
 import { failingLinks, type LinkHealthRow } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
@@ -12,6 +13,7 @@ import {
   closeLink,
   deleteAttribute,
   insertRse,
+  limitOf,
   listLinks,
   putAttribute,
   putLink,
@@ -31,6 +33,7 @@ type StorageHandlers = Pick<
   | 'setDistance'
   | 'removeDistance'
   | 'listDistances'
+  | 'listDecisions'
 >
 
 export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
@@ -106,8 +109,10 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
           field: 'destination',
         })
       }
-      await db.write(executor => putLink(executor, { sourceId: source.id, destinationId: destination.id, ...body }))
-      return { ...params, ...body }
+      const link = await db.write(executor =>
+        putLink(executor, { sourceId: source.id, destinationId: destination.id, ...body }),
+      )
+      return { ...params, ...body, limit: limitOf(link) }
     },
     async removeDistance({ params, caller }) {
       const sight = sightOf(caller)
@@ -120,6 +125,13 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       }
       return {}
     },
+    async listDecisions({ params, query: { limit }, caller }) {
+      const sight = sightOf(caller)
+      const source = await storages.byName(sight, params.source, 'source')
+      const destination = await storages.byName(sight, params.destination, 'destination')
+      const rows = await decisionsOf(db.read, { sourceId: source.id, destinationId: destination.id }, limit)
+      return { source: source.name, destination: destination.name, items: rows.map(viewDecision) }
+    },
     async listDistances({ caller }) {
       const names = new Map((await storages.seenBy(sightOf(caller))).map(rse => [rse.id, rse.name]))
       const failing = new Map((await failingLinks(db.read)).map(row => [row.link_id, row]))
@@ -130,7 +142,8 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
           const destination = names.get(link.destination_rse_id)
           if (source === undefined || destination === undefined) return []
           const { distance, max_active: maxActive } = link
-          return [{ source, destination, distance, maxActive, ...viewFailing(failing.get(link.id)) }]
+          const own = { distance, maxActive, optimize: Boolean(link.optimize), limit: limitOf(link) }
+          return [{ source, destination, ...own, ...viewFailing(failing.get(link.id)) }]
         }),
       }
     },
@@ -143,6 +156,11 @@ function view({ id: _id, voId: _voId, ...rse }: Rse) {
     attributes: { ...rse.attributes },
     protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
   }
+}
+
+function viewDecision({ at, subject, before, after, code, sentence, figures }: DecisionRow) {
+  const parsed = JSON.parse(figures) as Record<string, unknown>
+  return { at, subject, from: JSON.parse(before), to: JSON.parse(after), code, sentence, figures: parsed }
 }
 
 function viewFailing(row: LinkHealthRow | undefined) {

@@ -119,19 +119,43 @@ export interface Link {
   destination_rse_id: number
   distance: number
   max_active: number
+  learnt_active: number
+  optimize: number | boolean
 }
 
+/** What may run on a link at a time, as far as the link itself goes. */
+export function limitOf({
+  max_active,
+  learnt_active,
+  optimize,
+}: Pick<Link, 'max_active' | 'learnt_active' | 'optimize'>): number {
+  return optimize ? Math.min(max_active, learnt_active) : max_active
+}
+
+/** Of a new link, before anything is learnt of it: enough to see whether more pays. */
+const FIRST_LIMIT = 10
+
+/** Makes a link, or changes it: what was learnt of it stays. */
 export async function putLink(
   executor: Executor,
-  link: { sourceId: number; destinationId: number; distance: number; maxActive: number },
-): Promise<void> {
-  await query(
+  given: {
+    readonly sourceId: number
+    readonly destinationId: number
+    readonly distance: number
+    readonly maxActive: number
+    readonly optimize: boolean
+  },
+): Promise<Link> {
+  const link = await queryOne<Link>(
     executor,
-    `INSERT INTO links (source_rse_id, destination_rse_id, distance, max_active, weight, has_work, served_at)
-     VALUES (:sourceId, :destinationId, :distance, :maxActive, 1, false, 0)
-     ON CONFLICT (source_rse_id, destination_rse_id) DO UPDATE SET distance = excluded.distance, max_active = excluded.max_active`,
-    link,
+    `INSERT INTO links (source_rse_id, destination_rse_id, distance, max_active, learnt_active, optimize, weight, has_work, served_at)
+     VALUES (:sourceId, :destinationId, :distance, :maxActive, ${FIRST_LIMIT}, :optimize, 1, false, 0)
+     ON CONFLICT (source_rse_id, destination_rse_id) DO UPDATE SET distance = excluded.distance,
+       max_active = excluded.max_active, optimize = excluded.optimize RETURNING *`,
+    given,
   )
+  if (link === undefined) throw new Error('the link was not stored')
+  return link
 }
 
 /** Closes a link: its row stays for history, its distance of 0 makes it none. */

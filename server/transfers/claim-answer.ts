@@ -4,7 +4,8 @@ import type { ImportRow } from '../imports/store.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl, storageUrl } from '../storages/paths.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
-import type { ClaimedRow } from './claim.ts'
+import type { ClaimedRow } from './claim-places.ts'
+import { type Mode, modeFor } from './modes.ts'
 import { applyOutcomes } from './outcomes.ts'
 import { describeClaimed, type WorkerTransfer } from './read-store.ts'
 
@@ -78,9 +79,15 @@ function transferFor(
       row.destination_name,
       row.destination_grant_id,
     ),
+    ...modeOf(row),
     ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
     ...(row.md5 === null ? {} : { md5: row.md5 }),
   }
+}
+
+function modeOf({ id, state, attempts, preferred_mode, mode_tries }: WorkerTransfer): { mode?: Mode } {
+  if (state === 'SETTLING' || preferred_mode === null) return {}
+  return { mode: modeFor(id, attempts, { preferred: preferred_mode, tries: mode_tries ?? 0 }) }
 }
 
 export function storageFor(rse: Rse) {

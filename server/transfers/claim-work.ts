@@ -1,14 +1,7 @@
 import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
-import {
-  type Claimant,
-  type ClaimedRow,
-  claimOnLink,
-  claimToSettle,
-  hasFree,
-  isToSettle,
-  linksToServe,
-} from './claim.ts'
+import { claimOnLink, claimToSettle, hasFree, isToSettle, linksToServe } from './claim.ts'
+import type { Claimant, ClaimedRow } from './claim-places.ts'
 import { unlessDrained } from './session-store.ts'
 import { settleShare } from './settling.ts'
 
@@ -46,7 +39,9 @@ export async function claimWork(
   for (const link of links) {
     if (again && !(await hasFree(db.read, link.id, claimant, clock.now()))) continue
     const rows = await unlessDrained(
-      db.write(executor => claimOnLink(executor, link, claimant, limit - claimed.length, clock.now())),
+      db.write(executor =>
+        claimOnLink(executor, link, claimant, Math.min(limit - claimed.length, link.most), clock.now()),
+      ),
     )
     claimed.push(...rows)
     inVain += 1

@@ -10,42 +10,19 @@ import {
   skippingLocked,
   stateList,
 } from '../database/sql.ts'
-import { longLived, usable } from '../tokens/grant-store.ts'
-import { settleHints } from './bundles.ts'
+import { type Claimant, type ClaimedRow, claimOnTrial, claimShares, TRANSFERS, takeFree } from './claim-places.ts'
 import { underPermit } from './permits.ts'
-import { type LinkLoad, roomOf, type StorageLoad, schedule } from './schedule.ts'
+import { type LinkLoad, roomOf, type ScheduledLink, type Sharer, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './session-store.ts'
 import { destinationRooms, MAX_ACTIVE, takenBy } from './trials.ts'
 
-export interface Claimant extends WorkerReach {
-  readonly sessionId: number
-  /** The first fence of this epoch: a restored backup never gives out an old one again. */
-  readonly fenceBase: number
-}
-
-export interface ClaimedRow {
-  id: number
-  fence: number
-  state: string
-}
-
 const ACTIVE = stateList(ACTIVE_STATES)
-const TRANSFERS = {
-  vo: 'transfers.vo_id',
-  activity: 'transfers.activity',
-  ends: ['transfers.source_rse_id', 'transfers.destination_rse_id'],
-} as const
 const BUNDLES = { vo: 'bundles.vo_id', activity: 'bundles.activity' }
-/** Bundles that one claim may draw from: datasets of few files must not cost a claim each. */
-const BUNDLES_PER_CLAIM = 20
-
-const NEXT_FENCE = 'CASE WHEN fence < :fenceBase THEN :fenceBase ELSE fence END + 1'
-
 /**
  * Links with work in the order they should be served, from a look without locks: the claim counts again. A link whose work
  * waits for tokens is not among them: it would have the smallest share, and hold up those that can be served.
  */
-export async function linksToServe(read: Executor, reach: WorkerReach, now: number): Promise<LinkLoad[]> {
+export async function linksToServe(read: Executor, reach: WorkerReach, now: number): Promise<ScheduledLink[]> {
   const rows = await query<{
     id: number
     source_rse_id: number
@@ -79,6 +56,19 @@ export async function linksToServe(read: Executor, reach: WorkerReach, now: numb
   return schedule(
     links,
     await storageLoads(read, [...new Set(links.flatMap(link => [link.sourceId, link.destinationId]))]),
+    Object.keys(reachBindings(reach)).length === 0
+      ? links.filter(({ maxActive }) => maxActive > 0)
+      : await linksWithWork(read),
+  )
+}
+
+/** All that have some, for whoever: they share storages with those that a worker may serve. */
+async function linksWithWork(read: Executor): Promise<Sharer[]> {
+  return query<Sharer>(
+    read,
+    `SELECT source_rse_id AS "sourceId", destination_rse_id AS "destinationId", weight FROM links
+      WHERE has_work AND distance > 0
+        AND EXISTS (SELECT 1 FROM bundles WHERE bundles.link_id = links.id AND bundles.has_work AND bundles.ready)`,
   )
 }
 
@@ -152,107 +142,14 @@ export async function claimOnLink(
   const destination = loads.get(link.destinationId)
   if (own === undefined || source === undefined || destination === undefined) return []
   const load = { ...link, active: own.active, maxActive: own.max_active }
-  let room = Math.min(limit, roomOf(load, source, destination))
+  const room = Math.min(limit, roomOf(load, source, destination))
   if (room === 0) return []
   const trials = await destinationRooms(executor, link.destinationId, now)
   const onTrial = Boolean(own.on_trial) || trials.size > 0
-  const claimed: ClaimedRow[] = []
-  for (const { id, vo_id } of await readyBundles(executor, { ...link, onTrial }, claimant, now)) {
-    const most = Math.min(room, trials.get(vo_id) ?? room)
-    if (most <= 0) continue
-    const rows = await claimInBundle(executor, { id, linkId: link.id, onTrial }, claimant, most, now)
-    claimed.push(...rows)
-    room -= rows.length
-    if (trials.has(vo_id)) trials.set(vo_id, most - rows.length)
-    if (room <= 0) break
-  }
+  const places = { link, claimant, now, onTrial, trials, room }
+  const claimed = onTrial ? await claimOnTrial(executor, places) : await claimShares(executor, places)
   if (claimed.length > 0) await holdSession(executor, claimant.sessionId)
   return claimed
-}
-
-/**
- * On trial what has not failed yet comes first: a few files that always fail must not be every trial. So far it is looked for,
- * whatever the depth of the queue.
- */
-const LOOKED_THROUGH = { bundles: 200, transfers: 1_000 }
-const QUEUE_HEAD = `FROM transfers WHERE transfers.bundle_id = ready.id AND transfers.state = 'QUEUED'
-  ORDER BY transfers.id LIMIT ${LOOKED_THROUGH.transfers}`
-const UNTRIED_FIRST = `CASE WHEN EXISTS (SELECT 1 FROM (SELECT attempts, not_before ${QUEUE_HEAD}) AS head WHERE attempts = 0 AND not_before = 0) THEN 0 ELSE 1 END`
-
-/** In the order of their rank; both grants can be used now, whatever the hint says. */
-async function readyBundles(
-  executor: Executor,
-  { id: linkId, destinationId, onTrial }: LinkLoad & { onTrial: boolean },
-  reach: WorkerReach,
-  now: number,
-): Promise<{ id: number; vo_id: number }[]> {
-  const can = (grant: string): string => `${usable(grant)} AND ${longLived(grant)}`
-  const rank = (of: string): string => `${of}.priority DESC, ${of}.served_at, ${of}.id`
-  const ready = `FROM bundles
-       JOIN grants AS source_grant ON source_grant.id = bundles.source_grant_id
-       JOIN grants AS destination_grant ON destination_grant.id = bundles.destination_grant_id
-      WHERE bundles.link_id = :linkId AND bundles.has_work AND bundles.ready
-        AND ${can('source_grant')} AND ${can('destination_grant')} AND ${takenBy(':destinationId')}
-        ${copiesWithinReach(executor, reach, BUNDLES)}
-      ORDER BY ${rank('bundles')}`
-  const sql = onTrial
-    ? `SELECT id, vo_id FROM (SELECT bundles.* ${ready} LIMIT ${LOOKED_THROUGH.bundles}) AS ready
-        ORDER BY ${UNTRIED_FIRST}, ${rank('ready')} LIMIT ${BUNDLES_PER_CLAIM}`
-    : `SELECT bundles.id, bundles.vo_id ${ready} LIMIT ${BUNDLES_PER_CLAIM}`
-  return query<{ id: number; vo_id: number }>(executor, sql, { linkId, destinationId, now, ...reachBindings(reach) })
-}
-
-async function claimInBundle(
-  executor: Executor,
-  { id: bundleId, linkId, onTrial }: { id: number; linkId: number; onTrial: boolean },
-  claimant: Claimant,
-  limit: number,
-  now: number,
-): Promise<ClaimedRow[]> {
-  // The bundle's row is locked before the queue is looked at: who adds work meanwhile sets the hint after us.
-  await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :bundleId', { now, bundleId })
-  const head = `AND transfers.id IN (SELECT id FROM transfers WHERE bundle_id = :bundleId AND state = 'QUEUED'
-          ORDER BY id LIMIT ${LOOKED_THROUGH.transfers})`
-  const free = await query<{ id: number }>(
-    executor,
-    `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = transfers.replica_id
-      WHERE transfers.bundle_id = :bundleId AND transfers.state = 'QUEUED' ${onTrial ? head : ''}
-        AND NOT ${underPermit('replicas')} ${copiesWithinReach(executor, claimant, TRANSFERS)}
-      ORDER BY ${onTrial ? 'transfers.attempts, transfers.not_before, ' : ''}transfers.id LIMIT :limit ${skippingLocked(executor, 'transfers')}`,
-    { now, bundleId, limit, ...reachBindings(claimant) },
-  )
-  const taken = `state = 'CLAIMED', bytes_done = 0`
-  const rows = await takeFree(executor, claimant, free, `transfers.state = 'QUEUED'`, taken, now)
-  if (rows.length < limit) await settleHints(executor, linkId, [bundleId])
-  return rows
-}
-
-/**
- * Gives transfers to a session that were free when they were locked. Permits are looked at once more: one that was granted
- * between the look and the lock is seen now.
- */
-async function takeFree(
-  executor: Executor,
-  claimant: Claimant,
-  free: readonly { id: number }[],
-  stillFree: string,
-  change: string,
-  now: number,
-): Promise<ClaimedRow[]> {
-  if (free.length === 0) return []
-  return query<ClaimedRow>(
-    executor,
-    `UPDATE transfers SET ${change}, session_id = :sessionId, fence = ${NEXT_FENCE}, claimed_at = :now, updated_at = :now
-      WHERE ${stillFree} AND id ${oneOf(executor, 'free')} AND NOT EXISTS
-        (SELECT 1 FROM replicas WHERE replicas.id = transfers.replica_id AND ${underPermit('replicas')})
-      RETURNING id, fence, state`,
-    {
-      now,
-      sessionId: claimant.sessionId,
-      fenceBase: claimant.fenceBase,
-      free: encodeRows(free.map(row => row.id)),
-    },
-  )
 }
 
 export async function isToSettle(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {

@@ -1,7 +1,6 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type ColumnType, type Executor, encodeRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
 import { type EndedAttempt, type Health, type HealthSide, healthAfter, isEvidence, mayFail } from './health.ts'
-import type { Copied } from './pace.ts'
 
 const ACTIVE = stateList(ACTIVE_STATES)
 
@@ -261,26 +260,4 @@ export async function forgetHealth(executor: Executor, before: number): Promise<
   for (const { table } of [LINKS, DESTINATIONS]) {
     await query(executor, `DELETE FROM ${table} WHERE failed_at < :before AND held_until < :before`, { before })
   }
-}
-
-/** Adds to how fast links were; `now` tells the minute. */
-export async function addToMinutes(executor: Executor, copied: readonly Copied[], now: number): Promise<void> {
-  if (copied.length === 0) return
-  const set = recordset(executor, 'rows', {
-    link_id: 'bigint',
-    files: 'bigint',
-    bytes: 'bigint',
-    milliseconds: 'bigint',
-  })
-  await query(
-    executor,
-    `INSERT INTO link_minutes (link_id, minute, files, bytes, milliseconds)
-     SELECT link_id, :minute, files, bytes, milliseconds FROM ${set} AS given WHERE true ORDER BY link_id
-     ON CONFLICT (link_id, minute) DO UPDATE SET files = link_minutes.files + excluded.files,
-       bytes = link_minutes.bytes + excluded.bytes, milliseconds = link_minutes.milliseconds + excluded.milliseconds`,
-    {
-      minute: Math.floor(now / 60_000),
-      rows: encodeRows(copied.map(({ linkId, ...sums }) => ({ link_id: linkId, ...sums }))),
-    },
-  )
 }

@@ -13,7 +13,7 @@ import { addToTask } from '../tasks/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
 import type { EndedAttempt, HealthSide } from './health.ts'
-import { addToMinutes, type Failing, type HealthChanges, judgeStorages, whatFails } from './health-store.ts'
+import { type Failing, type HealthChanges, judgeStorages, whatFails } from './health-store.ts'
 import { earlierLooks, earlierLosses, failedBefore, type TransferHistory, withAnotherSource } from './history.ts'
 import { markHops } from './hop-store.ts'
 import {
@@ -26,7 +26,8 @@ import {
   insertAttempts,
   type NewAttempt,
 } from './outcome-store.ts'
-import { type DoneCopy, sumByLink } from './pace.ts'
+import { type EndedCopy, isLinkFailure, sumByLink } from './pace.ts'
+import { addToMinutes } from './pace-store.ts'
 import { dropPermits } from './permits.ts'
 import { type EarlierLooks, isLastLook, lookDelay } from './settling.ts'
 import { withWay } from './ways.ts'
@@ -298,7 +299,7 @@ async function applyDecisions(
   const tried = winners.filter(({ application }) => application.from !== 'SETTLING')
   const ended = tried.flatMap(decision => endedAttempts(decision, sessionId, now))
   const health = await judgeStorages(executor, ended, failing, now)
-  await addToMinutes(executor, sumByLink(tried.flatMap(doneCopies)), now)
+  await addToMinutes(executor, sumByLink(tried.flatMap(decision => endedCopies(decision, now))), now)
   await addToRules(executor, summedByRule(deltas), now)
   return { won, health }
 }
@@ -332,9 +333,13 @@ function endedAttempts({ held, judged, again }: Decision, sessionId: number, now
   return [{ linkId, voId, destinationId, sessionId, mode, outcome, claimedAt, endedAt, again, error }]
 }
 
-function doneCopies({ held, judged: { result, mode, bytes, durationMs } }: Decision): DoneCopy[] {
-  if (held.link_id === null || result !== 'done' || mode === undefined) return []
-  return [{ linkId: held.link_id, bytes, milliseconds: Math.round(durationMs) }]
+function endedCopies({ held, judged }: Decision, now: number): EndedCopy[] {
+  const { link_id: linkId, claimed_at: claimedAt } = held
+  const { result, mode, bytes, durationMs, error } = judged
+  const done = result === 'done' && mode !== undefined
+  if (linkId === null || (!done && (result !== 'failed' || error === undefined || !isLinkFailure(error)))) return []
+  const milliseconds = Math.round(Math.max(durationMs, now - (claimedAt ?? now)))
+  return [{ linkId, mode: mode ?? 'none', done, bytes, milliseconds }]
 }
 
 function attemptOf({ held, judged: reported }: Decision, now: number): NewAttempt {

@@ -2,8 +2,9 @@ import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
 import { type Binding, type Executor, encodeRows, keyset, query } from '../database/sql.ts'
 import { usable } from '../tokens/grant-store.ts'
-import type { ClaimedRow } from './claim.ts'
+import type { ClaimedRow } from './claim-places.ts'
 import { VIA } from './hop-store.ts'
+import type { Mode } from './modes.ts'
 
 export interface ShownTransfer {
   id: number
@@ -139,6 +140,10 @@ export interface WorkerTransfer {
   bytes: number
   adler32: string | null
   md5: string | null
+  attempts: number
+  /** Of its link, where modes are chosen; null: nothing is known. */
+  preferred_mode: Mode | null
+  mode_tries: number | null
   source_rse_id: number
   source_directory: string
   source_name: string
@@ -158,7 +163,7 @@ export async function describeClaimed(executor: Executor, claimed: readonly Clai
   return query<WorkerTransfer>(
     executor,
     `SELECT transfers.id, transfers.fence, transfers.state, scopes.name || ':' || dids.name AS did, dids.bytes, dids.adler32,
-            dids.md5, transfers.source_rse_id, source_directory.path AS source_directory, source.name AS source_name,
+            dids.md5, transfers.attempts, link_tuning.preferred_mode, link_tuning.mode_tries, transfers.source_rse_id, source_directory.path AS source_directory, source.name AS source_name,
             bundles.source_grant_id, transfers.destination_rse_id, own_directory.path AS destination_directory,
             own.name AS destination_name, bundles.destination_grant_id
        FROM ${keyset(executor, 'ids')} AS claimed JOIN transfers ON transfers.id = claimed.value
@@ -168,6 +173,8 @@ export async function describeClaimed(executor: Executor, claimed: readonly Clai
        JOIN replicas AS source ON source.id = transfers.source_replica_id
        JOIN directories AS source_directory ON source_directory.id = source.directory_id
        JOIN dids ON dids.id = own.file_id JOIN scopes ON scopes.id = dids.scope_id
+       LEFT JOIN links ON links.id = transfers.link_id AND links.optimize
+       LEFT JOIN link_tuning ON link_tuning.link_id = links.id
       ORDER BY transfers.id`,
     { ids: encodeRows(claimed.map(row => row.id)) },
   )

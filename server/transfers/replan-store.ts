@@ -14,14 +14,10 @@ import {
 import { NEARLINE } from '../tape/staging.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundles.ts'
 import type { LinkHealthRow } from './health-store.ts'
-import { type LinkPace, SLOW, type Target } from './slow.ts'
+import { OPEN_TARGET, TRIAL_SHARE } from './pace-store.ts'
+import type { Target } from './slow.ts'
 import { PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
-/** A target that work can be taken from at all. */
-const OPEN_TARGET = 'rses.max_outbound > 0 AND links.max_active > 0'
-/** How much a target on trial takes in one step, if it gives more than it fails; null: it is not on trial. Binds `now`. */
-const TRIAL_SHARE = `(SELECT CASE WHEN held_until <= :now AND successes > failures THEN 1 + successes ELSE 0 END
-                 FROM link_health WHERE link_health.link_id = links.id AND held_until > 0)`
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
 
 /** The links with work whose source fails. */
@@ -31,45 +27,6 @@ export async function failingWithWork(read: Executor): Promise<(LinkHealthRow & 
     `SELECT link_health.*, links.source_rse_id FROM link_health JOIN links ON links.id = link_health.link_id
       WHERE links.has_work ORDER BY links.id`,
   )
-}
-
-export interface PacedLink extends LinkPace {
-  readonly sourceId: number
-}
-
-/** The open links into storages with queued work, from sources that are not held, and their pace since a minute. */
-export async function linkPaces(read: Executor, sinceMinute: number, now: number): Promise<PacedLink[]> {
-  const sum = (column: string): string => `CAST(coalesce(sum(link_minutes.${column}), 0) AS bigint) AS ${column}`
-  return query(
-    read,
-    `SELECT links.id, links.source_rse_id AS "sourceId", links.destination_rse_id AS "destinationId",
-            ${sum('files')}, ${sum('bytes')}, ${sum('milliseconds')},
-            CASE WHEN links.max_active < rses.max_outbound THEN links.max_active ELSE rses.max_outbound END AS "atOnce"
-       FROM links JOIN rses ON rses.id = links.source_rse_id AND rses.availability_read
-       LEFT JOIN link_minutes ON link_minutes.link_id = links.id AND link_minutes.minute >= :sinceMinute
-      WHERE links.distance > 0 AND links.destination_rse_id IN (SELECT destination_rse_id FROM links WHERE has_work)
-        AND ${OPEN_TARGET} AND ${TRIAL_SHARE} IS NULL
-      GROUP BY links.id, rses.max_outbound ORDER BY links.id`,
-    { sinceMinute, now },
-  )
-}
-
-/** The transfers queued on each of these links, counted up to a bound. */
-export async function countQueued(read: Executor, linkIds: readonly number[]): Promise<Map<number, number>> {
-  if (linkIds.length === 0) return new Map()
-  const rows = await query<{ id: number; queued: number }>(
-    read,
-    `SELECT links.id, (SELECT count(*) FROM (SELECT 1 FROM bundles
-         JOIN transfers ON transfers.bundle_id = bundles.id AND transfers.state = 'QUEUED'
-        WHERE bundles.link_id = links.id AND bundles.has_work LIMIT ${SLOW.counted}) AS counted) AS queued
-       FROM links WHERE links.id ${oneOf(read, 'links')}`,
-    { links: encodeRows(linkIds) },
-  )
-  return new Map(rows.map(row => [row.id, row.queued]))
-}
-
-export async function pruneMinutes(executor: Executor, beforeMinute: number): Promise<void> {
-  await query(executor, 'DELETE FROM link_minutes WHERE minute < :beforeMinute', { beforeMinute })
 }
 
 /** How far a link's queue was gone through. */

@@ -3,19 +3,17 @@ import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
 import { isToLeave } from './health.ts'
 import { forgetHealth, healthOf } from './health-store.ts'
+import { countQueued, linkPaces, pruneMinutes } from './pace-store.ts'
 import {
-  countQueued,
   failingWithWork,
   type Leaving,
-  linkPaces,
   movable,
   moveQueued,
   type Place,
-  pruneMinutes,
   queuedAfter,
   settleLeft,
 } from './replan-store.ts'
-import { slowLinks, slowPairs } from './slow.ts'
+import { SLOW, slowLinks, slowPairs } from './slow.ts'
 
 const MOVED_AT_ONCE = 1_000
 /** After all that is queued on a link was looked at: what is left has no other source. Milliseconds. */
@@ -91,14 +89,16 @@ async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
   const sources = new Map(links.map(link => [link.id, link.sourceId]))
   const pairs = slowPairs(links)
   const involved = new Set(pairs.flatMap(({ slow, other }) => [slow.id, other.id]))
-  return slowLinks(pairs, await countQueued(db.read, [...involved])).map(({ id, to, millisecondsEach }) => ({
-    linkId: id,
-    sourceId: sources.get(id) ?? 0,
-    run: undefined,
-    code: 'SOURCE_SLOW',
-    message: `a file took ${(millisecondsEach / 1000).toFixed(1)} s from there in the last ${PACE_MINUTES} minutes`,
-    to,
-  }))
+  return slowLinks(pairs, await countQueued(db.read, [...involved], SLOW.counted)).map(
+    ({ id, to, millisecondsEach }) => ({
+      linkId: id,
+      sourceId: sources.get(id) ?? 0,
+      run: undefined,
+      code: 'SOURCE_SLOW',
+      message: `a file took ${(millisecondsEach / 1000).toFixed(1)} s from there in the last ${PACE_MINUTES} minutes`,
+      to,
+    }),
+  )
 }
 
 async function prune({ db }: Context, now: number): Promise<void> {

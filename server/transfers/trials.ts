@@ -24,9 +24,11 @@ export function takenBy(destination: string): string {
   return `NOT EXISTS (SELECT 1 FROM destination_health WHERE destination_health.rse_id = ${destination}
     AND destination_health.vo_id = bundles.vo_id AND destination_health.held_until > 0 AND ${DESTINATION_ROOM} <= 0)`
 }
+/** What may be active on a link as far as it goes itself: the lesser of what an admin has set and what was learnt. A column of `links`. */
+export const LINK_LIMIT = `CASE WHEN links.optimize AND links.learnt_active < links.max_active THEN links.learnt_active ELSE links.max_active END`
 /** Of the row of `links`, beside its row of `link_health`, if any. Nothing is taken from a source that is held back, and then little until it has shown that it works. */
 export const MAX_ACTIVE = `CASE WHEN link_health.held_until > :now THEN 0
-  WHEN link_health.held_until > 0 AND links.max_active > ${ON_TRIAL} THEN ${ON_TRIAL} ELSE links.max_active END`
+  WHEN link_health.held_until > 0 AND (${LINK_LIMIT}) > ${ON_TRIAL} THEN ${ON_TRIAL} ELSE ${LINK_LIMIT} END`
 
 /** By VO: how many more this storage takes, where it fails or is on trial. The storage's row is locked. */
 export async function destinationRooms(executor: Executor, rseId: number, now: number): Promise<Map<number, number>> {

@@ -1,7 +1,7 @@
 import type { WorkerPool } from '../accounts/pools.ts'
 import { reachesCopy, reachOf, type WorkerReach } from '../accounts/reach.ts'
 import type { Executor } from '../database/sql.ts'
-import { AHEAD_PER_LINK } from '../tokens/unplanned.ts'
+import { AHEAD } from '../tokens/unplanned.ts'
 import { storageLoads } from './claim.ts'
 import { why } from './why.ts'
 import type { GrantFacts, HoldFacts, ReplicasFacts, StorageFacts, Why, WhyFacts, WorkersFacts } from './why-facts.ts'
@@ -73,7 +73,7 @@ export async function whyOf(
         counted,
         urgent: bundle?.urgent ?? 0,
         before: Math.min(counted, (bundle?.sooner ?? 0) + row.earlier),
-        isFarBack: (bundle?.ahead ?? 0) >= AHEAD_PER_LINK,
+        isFarBack: (bundle?.ahead ?? 0) >= AHEAD,
       },
       workers: workers(row),
     }

@@ -2,9 +2,9 @@ import type { GrantState } from '../../shared/domain/grant-state.ts'
 import { ACTIVE_STATES, ENDED_STATES, type TransferState } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, oneOf, query, queryOne, stateList } from '../database/sql.ts'
 import { longLived, usable } from '../tokens/grant-store.ts'
-import { AHEAD_PER_LINK } from '../tokens/unplanned.ts'
+import { AHEAD } from '../tokens/unplanned.ts'
 import { VIA } from './hop-store.ts'
-import { DESTINATION_ROOM, MAX_ACTIVE, takenBy } from './trials.ts'
+import { DESTINATION_ROOM, LINK_LIMIT, MAX_ACTIVE, takenBy } from './trials.ts'
 
 const ACTIVE = stateList(ACTIVE_STATES)
 const ENDED = stateList(ENDED_STATES)
@@ -155,7 +155,8 @@ export async function bundleRows(
             ${queued(`bundles.priority = own.priority AND (bundles.served_at < own.served_at
               OR (bundles.served_at = own.served_at AND bundles.id < own.id))`)} AS sooner,
             (SELECT count(*) FROM (SELECT 1 FROM bundles WHERE ${ready} AND bundles.priority >= own.priority
-              LIMIT ${AHEAD_PER_LINK}) AS found) AS ahead
+                AND bundles.vo_id = own.vo_id AND bundles.activity = own.activity
+              LIMIT ${AHEAD}) AS found) AS ahead
        FROM bundles AS own JOIN links ON links.id = own.link_id WHERE own.id ${oneOf(read, 'ids')}`,
     { ids: encodeRows(ids), counted, now },
   )
@@ -194,7 +195,7 @@ export async function linkRows(read: Executor, ids: readonly number[], now: numb
   if (ids.length === 0) return []
   return query(
     read,
-    `SELECT links.id, links.distance, links.max_active, ${MAX_ACTIVE} AS claim_limit,
+    `SELECT links.id, links.distance, ${LINK_LIMIT} AS max_active, ${MAX_ACTIVE} AS claim_limit,
             (SELECT count(*) FROM transfers WHERE transfers.link_id = links.id AND state IN (${ACTIVE})) AS active,
             link_health.since, link_health.held_until, link_health.successes, link_health.code, link_health.message
        FROM links LEFT JOIN link_health ON link_health.link_id = links.id AND link_health.held_until > 0

@@ -1,4 +1,5 @@
 import type { Route } from './route.ts'
+import { activityRoutes } from './routes/activities.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
 import { peopleRoutes } from './routes/people.ts'
@@ -12,6 +13,7 @@ export const ROUTES = {
   ...catalogueRoutes,
   ...ruleRoutes,
   ...peopleRoutes,
+  ...activityRoutes,
   ...fleetRoutes,
   ...workerRoutes,
 } as const satisfies Record<string, Route>

@@ -27,8 +27,8 @@ describe('a storage that dies with work queued on it', () => {
     await placeDataset(house, 'SITE-C', 'run1', files)
     await placeDataset(house, 'SITE-A', 'only', someFiles(ONLY))
     const far = { source: 'SITE-C', destination: 'SITE-B' }
-    await house.client.setDistance({ params: far, body: { distance: 9 } })
-    await house.client.setDistance({ params: near, body: { distance: 1, maxActive: 4 } })
+    await house.client.setDistance({ params: far, body: { distance: 9, optimize: false } })
+    await house.client.setDistance({ params: near, body: { distance: 1, maxActive: 4, optimize: false } })
     await house.startWorker()
     // A worker that has used the same tokens there before does not look at the source again: the destination tells of it.
     await house.client.addDids({ body: { dids: [{ did: 'exp:before', type: 'DATASET' }] } })

@@ -283,7 +283,10 @@ describe('tokens that live for 10 s, in a run that takes longer', () => {
     const issuer = { ...options.issuer, tokenLifetime: 10 }
     const house = await startedHouse({ ...options, issuer, storages: { 'SITE-A': slow } })
     house.issuer.misbehave(options.trouble)
-    await house.client.setDistance({ params: { source: 'SITE-A', destination: 'SITE-B' }, body: { maxActive: 2 } })
+    await house.client.setDistance({
+      params: { source: 'SITE-A', destination: 'SITE-B' },
+      body: { maxActive: 2, optimize: false },
+    })
     await placeDataset(house, 'SITE-A', 'run1', files)
     return { house, rule: await askCopy(house, 'run1', 'SITE-B') }
   }

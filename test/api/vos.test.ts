@@ -55,6 +55,8 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   },
   getRse: { naming: ({ rse }) => [`/v1/rses/${rse}`] },
   listDistances: { open: ['/v1/distances'] },
+  listDecisions: { naming: ({ rse, second }) => [`/v1/distances/${rse}/${second}/decisions`] },
+  listActivities: { open: ['/v1/activities'] },
   listDids: { naming: ({ vo }) => [`/v1/dids?scope=${vo}`, `/v1/dids?scope=${vo}&prefix=run&type=DATASET`] },
   getDid: { naming: ({ vo }) => ['run1', 'all', 'run1%2Ff0'].map(name => `/v1/dids/${vo}/${name}`) },
   listContents: { naming: ({ vo }) => ['run1', 'all'].map(name => `/v1/dids/${vo}/${name}/contents`) },
@@ -145,12 +147,17 @@ describe('VOs that share an installation', () => {
     key = (await newRecipient()).publicJwk
     const { manager, server } = house.sandbox.clients
     north = await settle('north', manager.id, house.client)
+    for (const vo of ['north', 'south'])
+      await house.client.setActivity({ params: { activity: 'Production' }, body: { weight: 2, vo } })
     south = await settle(
       'south',
       server.id,
       house.clientFor(async () => southern),
     )
-    await house.client.setDistance({ params: { source: north.rse, destination: south.rse }, body: {} })
+    await house.client.setDistance({
+      params: { source: north.rse, destination: south.rse },
+      body: { optimize: false },
+    })
     await house.startWorker('north-worker')
     await until(
       () => house.client.getRule({ params: { id: north.rule } }),
@@ -175,7 +182,7 @@ describe('VOs that share an installation', () => {
       const place = { prefix: `${basePath}/${vo}`, basePath, protocols: [{ url }], attributes: { owner: vo } }
       await house.client.addRse({ body: { name, vo, ...place, ...(audience === undefined ? {} : { audience }) } })
     }
-    await house.client.setDistance({ params: { source: rse, destination: second }, body: {} })
+    await house.client.setDistance({ params: { source: rse, destination: second }, body: { optimize: false } })
     const file = { did: `${vo}:run1/f0`, content: Buffer.from(vo) }
     await uploadFiles({ client, http: house.http }, rse, `${vo}:run1`, [file])
     await client.addDids({ body: { dids: [{ did: `${vo}:all`, type: 'CONTAINER' }] } })

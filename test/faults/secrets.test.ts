@@ -95,7 +95,10 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
     await uploadFiles(house, 'SITE-B', 'exp:up', [{ did: 'exp:u', content: Buffer.from('hello') }])
     await placeDataset(house, 'SITE-A', 'run1', someFiles(5, 40_000))
     house.issuer.misbehave({ kind: 'quote', grantType: REFRESH, times: 1 })
-    await house.client.setDistance({ params: { source: 'SITE-A', destination: 'SITE-B' }, body: { maxActive: 1 } })
+    await house.client.setDistance({
+      params: { source: 'SITE-A', destination: 'SITE-B' },
+      body: { maxActive: 1, optimize: false },
+    })
     const rule = await askCopy(house, 'run1', 'SITE-B')
     // The files are known by other names: the import fails, and says so.
     const job = { rse: 'SITE-A', path: '/data/exp/exp/run1', dataset: 'exp:imported' }

@@ -46,6 +46,8 @@ export interface HouseOptions {
   readonly clock?: Clock
   /** Default: as `TEST_DATABASE` says. */
   readonly database?: (directory: string) => Promise<HouseDatabase>
+  /** Whether links' limits and modes are learnt; default: they are as configured. */
+  readonly optimize?: boolean
   /** How server and workers are started; default: in this process. */
   readonly launch?: Launcher
   /** What a killed database leaves in the logs is no fault of ours. */
@@ -235,7 +237,10 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       for (const source of sandbox.storages) {
         for (const destination of sandbox.storages) {
           if (source === destination) continue
-          await client.setDistance({ params: { source: source.name, destination: destination.name }, body: {} })
+          await client.setDistance({
+            params: { source: source.name, destination: destination.name },
+            body: { optimize: options.optimize ?? false },
+          })
         }
       }
     },

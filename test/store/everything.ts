@@ -7,6 +7,7 @@ import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
 import { addToTask } from '../../server/tasks/store.ts'
 import { writeLedger } from '../../server/tokens/grant-store.ts'
+import { putWeight } from '../../server/transfers/activity-store.ts'
 import { judgeStorages } from '../../server/transfers/health-store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
@@ -96,6 +97,16 @@ async function aside(
       ],
       failing,
       now,
+    )
+    const linkId = await key('links')
+    await putWeight(e, { voId, activity: 'Export', weight: 3 })
+    await query(e, "INSERT INTO link_tuning VALUES (:linkId, :now, '{}', 'push', 20)", { linkId, now })
+    const decision = { linkId, now, sentence: WORDS }
+    await query(
+      e,
+      `INSERT INTO link_decisions (link_id, at, subject, before, after, code, figures, sentence)
+       VALUES (:linkId, :now, 'limit', '10', '13', 'PROBE_UP', '{}', :sentence)`,
+      decision,
     )
     const hop = { transfer, replica: await key('replicas'), now }
     await query(

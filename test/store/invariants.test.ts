@@ -146,7 +146,7 @@ class Story {
         return
       case 'link': {
         const [sourceId = 0, destinationId = 0] = await this.#rses(step.from, step.to)
-        const way = { sourceId, destinationId, distance: 1, maxActive: 5 }
+        const way = { sourceId, destinationId, distance: 1, maxActive: 5, optimize: false }
         if (!step.open) await db.write(e => closeLink(e, sourceId, destinationId))
         else if (sourceId !== destinationId) await db.write(e => putLink(e, way))
         return

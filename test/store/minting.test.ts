@@ -188,25 +188,32 @@ for (const { name, open } of databases) {
       expect([await world.number(planned), warned.length]).to.deep.equal([1 + 121, 121])
     })
 
-    it('is fifty bundles ahead of the claims on each link, and goes on for those more urgent', async () => {
+    it('is fifty bundles of an activity ahead of the claims on each link, and goes on for others and those more urgent', async () => {
       await world.dataset('slow', 1, 'A')
       await world.dataset('fast', 1, 'A')
+      await world.dataset('small', 1, 'A')
       await world.addRule('slow', 'B', 1, 3)
       await world.evaluate()
       const clones = JSON.stringify(Array.from({ length: 50 }, (_, i) => i))
       await world.change(
+        `INSERT INTO accounts (vo_id, name, created_at)
+         SELECT vo_id, 'clone' || value, 0 FROM bundles, ${keyset(test.db.read, 'clones', 'text')} AS given`,
+        { clones },
+      )
+      await world.change(
         `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
                               has_work, ready, served_at)
-         SELECT link_id, vo_id, source_directory_id, destination_directory_id, priority, 'a' || value, account_id, true,
-                true, 0 FROM bundles, ${keyset(test.db.read, 'clones', 'text')} AS given`,
-        { clones },
+         SELECT link_id, bundles.vo_id, source_directory_id, destination_directory_id, priority, activity, accounts.id, true,
+                true, 0 FROM bundles JOIN accounts ON accounts.name LIKE 'clone%'`,
       )
       const unplanned = () => unplannedBundles(test.db.read, { voIds: [world.voId], aside: [] }, 10)
       expect(await unplanned()).to.deep.equal([])
       await world.addRule('fast', 'B', 1, 4)
+      await world.addRule('small', 'B', 1, 3, 'another')
       await world.evaluate()
       const urgent = await world.number('SELECT id AS n FROM bundles WHERE priority = 4')
-      expect((await unplanned()).map(bundle => bundle.id)).to.deep.equal([urgent])
+      const small = await world.number("SELECT id AS n FROM bundles WHERE activity = 'another'")
+      expect((await unplanned()).map(bundle => bundle.id)).to.deep.equal([urgent, small])
     })
 
     /** A token as it was asked for; nobody here looks at its signature. */

@@ -57,7 +57,7 @@ for (const { name, open } of databases) {
     }
 
     async function link(from: string, to: string, distance = 1): Promise<void> {
-      const given = { ...(await ends(from, to)), distance, maxActive: 1000 }
+      const given = { ...(await ends(from, to)), distance, maxActive: 1000, optimize: false }
       await test.db.write(e => putLink(e, given))
     }
 

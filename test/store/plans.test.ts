@@ -6,10 +6,14 @@ import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { expireGrants } from '../../server/tokens/expire.ts'
 import { grantsToMint, grantsToMintAnew, grantsToRenew } from '../../server/tokens/grant-store.ts'
 import { unplannedBundles } from '../../server/tokens/unplanned.ts'
+import { listActivities } from '../../server/transfers/activity-store.ts'
 import { claimOnLink, claimToSettle, linksToServe } from '../../server/transfers/claim.ts'
 import { claimWork } from '../../server/transfers/claim-work.ts'
+import { decisionsBeyond, decisionsOf, pruneDecisions } from '../../server/transfers/decision-store.ts'
 import { HOLD } from '../../server/transfers/health.ts'
 import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
+import type { Look } from '../../server/transfers/link-tuning.ts'
+import { optimizeLinks } from '../../server/transfers/optimize.ts'
 import { recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
@@ -88,6 +92,20 @@ for (const { name, open } of databases) {
     for (const result of ['done', 'failed', 'unknown', 'handed-back'] as const) {
       it(`to apply outcomes: ${result}`, () => report(result, 20))
     }
+
+    it('to decide limits, and to show what is active', async () => {
+      await plain.change('UPDATE links SET optimize = true, learnt_active = 1000')
+      const looks: Look[] = []
+      for (let round = 0; round < 14; round += 1) {
+        await optimizeLinks(world.context, looks, world.clock.now())
+        await world.clock.advance(5_000)
+      }
+      expect(await plain.number('SELECT count(*) AS n FROM link_decisions')).to.equal(1)
+      await listActivities(world.db.read, {})
+      const link = { sourceId: (await plain.rse('A')).id, destinationId: (await plain.rse('B')).id }
+      expect(await decisionsOf(world.db.read, link, 10)).to.have.length(1)
+      await pruneDecisions(world.db.read, 0, await decisionsBeyond(world.db.read))
+    })
 
     it('to attach a file below rules', () => world.attach('small', 'late', 'A'))
 

@@ -18,7 +18,8 @@ import { type Rse, StorageDirectory } from '../../server/storages/directory.ts'
 import { insertRse, putLink } from '../../server/storages/store.ts'
 import { ensureGrant, refreshReady, setBundleGrants } from '../../server/tokens/grant-store.ts'
 import { ensureIssuer } from '../../server/tokens/issuers.ts'
-import { type ClaimedRow, claimOnLink, linksToServe } from '../../server/transfers/claim.ts'
+import { claimOnLink, linksToServe } from '../../server/transfers/claim.ts'
+import type { ClaimedRow } from '../../server/transfers/claim-places.ts'
 import { insertSession } from '../../server/transfers/session-store.ts'
 import { Wake } from '../../server/wake.ts'
 import { parseDid } from '../../shared/domain/names.ts'
@@ -64,6 +65,8 @@ interface Plan {
   /** Active transfers that each storage takes, in and out, and each link. */
   readonly storageLimit?: number
   readonly linkLimit?: number
+  /** Whether links' limits are learnt; default: they are as given. */
+  readonly optimize?: boolean
 }
 
 /** One VO with storages, all linked with each other, and what a test does to them. Time stands until the test moves it. */
@@ -94,7 +97,10 @@ export class World {
     }
   }
 
-  static async make(db: Database, { rses, storageLimit = 1000, linkLimit = 1000 }: Plan): Promise<World> {
+  static async make(
+    db: Database,
+    { rses, storageLimit = 1000, linkLimit = 1000, optimize = false }: Plan,
+  ): Promise<World> {
     const keys = await db.write(async executor => {
       const voId = await ensureVo(executor, 'vo')
       await insertAccount(executor, voId, 'someone', 0)
@@ -108,7 +114,7 @@ export class World {
       for (const sourceId of ids) {
         for (const destinationId of ids) {
           if (sourceId === undefined || destinationId === undefined || sourceId === destinationId) continue
-          await putLink(executor, { sourceId, destinationId, distance: 1, maxActive: linkLimit })
+          await putLink(executor, { sourceId, destinationId, distance: 1, maxActive: linkLimit, optimize })
         }
       }
       return { voId, accountId: account?.id ?? 0, issuerId: await ensureIssuer(executor, WORKER.issuer) }

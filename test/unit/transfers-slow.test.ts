@@ -75,9 +75,10 @@ describe('what leaves a slow link', () => {
 })
 
 it('the pace of links is the sum of their copies', () => {
-  const copy = { linkId: 7, bytes: 100, milliseconds: 500 }
-  expect(sumByLink([copy, { ...copy, milliseconds: 0 }, { ...copy, linkId: 8 }])).to.deep.equal([
-    { linkId: 7, files: 2, bytes: 200, milliseconds: 501 },
-    { linkId: 8, files: 1, bytes: 100, milliseconds: 500 },
+  const copy = { linkId: 7, mode: 'pull', done: true, bytes: 100, milliseconds: 500 } as const
+  const failed = { ...copy, done: false }
+  expect(sumByLink([copy, { ...copy, milliseconds: 0 }, failed, { ...copy, linkId: 8 }])).to.deep.equal([
+    { linkId: 7, mode: 'pull', files: 2, bytes: 200, milliseconds: 501, squaredSeconds: 0.250001, failures: 1 },
+    { linkId: 8, mode: 'pull', files: 1, bytes: 100, milliseconds: 500, squaredSeconds: 0.25, failures: 0 },
   ])
 })

@@ -45,6 +45,13 @@ describe('the worker decides', () => {
       it(`${words}: ${mode}`, () => expect(chooseMode(source, destination, new Set(unsupported))).to.equal(mode))
     }
 
+    it('is the preferred one where both are possible', () => {
+      expect(chooseMode(able, able, new Set(), 'push')).to.equal('push')
+      expect(chooseMode(unable, able, new Set(), 'push')).to.equal('pull')
+      expect(chooseMode(able, able, new Set(['push'] as const), 'push')).to.equal('pull')
+      expect(chooseMode(able, able, new Set(['push', 'pull'] as const), 'push')).to.equal('stream')
+    })
+
     it('remembers for ten minutes what two storages cannot do together', () => {
       const clock = manualClock()
       const memory = new ModeMemory(clock)

@@ -99,6 +99,10 @@ const distance = z.object({
   destination: rseName,
   distance: z.number().int(),
   maxActive: z.number().int(),
+  optimize: z
+    .boolean()
+    .describe('how many run at a time is learnt, up to maxActive, and so is the faster of pull and push'),
+  limit: z.number().int().describe('in force: what was learnt, or maxActive'),
   failing: z
     .object({
       failures: z.number().int(),
@@ -112,6 +116,16 @@ const distance = z.object({
     .describe(
       'the source fails on this link: the last failure. Held: nothing is taken from it until then, and then a few at a time until they are copied; what is queued goes to other sources.',
     ),
+})
+
+const decision = z.object({
+  at: time,
+  subject: z.enum(['limit', 'mode']),
+  from: z.union([z.number(), z.string()]).describe('transfers at a time, or pull or push'),
+  to: z.union([z.number(), z.string()]),
+  code: z.string(),
+  sentence: z.string().describe('the same for people'),
+  figures: z.record(z.string(), z.unknown()).describe('what it rests on'),
 })
 
 export const storageRoutes = {
@@ -221,6 +235,10 @@ export const storageRoutes = {
     body: z.strictObject({
       distance: z.number().int().min(1).max(1000).default(1),
       maxActive: z.number().int().min(0).max(100_000).default(60),
+      optimize: z
+        .boolean()
+        .default(true)
+        .describe('false: maxActive is the limit, and copies are pulled where they can be'),
     }),
     answer: distance,
     status: 200,
@@ -233,6 +251,19 @@ export const storageRoutes = {
     summary: 'Close a link: queued transfers look for another source',
     params: linkParams,
     answer: empty,
+    status: 200,
+  }),
+  listDecisions: route({
+    method: 'GET',
+    path: '/v1/distances/{source}/{destination}/decisions',
+    role: 'member',
+    tag,
+    summary: 'Why a link has its limit and its mode: the last decisions, the newest first',
+    description:
+      'Those that changed something, or had another reason than the one before. They are kept for a week, at most 1,000 of a link.',
+    params: linkParams,
+    query: z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) }),
+    answer: z.object({ source: rseName, destination: rseName, items: z.array(decision) }),
     status: 200,
   }),
   listDistances: route({

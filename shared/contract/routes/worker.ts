@@ -47,6 +47,10 @@ export const claimedTransfer = z.object({
   md5: md5.optional(),
   source: z.object({ rse: rseName, url: z.string(), grant: id }),
   destination: z.object({ rse: rseName, url: z.string(), grant: id }),
+  mode: z
+    .enum(['pull', 'push'])
+    .optional()
+    .describe('to be tried first, where both storages can do it: the faster one, or the other to see whether it is'),
 })
 export type ClaimedTransfer = z.output<typeof claimedTransfer>
 export type WorkerStorage = z.output<typeof workerStorage>
