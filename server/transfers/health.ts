@@ -202,10 +202,11 @@ function asksForRest({ code, retryAfterSeconds }: AttemptError): boolean {
   return errorEntry(code)?.holds === 'storage-at-once' || (retryAfterSeconds ?? 0) > 0
 }
 
-/** Doubled with each hold before; not shorter than what the storage asked for. */
+/** As long as the storage asked for, or as is usual; doubled with each hold before. */
 function holdLength({ code, retryAfterSeconds = 0 }: AttemptError, holds: number): number {
   const { first, longest } = errorEntry(code)?.holds === 'storage-at-once' ? HOLD.full : HOLD
-  return Math.max(retryAfterSeconds * 1000, Math.min(longest, first * 2 ** Math.min(holds, 10)))
+  const asked = retryAfterSeconds * 1000
+  return Math.max(asked, Math.min(longest, (asked || first) * 2 ** Math.min(holds, 10)))
 }
 
 /** By a storage: the one that drove the copy, of the other; or the one that failed, in its answer. */

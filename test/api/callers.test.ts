@@ -271,6 +271,7 @@ describe('who calls the API', () => {
         transfers: [],
         more: false,
         storages: [],
+        tasks: [],
         renewals: [],
         imports: [],
         drained: false,

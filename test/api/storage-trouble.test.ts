@@ -80,11 +80,18 @@ describe('storages in trouble', () => {
     return { rule: found, transfer, attempts: transfer.attemptList.map(inShort) }
   }
 
+  /** The one transfer of a rule, once there is one, and why it waits. */
+  async function waitingOf(rule: number) {
+    const [transfer] = await transfersOf(house, rule)
+    return transfer && { transfer, why: await house.client.getTransferWhy({ params: { id: transfer.id } }) }
+  }
+
   /** What goes wrong, how, the attempts that are recorded, and the storage's words. */
   const failing: [string, (dataset: string) => unknown, string[], RegExp][] = [
     [
       'the destination forbids the copy',
-      () => storage('SITE-B').refuse({ verb: 'COPY', status: 403, times: 1 }),
+      // To the first COPY under a grant it may be the token: there is another one.
+      () => storage('SITE-B').refuse({ verb: 'COPY', status: 403, times: 2 }),
       ['failed DESTINATION PREPARATION PERMISSION_DENIED'],
       /^COPY answered 403: the storage was told to refuse$/,
     ],
@@ -101,22 +108,16 @@ describe('storages in trouble', () => {
       /status code 404.*no such file/,
     ],
     [
-      'the destination is full',
-      () => storage('SITE-B').refuse({ verb: 'COPY', status: 507, times: 2 }),
-      Array(2).fill('failed DESTINATION PREPARATION DESTINATION_FULL'),
-      /^COPY answered 507/,
-    ],
-    [
       'the source has other bytes than the catalogue says',
       dataset => lay('SITE-A', dataset, 'x'.repeat(100)),
-      Array(2).fill('failed TRANSFER FINALIZATION CHECKSUM_MISMATCH'),
-      /^the destination has adler32 [0-9a-f]{8}, expected was [0-9a-f]{8}$/,
+      ['failed SOURCE PREPARATION SOURCE_CORRUPT'],
+      /adler32 [0-9a-f]{8}, .*[0-9a-f]{8}$/,
     ],
     [
       'the source has fewer bytes than the catalogue says',
       dataset => truncate(onDisk(house, 'SITE-A', dataset, 'f0'), 99),
-      Array(2).fill('failed TRANSFER FINALIZATION SIZE_MISMATCH'),
-      /^the destination has 99 bytes, expected were 100$/,
+      ['failed SOURCE PREPARATION SOURCE_CORRUPT'],
+      /99 bytes.*100/,
     ],
     [
       'the destination answers nonsense',
@@ -142,12 +143,6 @@ describe('storages in trouble', () => {
       ['failed SOURCE PREPARATION REDIRECT_REFUSED'],
       /^a redirect from https to http at localhost would show the token$/,
     ],
-    [
-      'the destination refuses the COPY with a token that it believes otherwise',
-      () => storage('SITE-B').refuse({ verb: 'COPY', status: 401, times: 4 }),
-      Array(2).fill('failed TOKEN PREPARATION TOKEN_REFUSED'),
-      /^COPY answered 401/,
-    ],
   ]
   for (const [i, [what, cause, attempts, words]] of failing.entries()) {
     it(`${what}: recorded, then given up, and the rule says why`, async () => {
@@ -168,13 +163,13 @@ describe('storages in trouble', () => {
     })
   }
 
-  it('a wrong copy is removed with a token for that alone, and under a permit each time', async () => {
+  it('a wrong copy is removed with a token for that alone, and under a permit', async () => {
     const dataset = 'wrong-copy'
     await placeDataset(house, 'SITE-A', dataset, files)
     await lay('SITE-A', dataset, 'y'.repeat(100))
     const before = got('SITE-B', 'DELETE')
     await bring(dataset, 'STUCK')
-    expect(got('SITE-B', 'DELETE') - before).to.equal(2)
+    expect(got('SITE-B', 'DELETE') - before).to.equal(1)
     const grants = (await house.client.listGrants()).items.filter(({ scopes }) =>
       scopes.some(scope => scope.endsWith(`/${dataset}`)),
     )
@@ -273,6 +268,42 @@ describe('storages in trouble', () => {
     const { attempts, transfer } = await bring('two-sources', 'OK')
     expect(attempts).to.deep.equal(['failed SOURCE TRANSFER SOURCE_MISSING', 'done pull'])
     expect(transfer.attemptList.map(({ source }) => source)).to.deep.equal(['SITE-A', 'SITE-C'])
+  })
+
+  it('a COPY that is refused with a token that the storage believes otherwise is sent twice, and then the grant is held', async () => {
+    await placeDataset(house, 'SITE-A', 'refused', files)
+    storage('SITE-B').refuse({ verb: 'COPY', status: 401, times: 1000 })
+    const before = got('SITE-B', 'COPY')
+    const rule = await askCopy(house, 'refused', 'SITE-B')
+    const found = await until(
+      () => waitingOf(rule),
+      one => one?.why.code === 'TOKEN_REFUSED',
+    )
+    expect(found?.why.sentence).to.match(/COPY answered 401/)
+    expect(got('SITE-B', 'COPY') - before).to.equal(2)
+    // It may have been claimed once more before the server heard of it, and was handed back then.
+    expect(found?.transfer).to.include({ attempts: 1 })
+    expect(found?.transfer.attemptList.map(inShort)[0]).to.equal('failed TOKEN PREPARATION TOKEN_REFUSED')
+  })
+
+  it('a destination that is full costs no attempt, and gets nothing more for a time', async () => {
+    await placeDataset(house, 'SITE-A', 'full', files)
+    storage('SITE-C').refuse({ verb: 'COPY', status: 507, times: 1000 })
+    const before = got('SITE-C', 'COPY')
+    const rule = await askCopy(house, 'full', 'SITE-C')
+    const found = await until(
+      () => waitingOf(rule),
+      one => (one?.transfer.attemptList.length ?? 0) > 0,
+    )
+    await placeDataset(house, 'SITE-A', 'full-next', files)
+    const next = await askCopy(house, 'full-next', 'SITE-C')
+    await until(
+      () => waitingOf(next),
+      one => one?.why.code === 'STORAGE_FULL',
+    )
+    expect(found?.transfer).to.include({ state: 'WAITING', attempts: 0 })
+    expect(found?.transfer.attemptList.map(inShort)).to.deep.equal(['failed DESTINATION PREPARATION DESTINATION_FULL'])
+    expect(got('SITE-C', 'COPY') - before).to.equal(1)
   })
 
   it('what a copy without an outcome left half done is removed before the next one', async () => {
