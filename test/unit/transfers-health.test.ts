@@ -232,10 +232,10 @@ describe('the health of a destination', () => {
       { holds: 1, heldUntil: NOW + 300_000 },
     ],
     [
-      'that asks for less than a hold is held as long as any',
+      'that asks for less than a hold is held for less, since it knows',
       undefined,
       [at({ ...BUSY, retryAfterSeconds: 1 })],
-      { holds: 1, heldUntil: NOW + 15_000 },
+      { holds: 1, heldUntil: NOW + 1_000 },
     ],
   ]
   for (const [what, before, attempts, expected] of cases) {
