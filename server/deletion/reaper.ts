@@ -46,11 +46,12 @@ export function reaper(context: Context, graceMs: number): Service {
     const candidates = ofFewTops(firstOf(found, bytes))
     if (candidates.length === 0) return false
     const reaped = await db.write(async executor => {
-      const ids = await reapReplicas(executor, candidates, before, now)
-      if (ids.length > 0) await addToTask(executor, { kind: 'delete', vo_id: rse.voId, rse_id: rse.id }, ids, now)
-      const kept = candidates.map(({ id }) => id).filter(id => !ids.includes(id))
+      const { doomed, forgotten } = await reapReplicas(executor, candidates, before, now)
+      if (doomed.length > 0) await addToTask(executor, { kind: 'delete', vo_id: rse.voId, rse_id: rse.id }, doomed, now)
+      const settled = new Set([...doomed, ...forgotten])
+      const kept = candidates.map(({ id }) => id).filter(id => !settled.has(id))
       await postponeTombstones(executor, kept, before + AGAIN_MS)
-      return new Set(ids)
+      return new Set(doomed)
     })
     const known = wanted.get(rse.id)
     if (known?.bytes !== undefined) {

@@ -57,17 +57,33 @@ export async function usedBytes(read: Executor, rseId: number): Promise<number> 
   return row?.bytes ?? 0
 }
 
+export interface Reaped {
+  /** They are BEING_DELETED: their files are to go. */
+  readonly doomed: readonly number[]
+  /** Nothing of ours lies there: they are no replicas any more. */
+  readonly forgotten: readonly number[]
+}
+
 /**
- * Of these replicas those that may be deleted become BEING_DELETED. Never one that is locked; nor of a file that is being copied,
- * which may come from there; nor the last good copy of a file that any rule asks for. Whoever asks for a file locks one of its
- * replicas, or makes one, which holds the file's row (a foreign key does that): both wait until this is over, and see it.
+ * Nothing of ours lies there: no copy arrived, and none was taken that may have left a part. What lies there all the same is
+ * somebody else's (docs/decisions/0008). A replica that was found BAD has its file still.
+ */
+const IS_EMPTY = `(replicas.state = 'UNAVAILABLE'
+  AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id AND transfers.written_fence IS NOT NULL)
+  AND NOT EXISTS (SELECT 1 FROM replica_faults WHERE replica_faults.replica_id = replicas.id))`
+
+/**
+ * Of these replicas those that may be deleted become BEING_DELETED, or are forgotten at once where nothing is to be deleted. Never one that is locked; nor of a file that is being copied,
+ * which may come from there; nor the last good copy of a file that any rule asks for; nor where somebody has planned an upload.
+ * Whoever asks for a file locks one of its replicas, or makes one, which holds the file's row (a foreign key does that): both wait
+ * until this is over, and see it.
  */
 export async function reapReplicas(
   executor: Executor,
   candidates: readonly Tombstone[],
   before: number,
   now: number,
-): Promise<number[]> {
+): Promise<Reaped> {
   const files = encodeRows([...new Set(candidates.map(({ file_id }) => file_id))])
   if (!isSqlite(executor)) {
     await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'files')} ORDER BY id FOR UPDATE`, { files })
@@ -85,22 +101,28 @@ export async function reapReplicas(
     all.map(row => row.id),
   )
   const asked = await filesAskedFor(executor, files)
-  const rows = await query<{ id: number; file_id: number; is_last: number | boolean }>(
+  const rows = await query<{ id: number; file_id: number; is_last: number | boolean; is_empty: number | boolean }>(
     executor,
     `SELECT replicas.id, replicas.file_id, (replicas.state = 'AVAILABLE' AND NOT EXISTS (SELECT 1 FROM replicas AS other
-              WHERE other.file_id = replicas.file_id AND other.id <> replicas.id AND other.state = 'AVAILABLE')) AS is_last
+              WHERE other.file_id = replicas.file_id AND other.id <> replicas.id AND other.state = 'AVAILABLE')) AS is_last,
+            ${IS_EMPTY} AS is_empty
        FROM replicas
       WHERE replicas.id ${oneOf(executor, 'candidates')} AND replicas.lock_count = 0 AND replicas.tombstone_at <= :before
-        AND replicas.state IN (${REAPABLE}) AND NOT EXISTS (SELECT 1 FROM replicas AS any_of
+        AND replicas.state IN (${REAPABLE})
+        AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now)
+        AND NOT EXISTS (SELECT 1 FROM replicas AS any_of
           JOIN transfers ON transfers.replica_id = any_of.id AND ${OPEN_TRANSFER} WHERE any_of.file_id = replicas.file_id)`,
-    { candidates: encodeRows(candidates.map(({ id }) => id)), before },
+    { candidates: encodeRows(candidates.map(({ id }) => id)), before, now },
   )
-  const free = rows.filter(row => !row.is_last || !asked.has(row.file_id)).map(row => row.id)
+  const freed = rows.filter(row => !row.is_last || !asked.has(row.file_id))
+  const free = freed.map(row => row.id)
   await moveReplicas(executor, free, 'reap', now)
   await query(executor, `UPDATE replicas SET tombstone_at = NULL WHERE id ${oneOf(executor, 'free')}`, {
     free: encodeRows(free),
   })
-  return free
+  const forgotten = freed.filter(row => row.is_empty).map(row => row.id)
+  await forgetReplicas(executor, forgotten, now)
+  return { doomed: freed.filter(row => !row.is_empty).map(row => row.id), forgotten }
 }
 
 /** Those of these files that a rule asks for, on the file itself or on anything that holds it. `files`: their keys, encoded. */

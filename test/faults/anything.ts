@@ -8,7 +8,7 @@ const storage = fc.constantFrom('SITE-A', 'SITE-B', 'SITE-C')
 const dataset = fc.nat(2)
 const file = fc.nat(2)
 const worker = fc.nat(2)
-const seconds = fc.constantFrom(1, 3, 10, 25, 70)
+const seconds = fc.constantFrom(1, 2, 4, 8, 30, 70)
 
 /** Single faults on top of what is played. */
 const FAULTS = {
@@ -21,8 +21,8 @@ const FAULTS = {
   'tells other checksums': { strayChecksums: 3 },
   'answers late': { lateHeaders: true },
   'goes on alone': { afterDisconnect: 'go-on' },
-  'is slow': { bytesPerSecond: 300 },
-  'is slow and goes on': { bytesPerSecond: 200, afterDisconnect: 'go-on', lateHeaders: true },
+  'is slow': { bytesPerSecond: 100 },
+  'is slow and goes on': { bytesPerSecond: 100, afterDisconnect: 'go-on', lateHeaders: true },
   'leaves debris': { debris: true, inPlace: true },
   'talks nonsense': { nonsense: true },
   'cannot pull': { pull: false },
@@ -41,14 +41,14 @@ const step = <N extends string, T>(name: N, fields: { [K in keyof T]: fc.Arbitra
 
 const action = fc.oneof(
   {
-    weight: 5,
+    weight: 9,
     arbitrary: step('rule', {
       dataset,
       at: fc.constantFrom('SITE-B', 'SITE-C', 'SITE-B|SITE-C', '2 of SITE-B|SITE-C'),
       priority: fc.integer({ min: 1, max: 5 }),
     }),
   },
-  { weight: 3, arbitrary: step('remove', { which: fc.nat(5) }) },
+  { weight: 4, arbitrary: step('remove', { which: fc.nat(5) }) },
   { weight: 2, arbitrary: step('play', { storage, plays: fc.constantFrom(...PLAYED) }) },
   { weight: 5, arbitrary: step('fault', { storage, fault: fc.constantFrom(...(Object.keys(FAULTS) as Fault[])) }) },
   {
@@ -85,9 +85,9 @@ const action = fc.oneof(
   },
   { weight: 2, arbitrary: step('hold deletes', { worker, seconds: fc.constantFrom(5, 29, 31, 65) }) },
   { weight: 1, arbitrary: step('restart the server', {}) },
-  { weight: 12, arbitrary: step('wait', { seconds }) },
+  { weight: 10, arbitrary: step('wait', { seconds }) },
 )
 
 export type Action = typeof action extends fc.Arbitrary<infer T> ? T : never
 
-export const actions = fc.array(action, { minLength: 8, maxLength: 24, size: 'max' })
+export const actions = fc.array(action, { minLength: 12, maxLength: 30, size: 'max' })

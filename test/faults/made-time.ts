@@ -1,9 +1,11 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Clock, systemClock } from '../../shared/runtime/clock.ts'
 
-/** How much time passes in a real millisecond or so: while requests are under way, and while everybody waits. Milliseconds. */
-const BUSY_MS = 25
-const IDLE_MS = 400
+/** How much time passes in a real millisecond or so: while something is under way, and while everybody waits. Milliseconds. */
+const BUSY_MS = 40
+const IDLE_MS = 500
+/** What takes longer than so many of those waits for something itself. */
+const BUSY_TICKS = 80
 
 interface Sleeper {
   readonly due: number
@@ -19,7 +21,9 @@ export class MadeTime implements Clock {
   readonly #begins = systemClock.now()
   #passed = 0
   #held = 0
-  #busy = 0
+  #ticks = 0
+  /** Until which tick each thing under way counts. */
+  readonly #busy = new Set<{ readonly until: number }>()
   readonly #sleepers = new Set<Sleeper>()
   #ends = false
   readonly #flow: Promise<void>
@@ -50,13 +54,14 @@ export class MadeTime implements Clock {
     })
   }
 
-  /** Time passes slowly until what was begun is over. */
+  /** Time passes slowly until what was begun is over, or shows that it waits. */
   async whileBusy<T>(work: () => Promise<T>): Promise<T> {
-    this.#busy += 1
+    const entry = { until: this.#ticks + BUSY_TICKS }
+    this.#busy.add(entry)
     try {
       return await work()
     } finally {
-      this.#busy -= 1
+      this.#busy.delete(entry)
     }
   }
 
@@ -79,7 +84,9 @@ export class MadeTime implements Clock {
   async #run(): Promise<void> {
     while (!this.#ends) {
       await systemClock.sleep(1)
-      await this.#pass(this.#busy > 0 ? BUSY_MS : IDLE_MS)
+      this.#ticks += 1
+      for (const entry of this.#busy) if (entry.until < this.#ticks) this.#busy.delete(entry)
+      await this.#pass(this.#busy.size > 0 ? BUSY_MS : IDLE_MS)
     }
   }
 

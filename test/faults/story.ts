@@ -12,6 +12,8 @@ const DATASETS = ['d0', 'd1', 'd2'] as const
 const FILES = ['f0', 'f1', 'f2'] as const
 const BYTES = 2_000
 const STORAGES = ['SITE-A', 'SITE-B', 'SITE-C'] as const
+/** Slow enough for things to happen while copies are under way. */
+const PACE = { bytesPerSecond: 500 }
 const LIMITS = { maxInbound: 3, maxOutbound: 4 }
 const MOST_WORKERS = 3
 /** In real time: most of it is passed in large steps. */
@@ -51,6 +53,7 @@ export class Story {
       STORAGES.map(name => [
         name,
         {
+          behaviour: PACE,
           onRequest: (verb: string, target: string, ended: Promise<unknown>) =>
             watching.truths?.watch(name, verb, target, ended),
         },
@@ -92,7 +95,7 @@ export class Story {
       case 'remove':
         return this.#remove(action.which)
       case 'play':
-        return this.#behave(action.storage, { ...WELL_BEHAVED, ...PLAYED[action.plays] })
+        return this.#behave(action.storage, { ...WELL_BEHAVED, ...PACE, ...PLAYED[action.plays] })
       case 'fault':
         return this.#behave(action.storage, faultOf(action.fault))
       case 'refuse':
@@ -101,7 +104,7 @@ export class Story {
           ...(action.retryAfter === undefined ? {} : { retryAfterSeconds: action.retryAfter }),
         })
       case 'heal':
-        return this.#behave(action.storage, WELL_BEHAVED)
+        return this.#behave(action.storage, { ...WELL_BEHAVED, ...PACE })
       case 'foreign': {
         const spot = { rse: action.at, dataset: DATASETS[action.dataset] ?? 'd0', name: FILES[action.file] ?? 'f0' }
         if (this.#claimed.has(`${spot.rse} ${spot.dataset}`)) return

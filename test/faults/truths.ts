@@ -12,6 +12,13 @@ interface ReplicaRow {
   readonly times: number
 }
 
+interface RuleRow {
+  readonly id: number
+  readonly state: string
+  readonly stage: string
+  readonly dataset: string
+}
+
 const OVER = "state IN ('DONE', 'FAILED', 'CANCELLED')"
 
 /** What must be true whatever happens: in the database, and on the disks of the storages. */
@@ -66,16 +73,13 @@ export class Truths {
     const open = await this.#rows<{ state: string; reason: string | null; id: number }>(
       `SELECT id, state, reason FROM transfers WHERE NOT ${OVER}`,
     )
-    const rules = await this.#rows<{ id: number; state: string; stage: string; dataset: string; code: string | null }>(
-      `SELECT rules.id, rules.state, rules.stage, dids.name AS dataset, min(rule_problems.code) AS code FROM rules
-         JOIN dids ON dids.id = rules.did_id
-         LEFT JOIN rule_problems ON rule_problems.rule_id = rules.id AND rule_problems.code <> 'DESTINATION_EXISTS'
-        GROUP BY rules.id, rules.state, rules.stage, dids.name`,
+    const rules = await this.#rows<RuleRow>(
+      'SELECT rules.id, rules.state, rules.stage, dids.name AS dataset FROM rules JOIN dids ON dids.id = rules.did_id',
     )
     const tasks = await this.#rows<{ id: number; error: string | null }>('SELECT id, error FROM tasks')
     return [
       ...open.map(({ id, state, reason }) => `transfer ${id} is ${state} ${reason ?? ''}`),
-      ...rules.flatMap(rule => this.#ruleUnrest(rule)),
+      ...(await Promise.all(rules.map(rule => this.#unrestOf(rule)))).flat(),
       ...tasks.map(({ id, error }) => `task ${id} is there ${error ?? ''}`),
     ]
   }
@@ -87,33 +91,17 @@ export class Truths {
       `SELECT id, state FROM transfers WHERE (state = 'FAILED' AND NOT ${reason} AND code IS NOT NULL AND message <> ''))
           OR (state = 'DONE' AND NOT ${reason} AND outcome = 'done'))`,
     )
-    const rules = await this.#rows<{ id: number }>("SELECT id FROM rules WHERE state = 'STUCK'")
-    const unnamed: string[] = []
-    for (const { id } of rules) {
-      const { problems = [], error } = await this.#house.client.getRule({ params: { id } })
-      const named = problems.length > 0 && problems.every(({ code, message }) => code !== '' && message !== '')
-      if (!named && error === undefined) unnamed.push(`rule ${id} is STUCK and does not say why`)
-    }
-    return [...failed.map(({ id, state }) => `transfer ${id} is ${state} without its reason`), ...unnamed]
+    return failed.map(({ id, state }) => `transfer ${id} is ${state} without its reason`)
   }
 
-  #ruleUnrest({
-    id,
-    state,
-    stage,
-    dataset,
-    code,
-  }: {
-    id: number
-    state: string
-    stage: string
-    dataset: string
-    code: string | null
-  }) {
+  async #unrestOf({ id, state, stage, dataset }: RuleRow): Promise<string[]> {
     if (stage === 'EXPANDED' && state === 'OK') return []
+    const { problems = [] } = stage === 'EXPANDED' ? await this.#house.client.getRule({ params: { id } }) : {}
+    const codes = problems.map(({ code }) => code)
     // A part that nobody owns up to stays in the way, and is named: docs/decisions/0008.
-    if (stage === 'EXPANDED' && state === 'STUCK' && (code === null || this.#disks.isHopeless(dataset))) return []
-    return [`rule ${id} is ${stage} and ${state} ${code ?? ''}`]
+    const lasts = this.#disks.isHopeless(dataset) || codes.every(code => code === 'DESTINATION_EXISTS')
+    if (state === 'STUCK' && codes.length > 0 && lasts) return []
+    return [`rule ${id} is ${stage} and ${state} ${codes.join(', ')}`]
   }
 
   async #wrongReplicas(): Promise<string[]> {

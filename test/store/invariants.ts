@@ -20,7 +20,8 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)`,
   'a lock is OK exactly where its replica is AVAILABLE': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
     WHERE (locks.state = 'OK') <> (replicas.state = 'AVAILABLE')`,
-  'a lock that is REPLICATING has an open transfer': `SELECT replica_id FROM locks WHERE state = 'REPLICATING'
+  'a lock that is REPLICATING has an open transfer, or waits for a deletion': `SELECT replica_id FROM locks
+    JOIN replicas ON replicas.id = replica_id WHERE locks.state = 'REPLICATING' AND replicas.state <> 'BEING_DELETED'
     AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = locks.replica_id AND ${OPEN})`,
   'a transfer that nobody wants is not queued': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE lock_count = 0 AND transfers.state IN ('WAITING', 'QUEUED')`,
