@@ -5,7 +5,7 @@ import { CALLS } from './troubled-line.ts'
 /** What may happen, in any order. Numbers pick one of what there is; times are in seconds of the time that is made. */
 
 const storage = fc.constantFrom('SITE-A', 'SITE-B', 'SITE-C')
-const dataset = fc.nat(2)
+const dataset = fc.nat(4)
 const file = fc.nat(2)
 const worker = fc.nat(2)
 const seconds = fc.constantFrom(1, 2, 4, 8, 30, 70)
@@ -41,7 +41,7 @@ const step = <N extends string, T>(name: N, fields: { [K in keyof T]: fc.Arbitra
 
 const action = fc.oneof(
   {
-    weight: 9,
+    weight: 14,
     arbitrary: step('rule', {
       dataset,
       at: fc.constantFrom('SITE-B', 'SITE-C', 'SITE-B|SITE-C', '2 of SITE-B|SITE-C'),
@@ -50,9 +50,9 @@ const action = fc.oneof(
   },
   { weight: 4, arbitrary: step('remove', { which: fc.nat(5) }) },
   { weight: 2, arbitrary: step('play', { storage, plays: fc.constantFrom(...PLAYED) }) },
-  { weight: 5, arbitrary: step('fault', { storage, fault: fc.constantFrom(...(Object.keys(FAULTS) as Fault[])) }) },
+  { weight: 9, arbitrary: step('fault', { storage, fault: fc.constantFrom(...(Object.keys(FAULTS) as Fault[])) }) },
   {
-    weight: 4,
+    weight: 6,
     arbitrary: step('refuse', {
       storage,
       verb: fc.constantFrom('COPY', 'GET', 'HEAD', 'PUT', 'DELETE'),
@@ -83,11 +83,11 @@ const action = fc.oneof(
       seconds,
     }),
   },
-  { weight: 2, arbitrary: step('hold deletes', { worker, seconds: fc.constantFrom(5, 29, 31, 65) }) },
+  { weight: 4, arbitrary: step('hold deletes', { worker, seconds: fc.constantFrom(5, 29, 31, 65) }) },
   { weight: 1, arbitrary: step('restart the server', {}) },
   { weight: 10, arbitrary: step('wait', { seconds }) },
 )
 
 export type Action = typeof action extends fc.Arbitrary<infer T> ? T : never
 
-export const actions = fc.array(action, { minLength: 12, maxLength: 30, size: 'max' })
+export const actions = fc.array(action, { minLength: 15, maxLength: 40, size: 'max' })

@@ -8,7 +8,7 @@ import { MadeTime } from './made-time.ts'
 import { startTroubledWorker, type TroubledWorker } from './troubled-worker.ts'
 import { Truths } from './truths.ts'
 
-const DATASETS = ['d0', 'd1', 'd2'] as const
+const DATASETS = ['d0', 'd1', 'd2', 'd3', 'd4'] as const
 const FILES = ['f0', 'f1', 'f2'] as const
 const BYTES = 2_000
 const STORAGES = ['SITE-A', 'SITE-B', 'SITE-C'] as const
@@ -76,11 +76,14 @@ export class Story {
   }
 
   async end(): Promise<void> {
-    for (const worker of this.#workers) worker.line.heal()
-    await Promise.all([...this.#gone, ...this.#workers.map(worker => worker.stop())])
-    await this.#truths.end()
-    await this.#house.stop()
-    await this.#time.end()
+    try {
+      for (const worker of this.#workers) worker.line.heal()
+      await Promise.all([...this.#gone, ...this.#workers.map(worker => worker.stop())])
+      await this.#truths.end()
+    } finally {
+      // It throws what it finds in the logs.
+      await this.#house.stop().finally(() => this.#time.end())
+    }
   }
 
   /** What is not true now. */

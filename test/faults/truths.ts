@@ -19,7 +19,15 @@ interface RuleRow {
   readonly dataset: string
 }
 
-const OVER = "state IN ('DONE', 'FAILED', 'CANCELLED')"
+interface TransferRow {
+  readonly id: number
+  readonly state: string
+  readonly reason: string | null
+  /** Of the file. */
+  readonly name: string
+}
+
+const OPEN = "state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
 
 /** What must be true whatever happens: in the database, and on the disks of the storages. */
 export class Truths {
@@ -70,16 +78,25 @@ export class Truths {
 
   /** Why it is not over yet; empty: everything has come to rest. */
   async unrest(): Promise<string[]> {
-    const open = await this.#rows<{ state: string; reason: string | null; id: number }>(
-      `SELECT id, state, reason FROM transfers WHERE NOT ${OVER}`,
+    const open = await this.#rows<TransferRow>(
+      `SELECT transfers.id, transfers.state, transfers.reason, dids.name FROM transfers
+         JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
+        WHERE transfers.${OPEN}`,
     )
+    // It waits until somebody has the file again, and says so.
+    const sourceless = open.filter(
+      ({ reason, name }) => reason === 'NO_SOURCE' && this.#disks.isHopeless(datasetOf(name)),
+    )
+    const waiting = new Set(sourceless.map(({ name }) => datasetOf(name)))
     const rules = await this.#rows<RuleRow>(
       'SELECT rules.id, rules.state, rules.stage, dids.name AS dataset FROM rules JOIN dids ON dids.id = rules.did_id',
     )
     const tasks = await this.#rows<{ id: number; error: string | null }>('SELECT id, error FROM tasks')
     return [
-      ...open.map(({ id, state, reason }) => `transfer ${id} is ${state} ${reason ?? ''}`),
-      ...(await Promise.all(rules.map(rule => this.#unrestOf(rule)))).flat(),
+      ...open
+        .filter(transfer => !sourceless.includes(transfer))
+        .map(({ id, state, reason }) => `transfer ${id} is ${state} ${reason ?? ''}`),
+      ...(await Promise.all(rules.map(rule => this.#unrestOf(rule, waiting.has(rule.dataset))))).flat(),
       ...tasks.map(({ id, error }) => `task ${id} is there ${error ?? ''}`),
     ]
   }
@@ -94,8 +111,8 @@ export class Truths {
     return failed.map(({ id, state }) => `transfer ${id} is ${state} without its reason`)
   }
 
-  async #unrestOf({ id, state, stage, dataset }: RuleRow): Promise<string[]> {
-    if (stage === 'EXPANDED' && state === 'OK') return []
+  async #unrestOf({ id, state, stage, dataset }: RuleRow, waits: boolean): Promise<string[]> {
+    if (stage === 'EXPANDED' && (state === 'OK' || (state === 'REPLICATING' && waits))) return []
     const { problems = [] } = stage === 'EXPANDED' ? await this.#house.client.getRule({ params: { id } }) : {}
     const codes = problems.map(({ code }) => code)
     // A part that nobody owns up to stays in the way, and is named: docs/decisions/0008.
@@ -149,7 +166,10 @@ export class Truths {
   }
 }
 
+function datasetOf(didName: string): string {
+  return didName.slice(0, didName.lastIndexOf('/'))
+}
+
 function spotOf({ rse, name }: ReplicaRow): Spot {
-  const slash = name.lastIndexOf('/')
-  return { rse, dataset: name.slice(0, slash), name: name.slice(slash + 1) }
+  return { rse, dataset: datasetOf(name), name: name.slice(name.lastIndexOf('/') + 1) }
 }
