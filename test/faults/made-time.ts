@@ -65,7 +65,7 @@ export class MadeTime implements Clock {
     }
   }
 
-  /** Time stands: for what takes no time in the world that is played. */
+  /** Time stands: for what takes no time in the world that is played, and waits for none. */
   async whileHeld<T>(work: () => Promise<T>): Promise<T> {
     this.#held += 1
     try {

@@ -59,16 +59,10 @@ export class Story {
         },
       ]),
     )
-    const house = await startHouse({ everyClock: time, storages, server: SERVER })
-    await house.addStorages()
-    for (const rse of STORAGES) await house.client.updateRse({ params: { rse }, body: LIMITS })
+    const house = await time.whileHeld(() => startHouse({ everyClock: time, storages, server: SERVER }))
     const disks = new Disks(house)
-    for (const dataset of DATASETS) {
-      const files = FILES.map(name => ({ name, content: Buffer.alloc(BYTES, `${dataset} ${name};`) }))
-      for (const { name, content } of files) disks.expect(dataset, name, content)
-      await placeDataset(house, 'SITE-A', dataset, files)
-    }
-    watching.truths = await Truths.begin(house, disks)
+    await time.whileHeld(() => furnish(house, disks))
+    watching.truths = await Truths.begin(house, disks, time)
     const story = new Story(time, house, disks, watching.truths)
     await story.play({ do: 'start' })
     await story.play({ do: 'rule', dataset: 0, at: 'SITE-B', priority: 3 })
@@ -174,14 +168,17 @@ export class Story {
     for (const rse of expression.split('|')) this.#claimed.add(`${rse} ${dataset}`)
     const body = { dids: [`exp:${dataset}`], copies, expression, priority }
     // There may be such a rule already.
-    await this.#house.client.addRules({ body }).catch(() => undefined)
+    await this.#time.whileHeld(() => this.#house.client.addRules({ body }).catch(() => undefined))
   }
 
   async #remove(which: number): Promise<void> {
-    const { items } = await this.#house.client.listRules({ query: {} })
-    const rule = items[which % Math.max(1, items.length)]
-    // It may be on its way out already.
-    if (rule !== undefined) await this.#house.client.removeRule({ params: { id: rule.id } }).catch(() => undefined)
+    const { client } = this.#house
+    await this.#time.whileHeld(async () => {
+      const { items } = await client.listRules({ query: {} })
+      const rule = items[which % Math.max(1, items.length)]
+      // It may be on its way out already.
+      if (rule !== undefined) await client.removeRule({ params: { id: rule.id } }).catch(() => undefined)
+    })
   }
 
   /** It leaves its work as it is, or hands it back. */
@@ -211,4 +208,15 @@ export class Story {
 function spoilt(content: Buffer, how: 'lost' | 'other bytes' | 'cut short'): Buffer | undefined {
   if (how === 'lost') return undefined
   return how === 'cut short' ? content.subarray(0, content.length / 3) : Buffer.alloc(content.length, 'spoilt')
+}
+
+/** Storages with limits, and datasets of a few files at the first. */
+async function furnish(house: House, disks: Disks): Promise<void> {
+  await house.addStorages()
+  for (const rse of STORAGES) await house.client.updateRse({ params: { rse }, body: LIMITS })
+  for (const dataset of DATASETS) {
+    const files = FILES.map(name => ({ name, content: Buffer.alloc(BYTES, `${dataset} ${name};`) }))
+    for (const { name, content } of files) disks.expect(dataset, name, content)
+    await placeDataset(house, 'SITE-A', dataset, files)
+  }
 }

@@ -57,9 +57,15 @@ export class TroubledLine {
     this.#mishaps = []
   }
 
-  /** To storages and issuers. */
+  /** To storages. */
   http(client: HttpClient): HttpClient {
     return { request: request => this.#request(client, request), close: () => client.close() }
+  }
+
+  /** To issuers, which are quick: what another program on this machine takes of it is not their time. */
+  issuerHttp(client: HttpClient): HttpClient {
+    const request = (wanted: HttpRequest) => this.#time.whileHeld(() => client.request(wanted))
+    return this.http({ request, close: () => client.close() })
   }
 
   async #request(client: HttpClient, request: HttpRequest): ReturnType<HttpClient['request']> {

@@ -45,7 +45,7 @@ export function startTroubledWorker(house: House, clock: MadeTime, name: string)
     clientSecret: secret,
     authentication: 'basic',
     audienceParameter: 'audience',
-    fetch: asFetch(line.http(http)),
+    fetch: asFetch(line.issuerHttp(http)),
     clock,
     timeoutMs: 10_000,
   })

@@ -3,6 +3,7 @@ import type { House } from '../house/house.ts'
 import { brokenInvariants } from '../store/invariants.ts'
 import { World } from '../store/world.ts'
 import type { Disks, Spot } from './disks.ts'
+import type { MadeTime } from './made-time.ts'
 
 interface ReplicaRow {
   readonly id: number
@@ -35,22 +36,24 @@ export class Truths {
   readonly #world: World
   readonly #db: Database
   readonly #disks: Disks
+  readonly #time: MadeTime
   /** Of files that were verified: the version that lies there. */
   readonly #verified = new Map<string, string>()
   /** DELETEs that came where a verified file lies. */
   readonly #late: string[] = []
   readonly #looking = new Set<Promise<void>>()
 
-  private constructor(house: House, world: World, db: Database, disks: Disks) {
+  private constructor(house: House, world: World, db: Database, disks: Disks, time: MadeTime) {
+    this.#time = time
     this.#house = house
     this.#world = world
     this.#db = db
     this.#disks = disks
   }
 
-  static async begin(house: House, disks: Disks): Promise<Truths> {
+  static async begin(house: House, disks: Disks, time: MadeTime): Promise<Truths> {
     const db = house.database.open()
-    return new Truths(house, await World.of(db), db, disks)
+    return new Truths(house, await World.of(db), db, disks, time)
   }
 
   async end(): Promise<void> {
@@ -113,7 +116,8 @@ export class Truths {
 
   async #unrestOf({ id, state, stage, dataset }: RuleRow, waits: boolean): Promise<string[]> {
     if (stage === 'EXPANDED' && (state === 'OK' || (state === 'REPLICATING' && waits))) return []
-    const { problems = [] } = stage === 'EXPANDED' ? await this.#house.client.getRule({ params: { id } }) : {}
+    const known = () => this.#house.client.getRule({ params: { id } })
+    const { problems = [] } = stage === 'EXPANDED' ? await this.#time.whileHeld(known) : {}
     const codes = problems.map(({ code }) => code)
     // A part that nobody owns up to stays in the way, and is named: docs/decisions/0008.
     const lasts = this.#disks.isHopeless(dataset) || codes.every(code => code === 'DESTINATION_EXISTS')
