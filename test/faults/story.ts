@@ -22,7 +22,7 @@ const LOOK_MS = 100
 
 const SERVER = {
   metrics: undefined,
-  sessionLeaseSeconds: 20,
+  sessionLeaseSeconds: 10,
   retry: { maxAttempts: 3, soonSeconds: 1, laterSeconds: 5, maxDelaySeconds: 20 },
   deletion: { graceSeconds: 0 },
 }
@@ -130,6 +130,11 @@ export class Story {
       case 'hold deletes': {
         const worker = this.#worker(action.worker)
         if (worker !== undefined) worker.line.deleteWaitMs = action.seconds * 1000
+        return
+      }
+      case 'delay deletes': {
+        const worker = this.#worker(action.worker)
+        if (worker !== undefined) worker.line.deleteWayMs = action.seconds * 1000
         return
       }
       case 'restart the server':
