@@ -26,11 +26,25 @@ export async function sendBrokenOff(
   let left = afterBytes
   for await (const chunk of body) {
     // Sent before the connection ends, which would take along what waits.
-    await new Promise(resolve => response.write(chunk.subarray(0, left), resolve))
+    await sent(response, chunk.subarray(0, left))
+    if (response.destroyed) return
     left -= chunk.length
     if (left <= 0) break
   }
   await endConnection(response, by)
+}
+
+/** Resolves when it was sent, or the client has gone: Node may say nothing then of a write that was under way. */
+function sent(response: ServerResponse, part: Uint8Array): Promise<void> {
+  return new Promise(resolve => {
+    if (response.destroyed) return resolve()
+    const over = (): void => {
+      response.off('close', over)
+      resolve()
+    }
+    response.once('close', over)
+    response.write(part, over)
+  })
 }
 
 async function endConnection(response: ServerResponse, by: BreakOff['by']): Promise<void> {

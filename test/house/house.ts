@@ -44,6 +44,8 @@ export interface HouseOptions {
   readonly worker?: object
   /** The server's: one that a test can put forward. */
   readonly clock?: Clock
+  /** Of all that runs here: for tests that make the time. */
+  readonly everyClock?: Clock
   /** Default: as `TEST_DATABASE` says. */
   readonly database?: (directory: string) => Promise<HouseDatabase>
   /** Whether links' limits and modes are learnt; default: they are as configured. */
@@ -98,6 +100,8 @@ export interface House {
 }
 
 export async function startHouse(options: HouseOptions = {}): Promise<House> {
+  const { everyClock } = options
+  const clock = everyClock ?? systemClock
   const leaks = new Leaks()
   const errors: string[] = []
   const onLog = (line: string): void => {
@@ -106,7 +110,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     if (environment.TEST_LOG !== undefined) systemTerminal.err(line)
   }
   const log = createLogger('test', 'debug', { write: onLog })
-  const runtime = { clock: systemClock, random: systemRandom, log }
+  const runtime = { clock, random: systemRandom, log }
   const answers = { checkAnswers: true, onAnswer: (body: string) => leaks.saw('the answers of the API', body) }
   const directory = await mkdtemp(join(tmpdir(), 'waybill-house-'))
   await chmod(directory, 0o755)
@@ -123,7 +127,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     storages.set(name, await startStorage(sandbox, name, options.storages?.[name] ?? {}, runtime))
   }
   for (const { name } of sandbox.storages) await openStorage(name)
-  const trust = createTrust({ path: sandbox.authority.caFile, defaultRoots: false, clock: systemClock, log })
+  const trust = createTrust({ path: sandbox.authority.caFile, defaultRoots: false, clock, log })
   const http = createGotClient({ trust })
   const vos = options.vos ?? ['exp']
   const [vo] = vos
@@ -139,7 +143,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
       authentication: 'basic',
       audienceParameter: 'audience',
       fetch: asFetch(http),
-      clock: systemClock,
+      clock,
       timeoutMs: 10_000,
     })
   }
@@ -150,8 +154,8 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
     server: file =>
       runServer(readServerConfig(sources(file), readSecret), {
         ...runtime,
-        clock: options.clock ?? systemClock,
-        holdsTime: options.clock !== undefined,
+        clock: options.clock ?? clock,
+        holdsTime: (options.clock ?? everyClock) !== undefined,
         answers,
       }),
     worker: file => runWorker(readWorkerConfig(sources(file), readSecret, 'localhost'), runtime),
@@ -188,7 +192,7 @@ export async function startHouse(options: HouseOptions = {}): Promise<House> {
   }
 
   let server = await startServer()
-  const managers = { audience: AUDIENCE, scopes: ['wlcg'], clock: systemClock }
+  const managers = { audience: AUDIENCE, scopes: ['wlcg'], clock }
   const held = new ApiToken({ issuer: issuerClient('manager'), ...managers })
   const client = clientFor(() => held.get())
   await client.addAccount({ body: { name: 'alice', vo } })

@@ -276,6 +276,44 @@ for (const { name, open } of databases) {
       expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
     })
 
+    it('is of what is ours only: where no copy of ours was taken there is nothing to delete', async () => {
+      await world.dataset('d', 2, 'A')
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await world.grantAll()
+      const [first] = await world.claim(session, 1)
+      if (first === undefined) throw new Error('nothing to claim')
+      const taken = { transfer: first.id, fence: first.fence, result: 'failed', left: 'own', cleaned: false } as const
+      const outcome = { ...taken, durationMs: 1, endedMsAgo: 0, bytes: 1, error: DENIED }
+      await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, [outcome])
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED'])
+      const [task] = await take()
+      const files = await filesOfTasks(test.db.read, task === undefined ? [] : [task.id])
+      const written = await world.number('SELECT replica_id AS n FROM transfers WHERE id = :id', { id: first.id })
+      expect(files.map(({ replica_id }) => replica_id)).to.deep.equal([written])
+    })
+
+    it('waits while a person has planned an upload there', async () => {
+      await world.dataset('d', 1, 'A')
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      const until = world.clock.now() + 2 * GRACE
+      await world.change(
+        'INSERT INTO uploads (replica_id, account_id, until) SELECT max(id), :account, :until FROM replicas',
+        { account: world.accountId, until },
+      )
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['UNAVAILABLE'])
+      await world.clock.advance(600_000)
+      await reap()
+      expect(await states('B')).to.deep.equal([])
+    })
+
     it('stays within the storage’s limit', async () => {
       await drop(await copied())
       await world.change('UPDATE rses SET max_deletions = 1')

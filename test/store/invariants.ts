@@ -1,7 +1,11 @@
+import { ERROR_CATALOGUE } from '../../shared/domain/error-catalogue.ts'
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import type { World } from './world.ts'
 
 const ACTIVE = ACTIVE_STATES.map(state => `'${state}'`).join(', ')
+const UNCOUNTED = Object.entries(ERROR_CATALOGUE)
+  .flatMap(([code, { retry }]) => (retry === 'uncounted' ? `'${code}'` : []))
+  .join(', ')
 const OPEN = "state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
 const count = (state: string): string => `(SELECT count(*) FROM locks WHERE rule_id = rules.id AND state = '${state}')`
 
@@ -29,7 +33,8 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     WHERE lock_count = 0 AND tombstone_at IS NULL AND EXISTS (SELECT 1 FROM hops WHERE hops.replica_id = replicas.id)`,
   'a lock is OK exactly where its replica is AVAILABLE': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
     WHERE (locks.state = 'OK') <> (replicas.state = 'AVAILABLE')`,
-  'a lock that is REPLICATING has an open transfer': `SELECT replica_id FROM locks WHERE state = 'REPLICATING'
+  'a lock that is REPLICATING has an open transfer, or waits for a deletion': `SELECT replica_id FROM locks
+    JOIN replicas ON replicas.id = replica_id WHERE locks.state = 'REPLICATING' AND replicas.state <> 'BEING_DELETED'
     AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = locks.replica_id AND ${OPEN})`,
   'a transfer that nobody wants is not queued': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE lock_count = 0 AND transfers.state IN ('WAITING', 'QUEUED')`,
@@ -61,8 +66,11 @@ const INVARIANTS: Readonly<Record<string, string>> = {
        OR (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) > max_inbound`,
   'links take no more than their limits': `SELECT id FROM links
     WHERE (SELECT count(*) FROM transfers WHERE link_id = links.id AND state IN (${ACTIVE})) > max_active`,
-  'attempts that count have their outcome': `SELECT id FROM transfers WHERE attempts <>
-    (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id AND outcome IN ('done', 'failed'))`,
+  // A failure that is looked at by itself counts only where it is the last; a COPY without an outcome, where nothing came of it.
+  'attempts that count have their outcome': `SELECT id FROM transfers WHERE attempts NOT BETWEEN
+    (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id
+        AND (outcome = 'done' OR (outcome = 'failed' AND coalesce(code, '') NOT IN (${UNCOUNTED}))))
+    AND (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id AND outcome IN ('done', 'failed', 'absent'))`,
 }
 
 /** The sentences that do not hold, with the keys of what breaks them. */
