@@ -3,7 +3,7 @@ import { environment } from '../../shared/runtime/environment.ts'
 import { actions } from './anything.ts'
 import { Story } from './story.ts'
 
-/** `ANYTHING_RUNS=500` is the full length; `ANYTHING_SEED` and `ANYTHING_PATH` play one again that failed. */
+/** `ANYTHING_RUNS`: how many lives, some 3 s each; `ANYTHING_SEED` and `ANYTHING_PATH` play one again that failed. */
 const RUNS = Number(environment.ANYTHING_RUNS ?? 12)
 const SECONDS_EACH = 60
 /** Each try is a whole life again, and what other threads do differs each time. */
