@@ -4,7 +4,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
-import { addToTask } from '../tasks/store.ts'
+import { addToTasks } from '../tasks/store.ts'
 
 /** How long a file that was brought from tape is relied on to be on disk: it is asked for a day (worker/tape.ts). */
 const RELIED_ON_MS = 20 * 3_600_000
@@ -46,16 +46,8 @@ export async function stageTransfers(executor: Executor, rows: readonly Staged[]
       WHERE transfers.id = given.transfer_id AND transfers.state IN (${STAGEABLE})`,
     { now, rows: encodeRows(rows) },
   )
-  const groups = new Map<string, { vo_id: number; rse_id: number; replicas: Set<number> }>()
-  for (const { vo_id, source_rse_id, source_replica_id } of rows) {
-    const key = `${vo_id} ${source_rse_id}`
-    const group = groups.get(key) ?? { vo_id, rse_id: source_rse_id, replicas: new Set<number>() }
-    groups.set(key, group)
-    group.replicas.add(source_replica_id)
-  }
-  for (const { vo_id, rse_id, replicas } of groups.values()) {
-    await addToTask(executor, { kind: 'recall', vo_id, rse_id }, [...replicas], now)
-  }
+  const sources = rows.map(row => ({ vo_id: row.vo_id, rse_id: row.source_rse_id, replica_id: row.source_replica_id }))
+  await addToTasks(executor, 'recall', sources, now)
 }
 
 /** Their sources are on disk now: they find their place in the queue when they are planned next. */
@@ -145,10 +137,6 @@ async function askForArchived({ db, clock }: Context): Promise<number> {
     `SELECT replica_id, vo_id, destination_rse_id AS rse_id FROM transfers
       WHERE state = 'ARCHIVING' AND ${UNASKED} ORDER BY vo_id, rse_id LIMIT ${PER_ROUND}`,
   )
-  const groups = new Map(rows.map(({ vo_id, rse_id }) => [`${vo_id} ${rse_id}`, { vo_id, rse_id }]))
-  for (const { vo_id, rse_id } of groups.values()) {
-    const own = rows.filter(row => row.vo_id === vo_id && row.rse_id === rse_id).map(row => row.replica_id)
-    await db.write(executor => addToTask(executor, { kind: 'archive', vo_id, rse_id }, own, clock.now()))
-  }
+  if (rows.length > 0) await db.write(executor => addToTasks(executor, 'archive', rows, clock.now()))
   return rows.length
 }

@@ -62,6 +62,20 @@ export async function addToTask(
   return added
 }
 
+/** The same for replicas of several VOs and storages. */
+export async function addToTasks(
+  executor: Executor,
+  kind: TaskRow['kind'],
+  rows: readonly { readonly vo_id: number; readonly rse_id: number; readonly replica_id: number }[],
+  now: number,
+): Promise<void> {
+  const groups = new Map(rows.map(({ vo_id, rse_id }) => [`${vo_id} ${rse_id}`, { vo_id, rse_id }]))
+  for (const { vo_id, rse_id } of groups.values()) {
+    const own = rows.filter(row => row.vo_id === vo_id && row.rse_id === rse_id)
+    await addToTask(executor, { kind, vo_id, rse_id }, [...new Set(own.map(row => row.replica_id))], now)
+  }
+}
+
 /** Which of them goes into which task: first into one that has room and was not asked for yet. */
 async function spread(
   executor: Executor,

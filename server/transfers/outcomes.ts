@@ -9,7 +9,7 @@ import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
-import { addToTask } from '../tasks/store.ts'
+import { addToTasks } from '../tasks/store.ts'
 import { hintWork } from './bundles.ts'
 import { cancelTransfers } from './cancel.ts'
 import type { EndedAttempt, HealthSide } from './health.ts'
@@ -305,18 +305,10 @@ async function applyDecisions(
 }
 
 /** Whether copies are on tape is asked in bulk. */
-async function awaitTape(executor: Executor, winners: readonly Decision[], now: number): Promise<void> {
+function awaitTape(executor: Executor, winners: readonly Decision[], now: number): Promise<void> {
   const archiving = winners.filter(({ application }) => application.to === 'ARCHIVING').map(({ held }) => held)
-  const keys = new Map(archiving.map(held => [`${held.vo_id} ${held.destination_rse_id}`, held]))
-  for (const { vo_id, destination_rse_id: rse_id } of keys.values()) {
-    const own = archiving.filter(held => held.vo_id === vo_id && held.destination_rse_id === rse_id)
-    await addToTask(
-      executor,
-      { kind: 'archive', vo_id, rse_id },
-      own.map(({ replica_id }) => replica_id),
-      now,
-    )
-  }
+  const copies = archiving.map(held => ({ ...held, rse_id: held.destination_rse_id }))
+  return addToTasks(executor, 'archive', copies, now)
 }
 
 /** The source's replica, where the source itself contradicts the catalogue. */
