@@ -63,6 +63,7 @@ async function run({ what, files, database }: Run): Promise<Counts> {
 const wanted = RUNS.filter(({ database }) => database === 'sqlite' || isWanted('postgresql'))
 systemTerminal.out(`tests: ${wanted.map(({ what }) => what).join('; ')}. Each tells what it found when it has ended.\n`)
 const counted = await Promise.all(wanted.map(run))
-const sum = (key: keyof Counts): number => counted.reduce((total, counts) => total + counts[key], 0)
+for (const failure of counted.flatMap(({ failures }) => failures)) systemTerminal.out(`\nfailed: ${failure}\n`)
+const sum = (key: 'passed' | 'failed' | 'skipped'): number => counted.reduce((total, counts) => total + counts[key], 0)
 process.exitCode = sum('failed') === 0 ? 0 : 1
 systemTerminal.out(`\n${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped\n`)
