@@ -5,6 +5,7 @@ import * as tokens from './0003_tokens.ts'
 import * as transfers from './0004_transfers.ts'
 import * as sources from './0005_sources.ts'
 import * as storages from './0006_storages.ts'
+import * as repair from './0007_repair.ts'
 
 interface Migration {
   name: string
@@ -19,6 +20,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0004_transfers', ...transfers },
   { name: '0005_sources', ...sources },
   { name: '0006_storages', ...storages },
+  { name: '0007_repair', ...repair },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

@@ -4,6 +4,7 @@ import type { ReplicaState } from '../../shared/domain/rule-state.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { moveLocks } from '../rules/lock-store.ts'
 import { reevaluateRules } from '../rules/reevaluate.ts'
+import { repairFor } from '../rules/step-store.ts'
 import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
@@ -221,5 +222,6 @@ export async function replicasArrived(
   await cancelNeedless(executor, rseId, fileIds, now)
   const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)
   await addToRules(executor, await moveLocks(executor, ids, 'succeed'), now)
+  await repairFor(executor, fileIds, now)
   return ids.length
 }

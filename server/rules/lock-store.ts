@@ -1,6 +1,17 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
-import { stepsOf } from '../../shared/domain/state-machine.ts'
-import { type Executor, encodeRows, isSqlite, keyset, lockRows, oneOf, query, queryOne } from '../database/sql.ts'
+import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
+import {
+  type Executor,
+  encodeRows,
+  isSqlite,
+  keyset,
+  lockRows,
+  oneOf,
+  query,
+  queryOne,
+  stateList,
+} from '../database/sql.ts'
+import { HOPE } from '../transfers/sources.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -44,32 +55,50 @@ export function summedByRule(deltas: readonly RuleDelta[]): RuleDelta[] {
   return [...sums.values()]
 }
 
-/** Some stuck locks of a rule are tried again: their replicas, and the change for the rule's counters. */
+export interface RepairedLocks {
+  readonly replicas: number[]
+  readonly deltas: RuleDelta[]
+  /** Where the repair goes on; undefined: it has seen them all. */
+  readonly next: number | undefined
+}
+
+/**
+ * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
+ * Those whose file nobody has any more stay stuck: a rule must not go to and fro for them (rucio #8743).
+ */
 export async function repairLocks(
   executor: Executor,
   ruleId: number,
+  after: number,
   limit: number,
-): Promise<{ replicas: number[]; deltas: RuleDelta[] }> {
+  now: number,
+): Promise<RepairedLocks> {
+  const some = await query<{ replica_id: number }>(
+    executor,
+    `SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state IN (${stateList(statesAccepting(LOCK_MACHINE, 'repair'))})
+        AND replica_id > :after ORDER BY replica_id LIMIT :limit`,
+    { ruleId, after, limit },
+  )
+  const ids = some.map(row => row.replica_id)
+  await lockRows(executor, 'replicas', ids)
+  const hopeful = await query<{ id: number }>(
+    executor,
+    `SELECT own.id FROM replicas AS own WHERE own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
+    { replicas: encodeRows(ids), now },
+  )
   const replicas: number[] = []
   const deltas: RuleDelta[] = []
   for (const step of stepsOf(LOCK_MACHINE, 'repair')) {
-    const some = await query<{ replica_id: number }>(
-      executor,
-      'SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state = :from ORDER BY replica_id LIMIT :limit',
-      { ruleId, from: step.from, limit },
-    )
-    const ids = some.map(row => row.replica_id)
-    await lockRows(executor, 'replicas', ids)
     const rows = await query<{ rule_id: number; replica_id: number }>(
       executor,
       `UPDATE locks SET state = :to WHERE rule_id = :ruleId AND state = :from
           AND replica_id ${oneOf(executor, 'replicas')} RETURNING rule_id, replica_id`,
-      { ...step, ruleId, replicas: encodeRows(ids) },
+      { ...step, ruleId, replicas: encodeRows(hopeful.map(row => row.id)) },
     )
     replicas.push(...rows.map(row => row.replica_id))
     deltas.push(...deltasOf(rows, step))
   }
-  return { replicas, deltas: summedByRule(deltas) }
+  return { replicas, deltas: summedByRule(deltas), next: ids.length < limit ? undefined : ids.at(-1) }
 }
 
 /** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */

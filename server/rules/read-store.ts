@@ -1,6 +1,7 @@
 import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
 import { type Executor, query } from '../database/sql.ts'
+import { VIA } from '../transfers/hop-store.ts'
 import type { RuleRow } from './store.ts'
 
 /** A rule as people see it. */
@@ -53,14 +54,33 @@ export interface ShownProblem {
   message: string
 }
 
-/** The locks that are stuck, each with the last error of the transfers for it. */
-export async function stuckLocksOf(read: Executor, ruleId: number, limit: number): Promise<ShownProblem[]> {
-  return query<ShownProblem>(
+/** A lock that is stuck, and what is known of why. */
+export interface StuckLock {
+  readonly did: string
+  readonly rse_id: number
+  /** What its replica was found to be, when it is BAD now. */
+  readonly fault_code: string | null
+  readonly fault_message: string | null
+  /** Why its last transfer was given up without an attempt, and over which storage it should have gone. */
+  readonly reason: string | null
+  readonly via: string | null
+  /** Of the last attempt that failed. */
+  readonly code: string | null
+  readonly message: string | null
+}
+
+/** The first locks that are stuck. */
+export async function stuckLocksOf(read: Executor, ruleId: number, limit: number): Promise<StuckLock[]> {
+  return query<StuckLock>(
     read,
-    `SELECT scopes.name || ':' || dids.name AS did, replicas.rse_id, attempts.code, coalesce(attempts.message, '') AS message
+    `SELECT scopes.name || ':' || dids.name AS did, replicas.rse_id, faults.code AS fault_code, faults.message AS fault_message,
+            CASE transfers.state WHEN 'FAILED' THEN transfers.reason END AS reason, ${VIA} AS via, attempts.code, attempts.message
        FROM locks JOIN replicas ON replicas.id = locks.replica_id
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
-       JOIN attempts ON attempts.id = (SELECT max(attempts.id) FROM attempts
+       LEFT JOIN replica_faults AS faults ON replicas.state = 'BAD' AND faults.id = (SELECT max(id) FROM replica_faults
+         WHERE replica_faults.replica_id = replicas.id)
+       LEFT JOIN transfers ON transfers.id = (SELECT max(id) FROM transfers WHERE transfers.replica_id = replicas.id)
+       LEFT JOIN attempts ON attempts.id = (SELECT max(attempts.id) FROM attempts
          JOIN transfers ON transfers.id = attempts.transfer_id
         WHERE transfers.replica_id = replicas.id AND attempts.code IS NOT NULL)
       WHERE locks.rule_id = :ruleId AND locks.state = 'STUCK' ORDER BY locks.replica_id LIMIT :limit`,

@@ -11,6 +11,7 @@ import type { StorageDirectory } from '../storages/directory.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
 import { startRemoval } from './step-store.ts'
 import { submitRules } from './submit.ts'
+import { problemOf } from './why.ts'
 
 type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule'>
 
@@ -72,7 +73,10 @@ export async function shownProblems(
   const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
   const unlocked = await problemsOf(read, ruleId, PROBLEMS_SHOWN)
   const stuck = await stuckLocksOf(read, ruleId, PROBLEMS_SHOWN - unlocked.length)
-  return [...unlocked, ...stuck].map(({ rse_id, ...problem }) => ({ ...problem, rse: names.get(rse_id) ?? '' }))
+  return [...unlocked, ...stuck.map(problemOf)].map(({ rse_id, ...problem }) => ({
+    ...problem,
+    rse: names.get(rse_id) ?? '',
+  }))
 }
 
 function viewRule(rule: ShownRule) {

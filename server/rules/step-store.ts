@@ -98,13 +98,16 @@ export async function scheduleRepairs(executor: Executor, ruleIds: readonly numb
  * The guard of one repair, at the beginning of its transaction: undefined when another server has taken it, or takes it now;
  * else whether there is something to repair.
  */
-export async function takeRepair(executor: Executor, ruleId: number, repairs: number): Promise<boolean | undefined> {
-  if (!(await tryLockRule(executor, ruleId))) return undefined
+export async function takeRepair(
+  executor: Executor,
+  rule: { readonly id: number; readonly repairs: number; readonly repair_cursor: number },
+): Promise<boolean | undefined> {
+  if (!(await tryLockRule(executor, rule.id))) return undefined
   const row = await queryOne<{ stuck: number | boolean }>(
     executor,
     `SELECT (locks_stuck > 0 OR error IS NOT NULL) AS stuck FROM rules
-      WHERE id = :ruleId AND repairs = :repairs AND repair_at IS NOT NULL`,
-    { ruleId, repairs },
+      WHERE id = :ruleId AND repairs = :repairs AND repair_cursor = :cursor AND repair_at IS NOT NULL`,
+    { ruleId: rule.id, repairs: rule.repairs, cursor: rule.repair_cursor },
   )
   return row && Boolean(row.stuck)
 }
@@ -113,14 +116,35 @@ export async function takeRepair(executor: Executor, ruleId: number, repairs: nu
 export async function endRepair(executor: Executor, ruleId: number, next: number | null): Promise<void> {
   await query(
     executor,
-    'UPDATE rules SET repairs = repairs + 1, repair_at = CAST(:next AS bigint) WHERE id = :ruleId',
+    'UPDATE rules SET repairs = repairs + 1, repair_cursor = 0, repair_at = CAST(:next AS bigint) WHERE id = :ruleId',
     { ruleId, next },
   )
 }
 
-/** More locks of this rule are stuck than one round takes: the repair goes on at once. */
-export async function repairOn(executor: Executor, ruleId: number, now: number): Promise<void> {
-  await query(executor, 'UPDATE rules SET repair_at = :now WHERE id = :ruleId', { ruleId, now })
+/** More locks of this rule are stuck than one round takes: the repair goes on at once, behind this replica. */
+export async function repairOn(executor: Executor, ruleId: number, cursor: number, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET repair_at = :now, repair_cursor = :cursor WHERE id = :ruleId', {
+    ruleId,
+    cursor,
+    now,
+  })
+}
+
+/** These files are somewhere again: rules that are stuck for want of them are repaired at once. Rows of rules come last. */
+export async function repairFor(executor: Executor, fileIds: readonly number[], now: number): Promise<void> {
+  const rows = await query<{ rule_id: number }>(
+    executor,
+    `SELECT DISTINCT locks.rule_id FROM replicas JOIN locks ON locks.replica_id = replicas.id AND locks.state = 'STUCK'
+      WHERE replicas.file_id ${oneOf(executor, 'files')}`,
+    { files: encodeRows(fileIds) },
+  )
+  if (rows.length === 0) return
+  const rules = rows.map(row => row.rule_id)
+  await lockRows(executor, 'rules', rules)
+  await query(executor, `UPDATE rules SET repair_at = :now WHERE repair_at > :now AND id ${oneOf(executor, 'rules')}`, {
+    now,
+    rules: encodeRows(rules),
+  })
 }
 
 /** A rule that found too few storages looks again. */

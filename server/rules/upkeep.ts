@@ -56,7 +56,7 @@ export function ruleRepairer(context: Context): Service {
       if (unscheduled.length > 0) {
         await context.db.write(executor => scheduleRepairs(executor, unscheduled, now + REPAIR.base))
       }
-      const due = await query<RuleRow & { repairs: number }>(
+      const due = await query<RuleToRepair>(
         context.db.read,
         'SELECT * FROM rules WHERE repair_at <= :now ORDER BY repair_at LIMIT :limit',
         { now, limit: RULES_PER_ROUND },
@@ -74,18 +74,23 @@ export function ruleRepairer(context: Context): Service {
   })
 }
 
+interface RuleToRepair extends RuleRow {
+  readonly repairs: number
+  readonly repair_cursor: number
+}
+
 /** False when another server is at it. */
-async function repairRule(executor: Executor, rule: RuleRow & { repairs: number }, now: number): Promise<boolean> {
-  const stuck = await takeRepair(executor, rule.id, rule.repairs)
+async function repairRule(executor: Executor, rule: RuleToRepair, now: number): Promise<boolean> {
+  const stuck = await takeRepair(executor, rule)
   if (stuck === undefined) return false
   if (!stuck) {
     await endRepair(executor, rule.id, null)
     return true
   }
-  const { replicas, deltas } = await repairLocks(executor, rule.id, LOCKS_PER_REPAIR)
+  const { replicas, deltas, next } = await repairLocks(executor, rule.id, rule.repair_cursor, LOCKS_PER_REPAIR, now)
   await openTransfers(executor, replicas, rule, now)
   await addToRules(executor, deltas, now)
-  if (replicas.length === LOCKS_PER_REPAIR) await repairOn(executor, rule.id, now)
+  if (next !== undefined) await repairOn(executor, rule.id, next, now)
   else await endRepair(executor, rule.id, now + repairDelay(rule.repairs + 1))
   await chooseAgain(executor, rule.id)
   return true

@@ -1,4 +1,5 @@
-import type { ShownRule } from './read-store.ts'
+import { NOWHERE } from '../transfers/lost.ts'
+import type { ShownProblem, ShownRule, StuckLock } from './read-store.ts'
 
 /** How a rule stands. */
 export type RuleStanding = Pick<
@@ -36,6 +37,15 @@ function troubles({ error, locks_ok, locks_replicating, locks_stuck, problems }:
     ...(problems === 0 ? [] : [`${problems} files can have no lock`]),
     ...(locks_replicating === 0 ? [] : [`${locks_replicating} are on their way`]),
   ]
+}
+
+/** Why a lock is stuck: what its replica is comes before what its last transfer met, and that before what failed earlier. Pure. */
+export function problemOf(lock: StuckLock): ShownProblem {
+  const { did, rse_id, fault_code, fault_message, reason, via, code, message } = lock
+  if (fault_code !== null) return { did, rse_id, code: fault_code, message: fault_message ?? '' }
+  if (reason === 'NO_SOURCE') return { did, rse_id, code: reason, message: NOWHERE }
+  if (reason === 'HOP_FAILED') return { did, rse_id, code: reason, message: `over ${via ?? 'other storages'}` }
+  return { did, rse_id, code: code ?? 'UNKNOWN', message: message ?? 'nothing was kept of why' }
 }
 
 /** One file of those that wait, and why. */

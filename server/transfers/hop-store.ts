@@ -183,14 +183,3 @@ export async function wakeWaiting(executor: Executor, transferIds: readonly numb
     { ids: encodeRows(transferIds) },
   )
 }
-
-/** Ends these waiting transfers, which are locked with their replicas. Which ended. */
-export async function failWaiting(executor: Executor, transferIds: readonly number[], now: number): Promise<number[]> {
-  const rows = await query<{ id: number }>(
-    executor,
-    `UPDATE transfers SET state = 'FAILED', reason = 'HOP_FAILED', updated_at = :now
-      WHERE state = 'WAITING' AND id ${oneOf(executor, 'ids')} RETURNING id`,
-    { ids: encodeRows(transferIds), now },
-  )
-  return rows.map(row => row.id)
-}

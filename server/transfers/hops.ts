@@ -1,25 +1,21 @@
 import type { Service } from '../../shared/runtime/services.ts'
 import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
-import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
-import { moveLocks } from '../rules/lock-store.ts'
-import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { cancelTransfers } from './cancel.ts'
+import { giveUp } from './give-up.ts'
 import { decideHop } from './hop-decision.ts'
 import {
   dropUnused,
   dueHops,
   expirePending,
-  failWaiting,
   type HopRow,
   heldHops,
   holdWaiting,
   insertHops,
   keepHops,
-  markHops,
   releaseHops,
   waitForHops,
   wakeWaiting,
@@ -44,7 +40,7 @@ export async function planHops(context: Context, transferIds: readonly number[],
   for (let look = 0; look < LOOKS && open.length > 0; look += 1) {
     const ways = await findWays(context, open, now, impossible)
     const hopeless = ways.filter(({ step }) => step.type === 'give-up').map(({ transfer }) => transfer)
-    if (hopeless.length > 0) await context.db.write(executor => giveUp(executor, hopeless, now))
+    if (hopeless.length > 0) await context.db.write(executor => giveUp(executor, hopeless, 'HOP_FAILED', now))
     const others = ways.filter(({ step }) => step.type !== 'give-up')
     if (others.length === 0) break
     const placing = await placingOf(context, others)
@@ -158,22 +154,6 @@ function sameWish(legs: readonly Leg[]): Leg[][] {
     groups.set(key, [...(groups.get(key) ?? []), leg])
   }
   return [...groups.values()]
-}
-
-/** Ends transfers for which there is no way any more: their rules are STUCK, and try all ways again when they are repaired. */
-async function giveUp(executor: Executor, transfers: readonly Wayfarer[], now: number): Promise<void> {
-  await lockRows(
-    executor,
-    'replicas',
-    transfers.map(transfer => transfer.replica_id),
-  )
-  const ids = transfers.map(transfer => transfer.id)
-  const failed = await failWaiting(executor, await holdWaiting(executor, ids, now), now)
-  const replicas = transfers.filter(({ id }) => failed.includes(id)).map(transfer => transfer.replica_id)
-  await moveReplicas(executor, replicas, 'fail', now)
-  const deltas = await moveLocks(executor, replicas, 'fail')
-  await markHops(executor, failed)
-  await addToRules(executor, deltas, now)
 }
 
 /**

@@ -7,11 +7,15 @@ import { periodic } from '../periodic.ts'
 import { NEARLINE, stageTransfers } from '../tape/staging.ts'
 import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
 import { planHops } from './hops.ts'
+import { giveUpLost } from './lost.ts'
 import { nextLook } from './next-look.ts'
 import { HELD, PAST_FAILURES, REFUSED, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
+/** Why the transfer of the statement waits, which has just not been planned. */
+const UNPLANNED = `CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
+              THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END`
 
 /** The states that accept an event, as SQL: every guard here comes from the one table. */
 function accepting(event: TransferEventType): string {
@@ -69,8 +73,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
   const look = nextLook(now)
   await query(
     executor,
-    `UPDATE transfers SET reason = CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
-              THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END, updated_at = :now,
+    `UPDATE transfers SET reason = ${UNPLANNED}, updated_at = CASE WHEN reason = ${UNPLANNED} THEN updated_at ELSE :now END,
             not_before = ${look.sql}
       WHERE state IN (${accepting('release')}) AND not_before <= :now AND id ${oneOf(executor, 'ids')}`,
     { ids, now, ...look.bindings },
@@ -94,6 +97,7 @@ export function transferReleaser(context: Context): Service {
       )
       if (due.length === 0) return starved > 0
       const ids = due.map(row => row.id)
+      await giveUpLost(context.db, ids, now)
       const hops = await planHops(context, ids, now)
       const moved = await context.db.write(executor => planTransfers(executor, ids, now))
       if (moved > 0 || hops > 0) {

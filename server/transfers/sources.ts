@@ -1,3 +1,6 @@
+import { ENDED_STATES } from '../../shared/domain/transfer-state.ts'
+import { stateList } from '../database/sql.ts'
+
 /** Where the file of the replica `own` can be had: what is AVAILABLE, readable and linked, while `own` can be written. */
 export const SOURCES = `JOIN directories AS own_directory ON own_directory.id = own.directory_id
          JOIN rses AS own_rse ON own_rse.id = own.rse_id AND own_rse.availability_write
@@ -31,3 +34,13 @@ export const REFUSED = `EXISTS (SELECT 1 FROM attempts WHERE attempts.transfer_i
  */
 export const PAST_FAILURES = `(SELECT count(*) FROM attempts WHERE attempts.transfer_id = transfers.id
                     AND attempts.source_rse_id = source.rse_id AND attempts.scope IN ('SOURCE', 'TRANSFER'))`
+
+/**
+ * Whether the file of the statement's replica `own` may be had somewhere, now or later, without anybody's doing but the uploader's:
+ * a storage has it, readable or not, or somebody is bringing it. What is BAD, or waits itself, is none. Binds `now`.
+ */
+export const HOPE = `EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = own.file_id
+  AND (other.state IN ('AVAILABLE', 'TEMPORARY_UNAVAILABLE')
+    OR EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = other.id AND uploads.until > :now)
+    OR EXISTS (SELECT 1 FROM transfers AS bringing WHERE bringing.replica_id = other.id
+                AND bringing.state NOT IN ('WAITING', ${stateList(ENDED_STATES)}))))`

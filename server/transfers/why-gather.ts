@@ -3,6 +3,7 @@ import { reachesCopy, reachOf, type WorkerReach } from '../accounts/reach.ts'
 import type { Executor } from '../database/sql.ts'
 import { AHEAD } from '../tokens/unplanned.ts'
 import { storageLoads } from './claim.ts'
+import { NOWHERE } from './lost.ts'
 import { why } from './why.ts'
 import type { GrantFacts, HoldFacts, ReplicasFacts, StorageFacts, Why, WhyFacts, WorkersFacts } from './why-facts.ts'
 import {
@@ -112,8 +113,9 @@ function ownFacts(row: WhyTransferRow, now: number) {
   }
 }
 
-/** Of one that found no way over other storages any more that of the last hop. */
-function lastErrorOf({ state, via, error_code: code, error_message: message }: WhyTransferRow) {
+/** Of one that found no way over other storages any more that of the last hop; of one whose file is nowhere, that. */
+function lastErrorOf({ state, reason, via, error_code: code, error_message: message }: WhyTransferRow) {
+  if (state === 'FAILED' && reason === 'NO_SOURCE') return { code: reason, message: NOWHERE }
   if (state === 'FAILED' && via !== null) return { code: 'HOP_FAILED', message: `over ${via}` }
   return code === null ? undefined : { code, message: message ?? '' }
 }

@@ -42,6 +42,7 @@ export interface WhyTransferRow {
   session_ends: number | null
   error_code: string | null
   error_message: string | null
+  reason: string | null
   /** The storage that it goes over, or that failed it there; and the transfer to it. */
   via: string | null
   hop: number | null
@@ -70,7 +71,7 @@ export async function transferRows(
             CASE WHEN sessions.ended_at IS NULL THEN sessions.expires_at ELSE 0 END AS session_ends,
             ${VIA} AS via, (SELECT max(hops.carrier_id) FROM hops WHERE hops.transfer_id = transfers.id
               AND hops.look_at IS NOT NULL AND transfers.reason = 'MULTIHOP') AS hop,
-            last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
+            transfers.reason, last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
             coalesce(item.error, tasks.error) AS tape_error, tasks.not_before AS tape_next
        FROM ${keyset(read, 'ids')} AS asked JOIN transfers ON transfers.id = asked.value
        JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id

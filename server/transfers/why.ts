@@ -155,9 +155,13 @@ function whyEnded({ lastError, updatedAt, attempts, bytes }: WhyFacts, state: 'D
   const figures = { since: updatedAt, attempts }
   if (state === 'DONE') return { code: 'FINISHED', sentence: 'it is done', figures: { ...figures, bytes } }
   if (state === 'CANCELLED') return { code: 'CANCELLED', sentence: 'nobody wants it any more', figures }
+  const next =
+    lastError?.code === 'NO_SOURCE'
+      ? 'its rule is repaired when it is somewhere again'
+      : 'the repair of its rule tries it again'
   return {
     code: 'FAILED',
-    sentence: `it failed${lastError === undefined ? '' : ` (${wordsOf(lastError)})`}: the repair of its rule tries it again`,
+    sentence: `it failed${lastError === undefined ? '' : ` (${wordsOf(lastError)})`}: ${next}`,
     figures: { ...figures, ...(lastError === undefined ? {} : { error: lastError.code }) },
   }
 }

@@ -189,6 +189,13 @@ const OWN_ERRORS = {
     'nothing',
     'the file could not be brought to a storage on the way, whose error is told, and there is no other way: the rule’s repair tries all of them again',
   ),
+  NO_SOURCE: row(
+    ['SOURCE'],
+    BEFORE,
+    'never',
+    'nothing',
+    'no storage has the file any more, and nobody is bringing it, for an hour: its rule is STUCK, and repaired as soon as it is somewhere again',
+  ),
   INTERRUPTED: row(
     ['GENERAL'],
     ALWAYS,

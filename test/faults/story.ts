@@ -17,7 +17,7 @@ const PACE = { bytesPerSecond: 500 }
 const LIMITS = { maxInbound: 3, maxOutbound: 4 }
 const MOST_WORKERS = 3
 /** In real time: most of it is passed in large steps. */
-const REST_MS = 25_000
+const REST_MS = 40_000
 const LOOK_MS = 100
 
 const SERVER = {

@@ -24,8 +24,6 @@ interface TransferRow {
   readonly id: number
   readonly state: string
   readonly reason: string | null
-  /** Of the file. */
-  readonly name: string
 }
 
 const OPEN = "state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
@@ -81,25 +79,14 @@ export class Truths {
 
   /** Why it is not over yet; empty: everything has come to rest. */
   async unrest(): Promise<string[]> {
-    const open = await this.#rows<TransferRow>(
-      `SELECT transfers.id, transfers.state, transfers.reason, dids.name FROM transfers
-         JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
-        WHERE transfers.${OPEN}`,
-    )
-    // It waits until somebody has the file again, and says so.
-    const sourceless = open.filter(
-      ({ reason, name }) => reason === 'NO_SOURCE' && this.#disks.isHopeless(datasetOf(name)),
-    )
-    const waiting = new Set(sourceless.map(({ name }) => datasetOf(name)))
+    const open = await this.#rows<TransferRow>(`SELECT id, state, reason FROM transfers WHERE ${OPEN}`)
     const rules = await this.#rows<RuleRow>(
       'SELECT rules.id, rules.state, rules.stage, dids.name AS dataset FROM rules JOIN dids ON dids.id = rules.did_id',
     )
     const tasks = await this.#rows<{ id: number; error: string | null }>('SELECT id, error FROM tasks')
     return [
-      ...open
-        .filter(transfer => !sourceless.includes(transfer))
-        .map(({ id, state, reason }) => `transfer ${id} is ${state} ${reason ?? ''}`),
-      ...(await Promise.all(rules.map(rule => this.#unrestOf(rule, waiting.has(rule.dataset))))).flat(),
+      ...open.map(({ id, state, reason }) => `transfer ${id} is ${state} ${reason ?? ''}`),
+      ...(await Promise.all(rules.map(rule => this.#unrestOf(rule)))).flat(),
       ...tasks.map(({ id, error }) => `task ${id} is there ${error ?? ''}`),
     ]
   }
@@ -108,14 +95,14 @@ export class Truths {
   async unexplained(): Promise<string[]> {
     const reason = 'EXISTS (SELECT 1 FROM attempts WHERE transfer_id = transfers.id'
     const failed = await this.#rows<{ id: number; state: string }>(
-      `SELECT id, state FROM transfers WHERE (state = 'FAILED' AND NOT ${reason} AND code IS NOT NULL AND message <> ''))
+      `SELECT id, state FROM transfers WHERE (state = 'FAILED' AND reason IS NULL AND NOT ${reason} AND code IS NOT NULL AND message <> ''))
           OR (state = 'DONE' AND NOT ${reason} AND outcome = 'done'))`,
     )
     return failed.map(({ id, state }) => `transfer ${id} is ${state} without its reason`)
   }
 
-  async #unrestOf({ id, state, stage, dataset }: RuleRow, waits: boolean): Promise<string[]> {
-    if (stage === 'EXPANDED' && (state === 'OK' || (state === 'REPLICATING' && waits))) return []
+  async #unrestOf({ id, state, stage, dataset }: RuleRow): Promise<string[]> {
+    if (stage === 'EXPANDED' && state === 'OK') return []
     const known = () => this.#house.client.getRule({ params: { id } })
     const { problems = [] } = stage === 'EXPANDED' ? await this.#time.whileHeld(known) : {}
     const codes = problems.map(({ code }) => code)

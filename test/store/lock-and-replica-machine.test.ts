@@ -40,7 +40,9 @@ for (const { name, open } of databases) {
         const some = replicas.slice(0, LOCK_STATES.length)
         const [rule] = await world.rows<{ id: number }>('SELECT id FROM rules')
         const deltas = await test.db.write(async e =>
-          event === 'repair' ? (await repairLocks(e, rule?.id ?? 0, 100)).deltas : moveLocks(e, some, event),
+          event === 'repair'
+            ? (await repairLocks(e, rule?.id ?? 0, 0, 100, world.clock.now())).deltas
+            : moveLocks(e, some, event),
         )
         const found = await world.rows<{ state: LockState }>('SELECT state FROM locks ORDER BY replica_id')
         const expected = LOCK_STATES.map(state => targetsOf(LOCK_MACHINE, state, event)[0] ?? state)

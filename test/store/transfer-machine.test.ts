@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { cancelTransfers } from '../../server/transfers/cancel.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
-import { failWaiting } from '../../server/transfers/hop-store.ts'
+import { failWaiting } from '../../server/transfers/give-up.ts'
 import { loseTransfers, recordProgress } from '../../server/transfers/outcome-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { planTransfers } from '../../server/transfers/plan.ts'
@@ -86,7 +86,7 @@ const CASES: readonly Case[] = [
     name: 'the end of all ways over other storages',
     event: { type: 'give-up' },
     held: false,
-    apply: (world, _session, rows) => world.db.write(e => failWaiting(e, idsOf(rows), world.clock.now())),
+    apply: (world, _session, rows) => world.db.write(e => failWaiting(e, idsOf(rows), 'HOP_FAILED', world.clock.now())),
   },
   {
     name: 'the closing of a link',
