@@ -13,6 +13,7 @@ import {
   closeLink,
   deleteAttribute,
   insertRse,
+  type Link,
   limitOf,
   listLinks,
   putAttribute,
@@ -112,7 +113,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       const link = await db.write(executor =>
         putLink(executor, { sourceId: source.id, destinationId: destination.id, ...body }),
       )
-      return { ...params, ...body, limit: limitOf(link) }
+      return { ...params, ...viewLink(link) }
     },
     async removeDistance({ params, caller }) {
       const sight = sightOf(caller)
@@ -141,8 +142,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
           const source = names.get(link.source_rse_id)
           const destination = names.get(link.destination_rse_id)
           if (source === undefined || destination === undefined) return []
-          const { distance, max_active: maxActive } = link
-          const own = { distance, maxActive, optimize: Boolean(link.optimize), limit: limitOf(link) }
+          const own = viewLink(link)
           return [{ source, destination, ...own, ...viewFailing(failing.get(link.id)) }]
         }),
       }
@@ -156,6 +156,11 @@ function view({ id: _id, voId: _voId, ...rse }: Rse) {
     attributes: { ...rse.attributes },
     protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
   }
+}
+
+function viewLink(link: Link) {
+  const { distance, max_active: maxActive, optimize } = link
+  return { distance, maxActive, optimize: Boolean(optimize), limit: limitOf(link) }
 }
 
 function viewDecision({ at, subject, before, after, code, sentence, figures }: DecisionRow) {

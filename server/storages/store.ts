@@ -135,24 +135,33 @@ export function limitOf({
 /** Of a new link, before anything is learnt of it: enough to see whether more pays. */
 const FIRST_LIMIT = 10
 
-/** Makes a link, or changes it: what was learnt of it stays. */
+/** Makes a link, or changes it: what is not given stays, and what was learnt of it. */
 export async function putLink(
   executor: Executor,
   given: {
     readonly sourceId: number
     readonly destinationId: number
-    readonly distance: number
-    readonly maxActive: number
-    readonly optimize: boolean
+    readonly distance?: number | undefined
+    readonly maxActive?: number | undefined
+    readonly optimize?: boolean | undefined
   },
 ): Promise<Link> {
   const link = await queryOne<Link>(
     executor,
     `INSERT INTO links (source_rse_id, destination_rse_id, distance, max_active, learnt_active, optimize, weight, has_work, served_at)
-     VALUES (:sourceId, :destinationId, :distance, :maxActive, ${FIRST_LIMIT}, :optimize, 1, false, 0)
-     ON CONFLICT (source_rse_id, destination_rse_id) DO UPDATE SET distance = excluded.distance,
-       max_active = excluded.max_active, optimize = excluded.optimize RETURNING *`,
-    given,
+     VALUES (:sourceId, :destinationId, coalesce(CAST(:distance AS integer), 1), coalesce(CAST(:maxActive AS integer), 60),
+             ${FIRST_LIMIT}, coalesce(CAST(:optimize AS boolean), true), 1, false, 0)
+     ON CONFLICT (source_rse_id, destination_rse_id) DO UPDATE SET
+       distance = coalesce(CAST(:distance AS integer), nullif(links.distance, 0), 1),
+       max_active = coalesce(CAST(:maxActive AS integer), links.max_active),
+       optimize = coalesce(CAST(:optimize AS boolean), links.optimize) RETURNING *`,
+    {
+      sourceId: given.sourceId,
+      destinationId: given.destinationId,
+      distance: given.distance ?? null,
+      maxActive: given.maxActive ?? null,
+      optimize: given.optimize ?? null,
+    },
   )
   if (link === undefined) throw new Error('the link was not stored')
   return link

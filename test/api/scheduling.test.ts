@@ -26,7 +26,16 @@ describe('what the API says of limits and shares', () => {
     expect(await set({ maxActive: 4 })).to.include({ maxActive: 4, optimize: true, limit: 4 })
     expect(await set({ maxActive: 40, optimize: false })).to.include({ maxActive: 40, optimize: false, limit: 40 })
     expect(await link()).to.include({ limit: 40 })
-    expect(await set({})).to.include({ maxActive: 60, optimize: true, limit: 10 })
+    expect(await set({ distance: 3 })).to.deep.equal({
+      ...LINK,
+      distance: 3,
+      maxActive: 40,
+      optimize: false,
+      limit: 40,
+    })
+    expect(await set({ optimize: true })).to.include({ distance: 3, maxActive: 40, optimize: true, limit: 10 })
+    await house.client.removeDistance({ params: LINK })
+    expect(await set({})).to.include({ distance: 1, maxActive: 40, optimize: true, limit: 10 })
   })
 
   it('decisions are told with their reasons, the newest first', async () => {

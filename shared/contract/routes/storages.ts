@@ -230,15 +230,15 @@ export const storageRoutes = {
     path: '/v1/distances/{source}/{destination}',
     role: 'admin',
     tag,
-    summary: 'Make a link between two storages: without a distance there is none',
+    summary: 'Make a link between two storages, or change it: what is not given stays as it is',
     params: linkParams,
     body: z.strictObject({
-      distance: z.number().int().min(1).max(1000).default(1),
-      maxActive: z.number().int().min(0).max(100_000).default(60),
+      distance: z.number().int().min(1).max(1000).optional().describe('of a new link: 1'),
+      maxActive: z.number().int().min(0).max(100_000).optional().describe('of a new link: 60'),
       optimize: z
         .boolean()
-        .default(true)
-        .describe('false: maxActive is the limit, and copies are pulled where they can be'),
+        .optional()
+        .describe('false: maxActive is the limit, and copies are pulled where they can be; of a new link: true'),
     }),
     answer: distance,
     status: 200,
