@@ -1,5 +1,6 @@
-import { Agent as PlainAgent } from 'node:http'
+import { Agent } from 'node:http'
 import { type RequestOptions, Agent as TlsAgent } from 'node:https'
+import type { Duplex } from 'node:stream'
 import type { SecureContext } from 'node:tls'
 import type { Trust } from './trust.ts'
 
@@ -12,14 +13,32 @@ export interface PoolOptions {
 }
 
 export interface Agents {
-  readonly http: PlainAgent
+  readonly http: Agent
   readonly https: TlsAgent
+}
+
+/**
+ * Between two requests on a connection, and when one breaks after an answer that came before its request went out, Node listens for
+ * no error of the socket for a moment: an error then would end the process. Whoever uses the connection hears of it as ever.
+ */
+function heard(socket: Duplex | null | undefined): Duplex | null | undefined {
+  return socket?.on('error', () => undefined)
+}
+
+class PlainAgent extends Agent {
+  override createConnection(...given: Parameters<Agent['createConnection']>) {
+    return heard(super.createConnection(...given))
+  }
 }
 
 /** Connections of a pool are made alike: host and port tell them apart. Node's name lists every option, for each request anew. */
 class PooledTlsAgent extends TlsAgent {
   override getName({ host, port }: RequestOptions = {}): string {
     return `${host}:${port}`
+  }
+
+  override createConnection(...given: Parameters<TlsAgent['createConnection']>) {
+    return heard(super.createConnection(...given))
   }
 }
 
@@ -62,7 +81,7 @@ export class ConnectionPool {
 }
 
 /** `Agent.destroy` would cut exchanges under way; these end by themselves and their sockets are not kept any more. */
-function closeIdle(agent: PlainAgent): void {
+function closeIdle(agent: Agent): void {
   agent.maxFreeSockets = 0
   for (const sockets of Object.values(agent.freeSockets)) {
     for (const socket of sockets ?? []) socket.destroy()
