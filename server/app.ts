@@ -45,6 +45,8 @@ export interface AppOptions {
   /** In seconds, from an arbitrary start. */
   readonly elapsed: () => number
   readonly ready: () => boolean
+  /** Told the work on each request: it may go on when the caller has hung up. */
+  readonly onWork?: (work: Promise<void>) => void
   /** Once for each request that was answered; `route` is the row's name, or `none`. */
   readonly onRequest?: (route: string, status: number, seconds: number) => void
   /** Every answer is compared with its schema: for tests, since it costs. */
@@ -77,7 +79,11 @@ export function createApp(options: AppOptions): Express {
     next()
   })
   for (const [name, row] of rows()) {
-    app[verb(row)](expressPath(row.path), (request, response) => serve(options, name, row, request, response))
+    app[verb(row)](expressPath(row.path), (request, response) => {
+      const work = serve(options, name, row, request, response)
+      options.onWork?.(work)
+      return work
+    })
   }
   serveDocuments(app)
   for (const [path, methods] of methodsByPath()) {

@@ -117,6 +117,7 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   const pools = workerPools(config, vos)
   for (const sentence of await confinementsInVain(context, pools)) log.warn({}, sentence)
   let ready = false
+  const underway = new Set<Promise<void>>()
   const app = createApp({
     handlers: createHandlers(context, { vos, apiIssuers: config.apiIssuers, pools, worker, version }),
     authenticate: authenticator(verifier, config, pools, db.read),
@@ -125,6 +126,11 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
     random,
     elapsed: () => clock.monotonic() / 1000,
     ready: () => ready,
+    onWork: work => {
+      const over = () => underway.delete(work)
+      underway.add(work)
+      work.then(over, over)
+    },
     onRequest: (route, status, seconds) => metrics.observeRequest(route, status, seconds),
   })
   const keepers = [
@@ -152,6 +158,8 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
       // Claims that wait for work end at once: whoever waits gets an empty answer.
       context.wake.close()
       await close(server)
+      // Those whose callers have hung up hold no connection, but use the database.
+      await Promise.allSettled(underway)
       await stopServices()
       await listener?.stop()
       http.close()

@@ -78,11 +78,13 @@ const handlers = {
   claim: async ({ signal }) => {
     await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
     hungUp()
+    await goOn
     return { transfers: [], more: false, storages: [], renewals: [], imports: [], tasks: [], drained: false }
   },
 } satisfies Partial<Handlers>
 
 let hungUp: () => void = () => undefined
+let goOn = Promise.resolve()
 
 async function authenticate(authorization: string | undefined): Promise<Caller> {
   const caller = CALLERS[authorization?.replace('Bearer ', '') ?? '']
@@ -94,6 +96,7 @@ describe('API: the app made from the route table', () => {
   let server: Server
   let url: string
   const counted: [string, number][] = []
+  const works: Promise<void>[] = []
 
   before(done => {
     const app = createApp({
@@ -104,6 +107,7 @@ describe('API: the app made from the route table', () => {
       elapsed: () => systemClock.monotonic() / 1000,
       ready: () => ready,
       onRequest: (route, status) => counted.push([route, status]),
+      onWork: work => works.push(work),
       checkAnswers: true,
     })
     server = createServer(app).listen(0, '127.0.0.1', () => {
@@ -368,7 +372,12 @@ describe('API: the app made from the route table', () => {
     expect(JSON.stringify(logged)).not.to.match(/SEEN|Bearer/)
   })
 
-  it('tells a handler that its caller has hung up', async () => {
+  it('tells a handler that its caller has hung up, and the server when it is through all the same', async () => {
+    works.length = 0
+    let end: () => void = () => undefined
+    goOn = new Promise(resolve => {
+      end = resolve
+    })
     const told = new Promise<void>(resolve => {
       hungUp = resolve
     })
@@ -381,6 +390,14 @@ describe('API: the app made from the route table', () => {
     outgoing.on('error', () => undefined)
     outgoing.end(JSON.stringify({ session: 1, limit: 1 }), () => setImmediate(() => controller.abort()))
     await told
+    let isOver = false
+    const over = works[0]?.then(() => {
+      isOver = true
+    })
+    await systemClock.sleep(20)
+    expect([works.length, isOver]).to.deep.equal([1, false])
+    end()
+    await over
   })
 
   it('breaks a list off that fails in the middle: nobody takes a part for the whole', async () => {

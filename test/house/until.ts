@@ -4,7 +4,7 @@ import { systemClock } from '../../shared/runtime/clock.ts'
 export async function until<T>(
   look: () => Promise<T>,
   satisfied: (found: T) => boolean,
-  withinMs = 20_000,
+  withinMs = 45_000,
 ): Promise<T> {
   const deadline = systemClock.monotonic() + withinMs
   for (;;) {

@@ -59,7 +59,7 @@ type Action = typeof action extends fc.Arbitrary<infer T> ? T : never
 for (const { name, open } of databases) {
   describe(`the store on ${name}`, () => {
     it('keeps its invariants through anything that happens', async function () {
-      this.timeout(120_000)
+      this.timeout(300_000)
       await fc.assert(
         fc.asyncProperty(fc.array(action, { minLength: 10, maxLength: 40, size: 'max' }), async actions => {
           const { db, drop } = await open()
