@@ -10,8 +10,9 @@ import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
 import { refuseWhileCleaned } from '../transfers/permits.ts'
+import { holdForAttaching, insertContents } from './contents-store.ts'
 import { refuseWhileDeleted } from './deleted.ts'
-import { ensureScopes, type FoundDid, findDids, holdForAttaching, insertContents, insertDids } from './did-store.ts'
+import { ensureScopes, type FoundDid, findDids, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
 export interface GivenFile {

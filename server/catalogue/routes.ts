@@ -13,20 +13,22 @@ import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import {
   ancestors,
-  type DidRow,
-  ensureScopes,
   filesOf,
-  findDid,
-  findDids,
-  findDidsNamed,
   holdChildren,
   holdForAttaching,
   insertContents,
-  insertDids,
   listContentsOf,
+  totalsBelow,
+} from './contents-store.ts'
+import {
+  type DidRow,
+  ensureScopes,
+  findDid,
+  findDids,
+  findDidsNamed,
+  insertDids,
   listDidsOfScope,
   setDidOpen,
-  totalsBelow,
 } from './did-store.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-store.ts'

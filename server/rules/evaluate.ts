@@ -1,7 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { Service } from '../../shared/runtime/services.ts'
-import { datasetsBelow, filesOf } from '../catalogue/did-store.ts'
+import { datasetsBelow, filesOf } from '../catalogue/contents-store.ts'
 import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
 import { findReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'

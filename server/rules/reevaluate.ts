@@ -1,4 +1,4 @@
-import { ancestors } from '../catalogue/did-store.ts'
+import { ancestors } from '../catalogue/contents-store.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
 
 /**

@@ -2,9 +2,10 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { exchangeModeOf, grantStep } from '../../shared/domain/grant-state.ts'
 import { Secret } from '../../shared/domain/secret.ts'
 import { sealFor } from '../../shared/oidc/sealed-transport.ts'
-import { findGrant, type GrantRow, putOff, refreshReady, takeLease } from './grant-store.ts'
+import { findGrant, type GrantRow, refreshReady } from './grant-store.ts'
 import type { Issuer } from './issuers.ts'
 import { leaseWithTurn } from './lease.ts'
+import { putOff, takeLease } from './lease-store.ts'
 import { keepFailure, keepTokens, openAccess, openRefresh, type TokenContext } from './tokens.ts'
 
 /** How long a worker may take for one exchange or refresh. IAM has taken 20 s (facts/tokens.md section 2). */

@@ -1,6 +1,7 @@
 import type { Executor } from '../database/sql.ts'
-import { type GrantRow, type Lease, putOff, refreshReady, takeLease } from './grant-store.ts'
+import { type GrantRow, refreshReady } from './grant-store.ts'
 import { type Issuer, takeTurn } from './issuers.ts'
+import { type Lease, putOff, takeLease } from './lease-store.ts'
 
 /** Milliseconds: `delayMs` until the request may be sent, or until it is worth asking again. */
 export type Leased = { kind: 'leased'; grant: GrantRow; delayMs: number } | { kind: 'later'; delayMs: number }

@@ -3,8 +3,9 @@ import { IssuerError } from '../../shared/oidc/issuer-error.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { periodic } from '../periodic.ts'
 import { expireGrants } from './expire.ts'
-import { type GrantRow, grantsToMint, grantsToMintAnew, putOff, takeLease } from './grant-store.ts'
+import { type GrantRow, grantsToMint, grantsToMintAnew } from './grant-store.ts'
 import { leaseWithTurn } from './lease.ts'
+import { putOff, takeLease } from './lease-store.ts'
 import { keepFailure, keepTokens, type TokenContext } from './tokens.ts'
 
 const MINTED_PER_ROUND = 16

@@ -1,5 +1,6 @@
 import { afterRefusal, STORAGE_REFUSED, type StorageRefusal } from '../../shared/domain/grant-state.ts'
-import { findGrant, type GrantRow, markRefused, refreshReady, storeFailure } from './grant-store.ts'
+import { findGrant, type GrantRow, refreshReady } from './grant-store.ts'
+import { markRefused, storeFailure } from './lease-store.ts'
 import { HELD_MS } from './renewal-policy.ts'
 import type { TokenContext } from './tokens.ts'
 

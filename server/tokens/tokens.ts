@@ -4,17 +4,9 @@ import { checkToken } from '../../shared/oidc/check-token.ts'
 import type { Context } from '../context.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
-import {
-  ensureGrant,
-  type GrantKey,
-  type GrantRow,
-  lastLive,
-  refreshReady,
-  storeFailure,
-  storeTokens,
-  writeLedger,
-} from './grant-store.ts'
+import { ensureGrant, type GrantKey, type GrantRow, lastLive, refreshReady } from './grant-store.ts'
 import { holdIssuer, type Issuer, type Issuers } from './issuers.ts'
+import { storeFailure, storeTokens, writeLedger } from './lease-store.ts'
 import { afterFailure, REFUSED } from './renewal-policy.ts'
 import { scopesFor } from './scopes.ts'
 import type { Vault } from './seal.ts'

@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { findDids, insertContents } from '../../server/catalogue/did-store.ts'
+import { insertContents } from '../../server/catalogue/contents-store.ts'
+import { findDids } from '../../server/catalogue/did-store.ts'
 import { replicasArrived } from '../../server/catalogue/register.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'

@@ -1,4 +1,4 @@
-import { holdChildren, holdForAttaching, insertContents } from '../../server/catalogue/did-store.ts'
+import { holdChildren, holdForAttaching, insertContents } from '../../server/catalogue/contents-store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { queryOne } from '../../server/database/sql.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'

@@ -1,18 +1,9 @@
 import { expect } from 'chai'
 import { ensureVo } from '../../server/accounts/store.ts'
 import { expireForeignGrants, expireGrants } from '../../server/tokens/expire.ts'
-import {
-  ensureGrant,
-  findGrant,
-  type GrantRow,
-  grantsToMint,
-  grantsToRenew,
-  type NewTokens,
-  storeFailure,
-  storeTokens,
-  takeLease,
-} from '../../server/tokens/grant-store.ts'
+import { ensureGrant, findGrant, type GrantRow, grantsToMint, grantsToRenew } from '../../server/tokens/grant-store.ts'
 import { holdIssuer, takeTurn } from '../../server/tokens/issuers.ts'
+import { type NewTokens, storeFailure, storeTokens, takeLease } from '../../server/tokens/lease-store.ts'
 import { unplannedBundles } from '../../server/tokens/unplanned.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
 import { endSession } from '../../server/transfers/sessions.ts'

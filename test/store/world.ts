@@ -1,12 +1,7 @@
 import { EVERYTHING } from '../../server/accounts/sight.ts'
 import { ensureVo, insertAccount } from '../../server/accounts/store.ts'
-import {
-  ensureScopes,
-  findDidsNamed,
-  holdForRule,
-  insertContents,
-  insertDids,
-} from '../../server/catalogue/did-store.ts'
+import { holdForRule, insertContents } from '../../server/catalogue/contents-store.ts'
+import { ensureScopes, findDidsNamed, insertDids } from '../../server/catalogue/did-store.ts'
 import type { Registered } from '../../server/catalogue/register.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
 import type { Context } from '../../server/context.ts'
