@@ -5,6 +5,8 @@ import { given, oneOf, onOff, size, wholeNumber } from './values.ts'
 
 type Rse = Answer<Routes['getRse']>
 type Watchdogs = Rse['watchdogs']
+/** Null: as if it had never been set. */
+type WatchdogChange = { readonly [name in keyof Watchdogs]?: number | null }
 
 export interface SettingFlags {
   readonly maxInbound?: number
@@ -12,11 +14,11 @@ export interface SettingFlags {
   readonly maxStaging?: number
   readonly maxDeletions?: number
   readonly checksumPolicy?: Rse['checksumPolicy']
-  readonly watchdog?: Watchdogs
+  readonly watchdog?: WatchdogChange
   readonly tape?: boolean
   readonly multihop?: boolean
-  readonly capacity?: number
-  readonly minFree?: number | null
+  readonly capacity?: SizeOrNone
+  readonly minFree?: SizeOrNone
 }
 
 /** What can be set of a storage when it is made, and later. */
@@ -29,25 +31,27 @@ export function settingOptions(command: Command): Command {
     .option('--checksum-policy <name>', `compared as which side: ${POLICIES.join(', ')}`, oneOf(POLICIES))
     .option(
       '--watchdog <name=seconds>',
-      `deadline of copies; may be repeated: ${Object.keys(WATCHDOGS).join(', ')}`,
+      `deadline of copies, or name=default for none of its own; may be repeated, others stay: ${Object.keys(WATCHDOGS).join(', ')}`,
       watchdog,
     )
     .option('--tape <on|off>', 'it has a tape behind it, and the tape REST API', onOff)
     .option('--multihop <on|off>', 'copies may go over it to others', onOff)
-    .option('--capacity <size>', 'of the storage: 500T', size)
-    .option('--min-free <size|none>', 'what nobody asks for is deleted only while less is free; none: soon', orNone)
+    .option('--capacity <size|none>', 'of the storage: 500T; none: nobody knows', sizeOrNone)
+    .option('--min-free <size|none>', 'what nobody asks for is deleted only while less is free; none: soon', sizeOrNone)
 }
 
-/** As the API takes them. */
-export function settings({
-  watchdog: watchdogs,
-  capacity: capacityBytes,
-  minFree: minFreeBytes,
-  ...flags
-}: SettingFlags) {
+/** As the API takes changes of them. */
+export function settings({ watchdog: watchdogs, capacity, minFree, ...flags }: SettingFlags) {
   const { maxInbound, maxOutbound, maxStaging, maxDeletions, checksumPolicy, tape, multihop } = flags
   const limits = { maxInbound, maxOutbound, maxStaging, maxDeletions }
-  return given({ ...limits, checksumPolicy, watchdogs, tape, multihop, capacityBytes, minFreeBytes })
+  const space = { capacityBytes: orNull(capacity), minFreeBytes: orNull(minFree) }
+  return given({ ...limits, checksumPolicy, watchdogs, tape, multihop, ...space })
+}
+
+/** The same for a new storage, which has nothing yet that could be taken back. */
+export function withoutDefaults({ watchdogs = {}, ...others }: ReturnType<typeof settings>) {
+  const own = Object.entries(watchdogs).filter(([, seconds]) => seconds !== null)
+  return { ...others, watchdogs: Object.fromEntries(own) as Watchdogs }
 }
 
 const POLICIES = ['none', 'source', 'destination', 'both'] as const
@@ -60,14 +64,27 @@ const WATCHDOGS = {
   'total-per-mib': 'totalPerMibSeconds',
 } as const satisfies Record<string, keyof Watchdogs>
 
-function watchdog(text: string, before: Watchdogs = {}): Watchdogs {
-  const [, name = '', seconds = ''] = /^([a-z-]+)=(\d{1,6}(?:\.\d{1,3})?)$/.exec(text) ?? []
+const LONGEST_SECONDS = 604_800
+
+function watchdog(text: string, before: WatchdogChange = {}): WatchdogChange {
+  const [, name = '', value = ''] = /^([^=]*)=?(.*)$/s.exec(text) ?? []
   const key = Object.entries(WATCHDOGS).find(([known]) => known === name)?.[1]
-  if (key === undefined || Number(seconds) === 0)
+  if (key === undefined)
     throw new InvalidArgumentError(`name=seconds is wanted, the name one of ${Object.keys(WATCHDOGS).join(', ')}`)
-  return { ...before, [key]: Number(seconds) }
+  if (value === 'default') return { ...before, [key]: null }
+  const seconds = /^\d{1,6}(?:\.\d{1,3})?$/.test(value) ? Number(value) : 0
+  if (seconds === 0 || seconds > LONGEST_SECONDS)
+    throw new InvalidArgumentError(`${name} is so many seconds, more than 0 and ${LONGEST_SECONDS} at most, or default`)
+  return { ...before, [key]: seconds }
 }
 
-function orNone(text: string): number | null {
-  return text === 'none' ? null : size(text)
+/** The word itself: commander makes an empty text of null. */
+type SizeOrNone = number | 'none'
+
+function sizeOrNone(text: string): SizeOrNone {
+  return text === 'none' ? text : size(text)
+}
+
+function orNull(value: SizeOrNone | undefined): number | null | undefined {
+  return value === 'none' ? null : value
 }

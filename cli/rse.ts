@@ -3,20 +3,12 @@ import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
 import { timeText } from './output.ts'
-import { type SettingFlags, settingOptions, settings } from './rse-settings.ts'
-import { type AttributeValue, attribute, attributeValue, given, oneOf, onOff, several, wholeNumber } from './values.ts'
+import { addProtocolCommand, type ProtocolFlags, protocolBody, protocolOptions, protocolText } from './rse-protocol.ts'
+import { type SettingFlags, settingOptions, settings, withoutDefaults } from './rse-settings.ts'
+import { type AttributeValue, attribute, attributeValue, given, oneOf, onOff, wholeNumber } from './values.ts'
 
 type Rse = Answer<Routes['getRse']>
 type Distance = Answer<Routes['listDistances']>['items'][number]
-
-interface ProtocolFlags {
-  readonly url: string
-  readonly pull: boolean
-  readonly push: boolean
-  readonly freshConnections?: true
-  readonly macaroons?: true
-  readonly redirectHost?: string[]
-}
 
 export function addRseCommands(program: Command, tools: Tools): void {
   const rse = program.command('rse').description('storages (RSEs), their attributes, protocols and links')
@@ -39,7 +31,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
     run: async ({ client, output }, [name = ''], flags) => {
       const { prefix, vo, layout, checksum, audience, basePath } = flags
       const optional = given({ vo, audience, layout, checksum, basePath, attributes: flags.attribute })
-      const body = { name, prefix, protocols: [protocolBody(flags)], ...optional, ...settings(flags) }
+      const body = { name, prefix, protocols: [protocolBody(flags)], ...optional, ...withoutDefaults(settings(flags)) }
       output.one(await client.addRse({ body }), rseFields)
     },
   })
@@ -108,14 +100,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
     },
   })
 
-  addCommand<ProtocolFlags>(rse, tools, {
-    usage: 'protocol <name>',
-    summary: 'add a protocol to a storage, or change the one of the same URL',
-    options: protocolOptions,
-    examples: ['rse protocol SITE-A --url https://xrootd.site-a.example.org:1094 --no-push'],
-    run: async ({ client, output }, [name = ''], flags) =>
-      output.one(await client.addProtocol({ params: { rse: name }, body: protocolBody(flags) }), rseFields),
-  })
+  addProtocolCommand(rse, tools, rseFields)
 
   addCommand<{ distance?: number; maxActive?: number; optimize?: boolean; remove?: true }>(rse, tools, {
     usage: 'distance [source] [destination]',
@@ -188,20 +173,6 @@ type AddFlags = ProtocolFlags &
 const LAYOUTS = ['dataset', 'identity', 'hash'] as const
 const CHECKSUMS = ['adler32', 'md5'] as const
 
-function protocolOptions(command: Command): Command {
-  return command
-    .requiredOption('--url <url>', 'https://host[:port]')
-    .option('--no-pull', 'it takes no COPY with Source')
-    .option('--no-push', 'it takes no COPY with Destination')
-    .option('--fresh-connections', 'a new connection for each COPY')
-    .option('--macaroons', 'it issues macaroons: the other side of a copy is shown one of these')
-    .option('--redirect-host <host>', 'host that it may redirect to; may be repeated', several)
-}
-
-function protocolBody({ url, pull, push, freshConnections, macaroons, redirectHost }: ProtocolFlags) {
-  return { url, canPull: pull, canPush: push, ...given({ freshConnections, macaroons, redirectHosts: redirectHost }) }
-}
-
 function openFor(rse: Rse): string {
   const words = [
     rse.availabilityRead ? 'read' : '',
@@ -240,24 +211,4 @@ function failingText({ failures, holds, since, heldUntil, code, message }: NonNu
       ? `${failures} times`
       : `held back ${holds} times, until ${timeText(heldUntil)}, then on trial`
   return `since ${timeText(since)}, ${what}: ${code}: ${message}`
-}
-
-function protocolText({
-  url,
-  priority,
-  canPull,
-  canPush,
-  freshConnections,
-  macaroons,
-  redirectHosts,
-}: Rse['protocols'][number]): string {
-  const modes = [canPull ? 'pull' : '', canPush ? 'push' : ''].filter(mode => mode !== '')
-  const properties = [
-    modes.join(', ') || 'streamed only',
-    `priority ${priority}`,
-    freshConnections ? 'fresh connections' : '',
-    macaroons ? 'macaroons' : '',
-    redirectHosts.length === 0 ? '' : `redirects to ${redirectHosts.join(' ')}`,
-  ]
-  return `${url} (${properties.filter(property => property !== '').join(', ')})`
 }

@@ -3,9 +3,11 @@ import { InvalidArgumentError } from 'commander'
 /** How options are written. What does not fit is a misuse: exit status 2. */
 
 export function wholeNumber(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('a whole number is wanted')
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError(`a whole number is wanted, 0 to ${GREATEST}`)
   return Number(text)
 }
+
+const GREATEST = 999_999_999_999_999
 
 /** How many at a time: none at all would be for ever. */
 export function someNumber(text: string): number {

@@ -12,6 +12,7 @@ import { resolveExpression } from './expression.ts'
 import {
   closeLink,
   deleteAttribute,
+  deleteProtocol,
   insertRse,
   type Link,
   limitOf,
@@ -31,6 +32,7 @@ type StorageHandlers = Pick<
   | 'setAttribute'
   | 'removeAttribute'
   | 'addProtocol'
+  | 'removeProtocol'
   | 'setDistance'
   | 'removeDistance'
   | 'listDistances'
@@ -100,6 +102,12 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
         await db.write(executor => putProtocol(executor, rse.id, body))
       })
     },
+    async removeProtocol({ params, query: { url }, caller }) {
+      return changed(sightOf(caller), params.rse, async rse => {
+        if (await db.write(executor => deleteProtocol(executor, rse.id, url))) return
+        throw rse.protocols.some(protocol => protocol.url === url) ? lastProtocol(rse, url) : unknownProtocol(rse, url)
+      })
+    },
     async setDistance({ params, body, caller }) {
       const sight = sightOf(caller)
       const source = await storages.byName(sight, params.source, 'source')
@@ -156,6 +164,17 @@ function view({ id: _id, voId: _voId, ...rse }: Rse) {
     attributes: { ...rse.attributes },
     protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
   }
+}
+
+function lastProtocol({ name }: Rse, url: string): WaybillError {
+  const advice = 'add another one first, or remove the storage'
+  return new WaybillError('PROTOCOL_LAST', `${url} is the only way to reach ${name}: ${advice}`, { status: 409 })
+}
+
+function unknownProtocol({ name, protocols }: Rse, url: string): WaybillError {
+  const known = protocols.map(protocol => protocol.url).join(', ')
+  const message = `${name} has no protocol ${url}; it has ${known}`
+  return new WaybillError('PROTOCOL_UNKNOWN', message, { status: 404, field: 'url' })
 }
 
 function viewLink(link: Link) {

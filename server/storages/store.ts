@@ -1,3 +1,4 @@
+import type { WatchdogChange, WatchdogSeconds } from '../../shared/contract/fields.ts'
 import { type Binding, type Executor, query, queryOne } from '../database/sql.ts'
 import type { AttributeValue, Protocol, Rse } from './directory.ts'
 
@@ -44,7 +45,9 @@ const SETTABLE = {
   capacityBytes: 'capacity_bytes',
   minFreeBytes: 'min_free_bytes',
 } as const satisfies Record<keyof RseSettings, string>
-export type RseChange = { readonly [key in keyof RseSettings]?: RseSettings[key] | undefined }
+export type RseChange = { readonly [key in keyof Omit<RseSettings, 'watchdogs'>]?: RseSettings[key] | undefined } & {
+  readonly watchdogs?: WatchdogChange | undefined
+}
 
 /** What is given of the settings, by column. */
 function columnsOf(change: RseChange): { columns: string[]; bindings: Record<string, Binding> } {
@@ -81,11 +84,25 @@ export async function insertRse(executor: Executor, rse: NewRse): Promise<number
   return row.id
 }
 
+/** Changes what is given; of the watchdogs too, where null takes back what was set. */
 export async function updateRse(executor: Executor, id: number, change: RseChange): Promise<void> {
-  const { columns, bindings } = columnsOf(change)
+  const watchdogs = change.watchdogs && (await changedWatchdogs(executor, id, change.watchdogs))
+  const { columns, bindings } = columnsOf({ ...change, watchdogs })
   if (columns.length === 0) return
   const sets = columns.map(column => `${column} = :${column}`)
   await query(executor, `UPDATE rses SET ${sets.join(', ')} WHERE id = :id`, { id, ...bindings })
+}
+
+/** With the storage locked: of two changes at a time none is lost. */
+async function changedWatchdogs(executor: Executor, id: number, change: WatchdogChange): Promise<WatchdogSeconds> {
+  const row = await queryOne<{ watchdogs: string }>(
+    executor,
+    'UPDATE rses SET watchdogs = watchdogs WHERE id = :id RETURNING watchdogs',
+    { id },
+  )
+  const given = Object.entries(change).filter(([, seconds]) => seconds !== undefined)
+  const all = { ...(JSON.parse(row?.watchdogs ?? '{}') as WatchdogSeconds), ...Object.fromEntries(given) }
+  return Object.fromEntries(Object.entries(all).filter(([, seconds]) => seconds !== null))
 }
 
 export async function putAttribute(executor: Executor, id: number, key: string, value: AttributeValue): Promise<void> {
@@ -101,16 +118,51 @@ export async function deleteAttribute(executor: Executor, id: number, key: strin
   await query(executor, 'DELETE FROM rse_attributes WHERE rse_id = :id AND key = :key', { id, key })
 }
 
-export async function putProtocol(executor: Executor, id: number, protocol: Protocol): Promise<void> {
+/** What may be given of a protocol, whose URL is its key. */
+export type ProtocolChange = Pick<Protocol, 'url'> & {
+  readonly [key in keyof Omit<Protocol, 'url'>]?: Protocol[key] | undefined
+}
+
+/** Makes a protocol, or changes the one of the URL: what is not given stays. */
+export async function putProtocol(executor: Executor, id: number, change: ProtocolChange): Promise<void> {
+  const { url, priority, canPull, canPush, freshConnections, macaroons, redirectHosts } = change
   await query(
     executor,
     `INSERT INTO rse_protocols (rse_id, url, priority, can_pull, can_push, fresh_connections, macaroons, redirect_hosts)
-     VALUES (:id, :url, :priority, :canPull, :canPush, :freshConnections, :macaroons, :redirectHosts)
-     ON CONFLICT (rse_id, url) DO UPDATE SET priority = excluded.priority, can_pull = excluded.can_pull,
-       can_push = excluded.can_push, fresh_connections = excluded.fresh_connections, macaroons = excluded.macaroons,
-       redirect_hosts = excluded.redirect_hosts`,
-    { ...protocol, id, redirectHosts: JSON.stringify(protocol.redirectHosts) },
+     VALUES (:id, :url, coalesce(CAST(:priority AS integer), 0), coalesce(CAST(:canPull AS boolean), true),
+             coalesce(CAST(:canPush AS boolean), true), coalesce(CAST(:freshConnections AS boolean), false),
+             coalesce(CAST(:macaroons AS boolean), false), coalesce(CAST(:redirectHosts AS text), '[]'))
+     ON CONFLICT (rse_id, url) DO UPDATE SET
+       priority = coalesce(CAST(:priority AS integer), rse_protocols.priority),
+       can_pull = coalesce(CAST(:canPull AS boolean), rse_protocols.can_pull),
+       can_push = coalesce(CAST(:canPush AS boolean), rse_protocols.can_push),
+       fresh_connections = coalesce(CAST(:freshConnections AS boolean), rse_protocols.fresh_connections),
+       macaroons = coalesce(CAST(:macaroons AS boolean), rse_protocols.macaroons),
+       redirect_hosts = coalesce(CAST(:redirectHosts AS text), rse_protocols.redirect_hosts)`,
+    {
+      id,
+      url,
+      priority: priority ?? null,
+      canPull: canPull ?? null,
+      canPush: canPush ?? null,
+      freshConnections: freshConnections ?? null,
+      macaroons: macaroons ?? null,
+      redirectHosts: redirectHosts === undefined ? null : JSON.stringify(redirectHosts),
+    },
   )
+}
+
+/** Removes a protocol, unless it is the only one. False when nothing was removed: it is the last, or there is none of the URL. */
+export async function deleteProtocol(executor: Executor, id: number, url: string): Promise<boolean> {
+  // Under the storage's lock: two that remove one each must not leave none.
+  await query(executor, 'UPDATE rses SET name = name WHERE id = :id', { id })
+  const rows = await query(
+    executor,
+    `DELETE FROM rse_protocols WHERE rse_id = :id AND url = :url
+        AND EXISTS (SELECT 1 FROM rse_protocols AS others WHERE others.rse_id = :id AND others.url <> :url) RETURNING id`,
+    { id, url },
+  )
+  return rows.length > 0
 }
 
 export interface Link {

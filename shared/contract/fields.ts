@@ -145,17 +145,24 @@ export const problem = z.object({
   id: z.string(),
 })
 
-const watchdogSeconds = z.number().positive().max(604_800).optional()
+const seconds = z.number().positive().max(604_800)
+
+function deadlines<T extends z.ZodType>(each: T) {
+  return z.strictObject({
+    connectSeconds: each.describe('until a storage is connected'),
+    headersSeconds: each.describe('until a storage answers'),
+    noMarkerSeconds: each.describe('without a perf marker'),
+    noProgressSeconds: each.describe('without a further byte'),
+    totalBaseSeconds: each.describe('for a whole copy'),
+    totalPerMibSeconds: each.describe('for a whole copy, for each MiB more'),
+  })
+}
 
 /** Deadlines of a copy, seconds (facts/http-tpc.md section 8). What is absent is somebody else's to say. */
-export const watchdogs = z.strictObject({
-  connectSeconds: watchdogSeconds.describe('until a storage is connected'),
-  headersSeconds: watchdogSeconds.describe('until a storage answers'),
-  noMarkerSeconds: watchdogSeconds.describe('without a perf marker'),
-  noProgressSeconds: watchdogSeconds.describe('without a further byte'),
-  totalBaseSeconds: watchdogSeconds.describe('for a whole copy'),
-  totalPerMibSeconds: watchdogSeconds.describe('for a whole copy, for each MiB more'),
-})
+export const watchdogs = deadlines(seconds.optional())
 export type WatchdogSeconds = z.output<typeof watchdogs>
+/** What is absent stays as it is; null takes back what was set. */
+export const watchdogChange = deadlines(seconds.nullable().optional())
+export type WatchdogChange = z.output<typeof watchdogChange>
 
 export const checksumPolicy = z.enum(['none', 'source', 'destination', 'both'])

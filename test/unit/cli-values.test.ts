@@ -54,8 +54,8 @@ describe('command line: how values are written', () => {
     it(`refuses the time ${JSON.stringify(text)}`, () => expect(() => duration(text)).to.throw('a time is wanted'))
   }
   for (const text of ['', '-1', '1.0', '1e3', ' 1', '9999999999999999']) {
-    it(`refuses the whole number ${JSON.stringify(text)}`, () =>
-      expect(() => wholeNumber(text)).to.throw('whole number'))
+    it(`refuses the whole number ${JSON.stringify(text)}, and says the bounds`, () =>
+      expect(() => wholeNumber(text)).to.throw('a whole number is wanted, 0 to 999999999999999'))
   }
   it('reads on and off', () => {
     expect([onOff('on'), onOff('off')]).to.deep.equal([true, false])

@@ -8,6 +8,7 @@ import {
   storagePath,
   time,
   voName,
+  watchdogChange,
   watchdogs,
   words,
 } from '../fields.ts'
@@ -21,26 +22,30 @@ const url = z
   .transform(value => value.replace(/\/$/, ''))
   .meta({ example: 'https://xrootd.site-a.example.org:1094' })
 
-export const protocol = z.strictObject({
-  url,
-  priority: z.number().int().min(0).max(100).default(0),
-  canPull: z.boolean().default(true).describe('takes COPY with Source'),
-  canPush: z.boolean().default(true).describe('takes COPY with Destination'),
-  freshConnections: z
-    .boolean()
-    .default(false)
-    .describe('a new connection for each COPY, for storages that do not bear kept ones'),
+const protocolSettings = {
+  priority: z.number().int().min(0).max(100),
+  canPull: z.boolean().describe('takes COPY with Source'),
+  canPush: z.boolean().describe('takes COPY with Destination'),
+  freshConnections: z.boolean().describe('a new connection for each COPY, for storages that do not bear kept ones'),
   macaroons: z
     .boolean()
-    .default(false)
     .describe(
       "the storage issues tokens of its own (macaroons): the other side of a copy is shown one of these instead of the issuer's token",
     ),
   redirectHosts: z
     .array(words(255))
     .max(50)
-    .default([])
     .describe("hosts that redirects may go to; empty: the storage host's parent domain"),
+}
+
+export const protocol = z.strictObject({
+  url,
+  priority: protocolSettings.priority.default(0),
+  canPull: protocolSettings.canPull.default(true),
+  canPush: protocolSettings.canPush.default(true),
+  freshConnections: protocolSettings.freshConnections.default(false),
+  macaroons: protocolSettings.macaroons.default(false),
+  redirectHosts: protocolSettings.redirectHosts.default([]),
 })
 
 const attributeValue = z.union([words(255), z.number(), z.boolean()])
@@ -189,7 +194,15 @@ export const storageRoutes = {
     tag,
     summary: 'Change limits, availability or conduct of a storage',
     params: rseParams,
-    body: z.strictObject({ ...limits, ...availability, ...conduct, ...space }).partial(),
+    body: z
+      .strictObject({
+        ...limits,
+        ...availability,
+        ...conduct,
+        watchdogs: watchdogChange.describe('those that are to change; null: as if it had never been set'),
+        ...space,
+      })
+      .partial(),
     answer: rse,
     status: 200,
   }),
@@ -219,11 +232,25 @@ export const storageRoutes = {
     path: '/v1/rses/{rse}/protocols',
     role: 'admin',
     tag,
-    summary: 'Add a protocol to a storage, or change the one of the same URL',
+    summary: 'Add a protocol to a storage, or change the one of the same URL: what is not given stays as it is',
+    description: 'A new one takes pull and push, and has priority 0, unless something else is given.',
     params: rseParams,
-    body: protocol,
+    body: z.strictObject({ url, ...z.object(protocolSettings).partial().shape }),
     answer: rse,
     status: 201,
+  }),
+  removeProtocol: route({
+    method: 'DELETE',
+    path: '/v1/rses/{rse}/protocols',
+    role: 'admin',
+    tag,
+    summary: 'Remove a protocol of a storage, but for the last',
+    description:
+      'What is under way by it goes on to its end; all else goes by the first of the others. The last one stays: nothing that lies there could be reached without it.',
+    params: rseParams,
+    query: z.strictObject({ url }),
+    answer: rse,
+    status: 200,
   }),
   setDistance: route({
     method: 'PUT',
