@@ -70,6 +70,9 @@ function checkCopies(copies: number, matching: readonly Rse[]): void {
   if (copies <= usable.length) return
   const closed = matching.filter(rse => !rse.availabilityWrite).map(rse => rse.name)
   const because = closed.length === 0 ? '' : `; not writable now: ${closed.join(', ')}`
-  const message = `copies=${copies}, but the expression names ${usable.length} writable storages (${usable.map(rse => rse.name).join(', ')})${because}`
+  const storages = usable.length === 1 ? '1 writable storage' : `${usable.length} writable storages`
+  const names = usable.map(rse => rse.name).join(', ')
+  const named = usable.length === 0 ? 'no writable storage' : `${storages} (${names})`
+  const message = `copies=${copies}, but the expression names ${named}${because}`
   throw new WaybillError('COPIES_IMPOSSIBLE', message, { status: 409, field: 'copies' })
 }

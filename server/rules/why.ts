@@ -35,7 +35,9 @@ function troubles({ error, locks_ok, locks_replicating, locks_stuck, problems }:
     ...(error === null ? [] : [error]),
     ...(locks_stuck === 0 ? [] : [`${locks_stuck} of ${total} files could not be copied`]),
     ...(problems === 0 ? [] : [`${problems} files can have no lock`]),
-    ...(locks_replicating === 0 ? [] : [`${locks_replicating} are on their way`]),
+    ...(locks_replicating === 0
+      ? []
+      : [locks_replicating === 1 ? '1 is on its way' : `${locks_replicating} are on their way`]),
   ]
 }
 

@@ -56,12 +56,10 @@ export async function acquireToken(
     return { kind: 'refused', code, message: 'the configuration names the issuer and client of this grant no more' }
   }
   if (grant.state === 'HELD' || grant.state === 'REVOKED') {
-    const [code = 'TOKEN_REFUSED'] = (grant.error ?? '').split(':')
-    return {
-      kind: 'refused',
-      code: /^[A-Z][A-Z_]+$/.test(code) ? code : 'TOKEN_REFUSED',
-      message: grant.error ?? 'the grant is revoked',
-    }
+    const error = grant.error ?? 'the grant is revoked'
+    // As it was stored: the code, then the words.
+    const [, code = 'TOKEN_REFUSED', message = error] = /^([A-Z][A-Z_]+): (.*)$/s.exec(error) ?? []
+    return { kind: 'refused', code, message }
   }
   const facts = {
     state: grant.state,

@@ -91,8 +91,7 @@ for (const { name, open } of databases) {
       expect(await refuse(1), 'of another worker').to.include({ state: 'LIVE', generation: 2 })
       const until = world.clock.now() + 300_000
       expect(await refuse(2)).to.include({ state: 'HELD', not_before: until, refused_generation: 2, refused_at: until })
-      const message = 'STORAGE_REFUSED_TOKEN: who are you'
-      const refused = { kind: 'refused', code: 'STORAGE_REFUSED_TOKEN', message }
+      const refused = { kind: 'refused', code: 'STORAGE_REFUSED_TOKEN', message: 'who are you' }
       expect(await acquireToken(context, holder, await found(), 1)).to.deep.equal(refused)
     })
 

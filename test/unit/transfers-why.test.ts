@@ -294,6 +294,10 @@ describe('how a rule stands', () => {
     [{ ...RULE, stage: 'EXPANDING' }, 'its files are still being locked: 2 of 3 files are not there yet'],
     [{ ...RULE, state: 'OK', locks_replicating: 0 }, 'all its 1 files are there'],
     [stuck, 'it is stuck: too few; 3 of 6 files could not be copied; 4 files can have no lock; 2 are on their way'],
+    [
+      { ...stuck, error: null, problems: 0, locks_replicating: 1 },
+      'it is stuck: 3 of 5 files could not be copied; 1 is on its way',
+    ],
     [{ ...RULE, state: 'SUSPENDED' }, 'it is suspended: nothing is done for it'],
     [{ ...RULE, state: 'WAITING_APPROVAL' }, 'it waits until somebody approves it'],
     [{ ...RULE, state: 'INJECT' }, 'it is being made'],
