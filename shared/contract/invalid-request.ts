@@ -24,7 +24,7 @@ export class InvalidRequest extends WaybillError {
 
 /** `value` as the schema makes it. Throws `InvalidRequest`. */
 export function parsePart(schema: z.ZodType, value: unknown): unknown {
-  const result = schema.safeParse(value)
+  const result = schema.safeParse(value, { error: plainWords })
   if (!result.success) throw new InvalidRequest(fieldErrors(result.error.issues))
   return result.data
 }
@@ -33,9 +33,50 @@ export function parsePart(schema: z.ZodType, value: unknown): unknown {
 const MOST_ERRORS = 20
 const LONGEST = 300
 
-/** zod's issues as errors of fields: a path like `files.3.bytes`, unknown fields by their names. */
+/** zod's issues as errors of fields, each once: a path like `files.3.bytes`, unknown fields by their names. */
 function fieldErrors(issues: readonly z.core.$ZodIssue[]): FieldError[] {
-  return issues.flatMap(issue => errorsOf(issue, [])).slice(0, MOST_ERRORS)
+  const all = issues.flatMap(issue => errorsOf(issue, []))
+  return [...new Map(all.map(error => [inWords(error), error])).values()].slice(0, MOST_ERRORS)
+}
+
+/** For what no field of the contract has words of its own. `undefined`: zod's. */
+function plainWords(issue: z.core.$ZodRawIssue): string | undefined {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined ? 'it is missing' : `${KINDS[issue.expected] ?? issue.expected} is wanted`
+    case 'too_small':
+      return limitWords(issue.origin, issue.minimum, issue.inclusive === false ? 'more than' : 'at least')
+    case 'too_big':
+      return limitWords(issue.origin, issue.maximum, issue.inclusive === false ? 'less than' : 'at most')
+    case 'invalid_value':
+      return issue.values.length === 1
+        ? `only ${String(issue.values[0])} fits`
+        : `one of ${issue.values.join(', ')} is wanted`
+    case 'invalid_format':
+      return 'it is not written as it must be'
+    case 'invalid_union':
+      return 'it is none of what fits here'
+    default:
+      return undefined
+  }
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  string: 'a text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'an object',
+  record: 'an object',
+}
+
+/** `at most 60`; of texts and lists, `at most 60 characters`. */
+function limitWords(origin: string, limit: number | bigint, relation: string): string {
+  const units: Readonly<Record<string, string>> = { string: 'character', array: 'item' }
+  const unit = units[origin]
+  if (unit === undefined) return `it must be ${relation} ${limit}`
+  return `it must have ${relation} ${limit} ${unit}${limit === 1 ? '' : 's'}`
 }
 
 function errorsOf(issue: z.core.$ZodIssue, above: readonly PropertyKey[]): FieldError[] {
