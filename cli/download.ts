@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs'
-import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Command } from 'commander'
@@ -11,6 +11,7 @@ import { parseDid } from '../shared/domain/names.ts'
 import type { Secret } from '../shared/domain/secret.ts'
 import { newRecipient } from '../shared/oidc/sealed-transport.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
+import { makeDirectory } from '../shared/runtime/directory.ts'
 import { Meter } from '../shared/storage/meter.ts'
 import type { Checksums, StorageClient } from '../shared/storage/types.ts'
 import { addCommand, type Tools } from './command.ts'
@@ -164,7 +165,7 @@ async function fetchFile(
       `${path} is here already, and is not ${file.did}: move it, choose another directory with --to, or replace it with --overwrite`,
     )
   }
-  await mkdir(dirname(path), { recursive: true })
+  await makeDirectory(dirname(path))
   // No DID has a tilde: this is never the place of another file.
   const draft = `${path}~part`
   try {

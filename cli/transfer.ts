@@ -73,10 +73,12 @@ export function addTransferCommands(program: Command, tools: Tools): void {
       await output.list(
         [found.attemptList],
         [
+          { name: 'started', value: item => timeText(item.startedAt) },
           { name: 'ended', value: item => timeText(item.endedAt) },
           { name: 'from', value: item => item.source },
           { name: 'mode', value: item => item.mode },
           { name: 'outcome', value: item => item.outcome },
+          { name: 'bytes', value: item => bytesText(item.bytes) },
           { name: 'code', value: item => item.error?.code ?? '' },
           { name: 'message', value: item => item.error?.message ?? '' },
         ],

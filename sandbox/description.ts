@@ -4,11 +4,12 @@ import { z } from 'zod'
 import { WaybillError } from '../shared/domain/errors.ts'
 import { Secret } from '../shared/domain/secret.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
+import { makeDirectory } from '../shared/runtime/directory.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import { type Authority, ensureAuthority } from './authority.ts'
 import { CLIENT_NAMES, type ClientName } from './issuer/clients.ts'
 import { freeBase, portsFrom } from './ports.ts'
-import { createPrivateFile, isMissing, writePrivateFile } from './private-file.ts'
+import { createPrivateFile, hasCode, isMissing, writePrivateFile } from './private-file.ts'
 
 /** What `sandbox.json` says: all that a tool needs in order to use the sandbox. Mode 0600, for the secrets in it. */
 const credential = z.strictObject({ id: z.string(), secret: z.string() })
@@ -60,7 +61,7 @@ export async function prepareSandbox(
   tools: { clock: Clock; random: Random },
 ): Promise<Sandbox> {
   const directory = resolve(options.dir)
-  await mkdir(directory, { recursive: true })
+  await makeDirectory(directory)
   const authority = await ensureAuthority(join(directory, 'authority'), tools)
   const clients = await ensureClients(join(directory, 'clients.json'), tools.random)
   const file = join(directory, 'sandbox.json')
@@ -127,7 +128,8 @@ async function readText(file: string): Promise<string | undefined> {
   try {
     return await readFile(file, 'utf8')
   } catch (error) {
-    if (isMissing(error)) return undefined
+    // Also below what is no directory: `makeDirectory` says so better.
+    if (isMissing(error) || hasCode(error, 'ENOTDIR')) return undefined
     throw error
   }
 }
