@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { type Command, Option } from 'commander'
-import { firstPort, wholeNumber } from '../cli/values.ts'
+import { firstPort, given, wholeNumber } from '../cli/values.ts'
 import { readServerConfig, serverConfigSchema } from '../server/config.ts'
 import { systemClock } from '../shared/runtime/clock.ts'
 import { flagsOf } from '../shared/runtime/config.ts'
@@ -11,6 +11,7 @@ import { readWorkerConfig, workerConfigSchema } from '../worker/config.ts'
 import { addSettings, CONFIG_HELP, readSecretFile, sourcesOf } from './configured.ts'
 import { addDatabaseCommands } from './database.ts'
 import { addDemoCommand } from './demo/command.ts'
+import { type PlayFlags, playOptions, playsOf } from './playing.ts'
 import { runUntilSignal } from './run.ts'
 
 /** The commands that stay: each room is loaded only when it is meant. */
@@ -55,7 +56,7 @@ function addWorkerCommand(program: Command): void {
     })
 }
 
-interface SandboxFlags {
+interface SandboxFlags extends PlayFlags {
   readonly dir: string
   readonly portBase: number
   readonly part?: string
@@ -74,9 +75,14 @@ function addSandboxCommand(program: Command): void {
     .option('--part <name>', 'only this part: issuer, or a storage’s name')
     .option('--token-lifetime <seconds>', 'life of access tokens', wholeNumber)
     .addOption(new Option('--log-level <level>').choices(LOG_LEVELS).default('info'))
-    .addHelpText('after', '\nExamples:\n  $ waybill sandbox --dir /tmp/sandbox --port-base 8600')
+  playOptions(command)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ waybill sandbox --dir /tmp/sandbox --port-base 8600\n  $ waybill sandbox --dir /tmp/sandbox --play SITE-B=dcache --tape SITE-C --quota SITE-B=10M',
+    )
     .action(async () => {
-      const { logLevel, ...options } = command.opts<SandboxFlags>()
+      const { logLevel, dir, portBase, part, tokenLifetime, ...plays } = command.opts<SandboxFlags>()
+      const options = { dir, portBase, ...given({ part, tokenLifetime }), storages: playsOf(plays) }
       const runtime = runtimeOf('sandbox', logLevel)
       const { sandboxCommand } = await import('../sandbox/main.ts')
       const start = async () => {

@@ -15,6 +15,7 @@ const MISUSES: ReadonlySet<string> = new Set([
   'INVALID',
   'NAME_INVALID',
   'SANDBOX_NO_SUCH_PART',
+  'SANDBOX_NO_SUCH_STORAGE',
 ])
 
 /** Says what went wrong, on standard error, and with what status the command ends. */

@@ -5,13 +5,19 @@ import { type Clock, systemClock } from '../shared/runtime/clock.ts'
 import { type Logger, silentLogger } from '../shared/runtime/logger.ts'
 import { type Random, systemRandom } from '../shared/runtime/random.ts'
 import { type Service, startAll } from '../shared/runtime/services.ts'
-import { type PrepareOptions, portOf, prepareSandbox as prepare, type Sandbox } from './description.ts'
+import {
+  type PrepareOptions,
+  portOf,
+  prepareSandbox as prepare,
+  type Sandbox,
+  type StorageDescription,
+} from './description.ts'
 import type { RunningService } from './https-service.ts'
 import { CLIENT_NAMES, registerClient } from './issuer/clients.ts'
 import { type RunningIssuer, serveIssuer } from './issuer/issuer.ts'
 import type { SigningAlgorithm } from './issuer/signing-key.ts'
 import type { ExchangeShape } from './issuer/token-endpoint.ts'
-import type { Behaviour } from './storage/behaviour.ts'
+import type { Behaviour, RefuseOrder } from './storage/behaviour.ts'
 import { PLAYED, type Played } from './storage/played.ts'
 import { type RunningStorage, serveStorage } from './storage/storage.ts'
 import type { TapeSettings } from './storage/tape-settings.ts'
@@ -20,7 +26,7 @@ export { type PlannedPorts, plannedPorts, type Sandbox, type StorageDescription 
 export type { RunningIssuer } from './issuer/issuer.ts'
 export type { Misbehaviour } from './issuer/misbehaviour.ts'
 export { freeBase, portTrouble } from './ports.ts'
-export { type Behaviour, WELL_BEHAVED } from './storage/behaviour.ts'
+export { type Behaviour, type RefuseOrder, WELL_BEHAVED } from './storage/behaviour.ts'
 export { PLAYED, type Played } from './storage/played.ts'
 export type { RunningStorage } from './storage/storage.ts'
 export type { TapeSettings } from './storage/tape-settings.ts'
@@ -87,6 +93,8 @@ export interface StartStorageOptions {
   /** Gives it a tape system (`{}`: one that behaves as in `PATIENT_TAPE`), and a tape API. */
   readonly tape?: Partial<TapeSettings>
   readonly quotaBytes?: number
+  /** What it refuses from its start on. */
+  readonly refuse?: readonly RefuseOrder[]
   /** CA certificates (file or hashed directory) for the other side of a copy, instead of the sandbox's own CA. */
   readonly trust?: string
   /** Further names that tokens may call the storage by. */
@@ -95,18 +103,14 @@ export interface StartStorageOptions {
   readonly onRequest?: (verb: string, target: string, ended: Promise<unknown>) => void
 }
 
-export function startStorage(
+export async function startStorage(
   sandbox: Sandbox,
   name: string,
   options: StartStorageOptions = {},
   runtime: SandboxRuntime = QUIET,
 ): Promise<RunningStorage> {
-  const storage = sandbox.storages.find(candidate => candidate.name === name)
-  if (storage === undefined) {
-    const known = sandbox.storages.map(candidate => candidate.name).join(', ')
-    throw new WaybillError('SANDBOX_NO_SUCH_STORAGE', `the sandbox has no storage "${name}"; it has ${known}`)
-  }
-  return serveStorage({
+  const storage = storageNamed(sandbox, name)
+  const running = await serveStorage({
     name,
     port: portOf(storage.url),
     url: storage.url,
@@ -123,6 +127,16 @@ export function startStorage(
     onRequest: options.onRequest,
     ...runtime,
   })
+  for (const order of options.refuse ?? []) running.refuse(order)
+  return running
+}
+
+/** Throws `SANDBOX_NO_SUCH_STORAGE`. */
+export function storageNamed(sandbox: Sandbox, name: string): StorageDescription {
+  const storage = sandbox.storages.find(candidate => candidate.name === name)
+  if (storage !== undefined) return storage
+  const known = sandbox.storages.map(candidate => candidate.name).join(', ')
+  throw new WaybillError('SANDBOX_NO_SUCH_STORAGE', `the sandbox has no storage "${name}"; it has ${known}`)
 }
 
 export interface SandboxCommandOptions extends PrepareOptions {
@@ -130,6 +144,8 @@ export interface SandboxCommandOptions extends PrepareOptions {
   readonly part?: string
   /** Life of access tokens, seconds. */
   readonly tokenLifetime?: number
+  /** How storages behave, by name. */
+  readonly storages?: ReadonlyMap<string, StartStorageOptions>
 }
 
 /** `waybill sandbox`: prepares, starts and resolves to what was started and how to stop it. */
@@ -138,13 +154,14 @@ export async function sandboxCommand(
   runtime: SandboxRuntime,
 ): Promise<{ sandbox: Sandbox; stop: () => Promise<void> }> {
   const sandbox = await prepareSandbox(options, runtime)
-  const { part, tokenLifetime } = options
+  const { part, tokenLifetime, storages = new Map() } = options
+  for (const name of storages.keys()) storageNamed(sandbox, name)
   const issuer = () => startIssuer(sandbox, tokenLifetime === undefined ? {} : { tokenLifetime }, runtime)
   const parts = [
     part === undefined || part === 'issuer' ? asService('issuer', issuer) : [],
     ...sandbox.storages
       .filter(({ name }) => part === undefined || part === name)
-      .map(({ name }) => asService(name, () => startStorage(sandbox, name, {}, runtime))),
+      .map(({ name }) => asService(name, () => startStorage(sandbox, name, storages.get(name) ?? {}, runtime))),
   ].flat()
   if (parts.length === 0) {
     const known = ['issuer', ...sandbox.storages.map(({ name }) => name)].join(', ')

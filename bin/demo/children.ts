@@ -8,7 +8,8 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import { environment } from '../../shared/runtime/environment.ts'
 
-const WAYBILL = fileURLToPath(new URL('../waybill.js', import.meta.url))
+/** The command that this one is. */
+export const WAYBILL = fileURLToPath(new URL('../waybill.js', import.meta.url))
 const RESTART_MS = 500
 const STOP_MS = 15_000
 

@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { firstPort, wholeNumber } from '../../cli/values.ts'
+import { type PlayFlags, playOptions } from '../playing.ts'
 import { runDemo } from './demo.ts'
 import { DATASETS } from './story.ts'
 
-interface DemoFlags {
+interface DemoFlags extends PlayFlags {
   readonly dir?: string
   readonly exit?: true
   readonly files: number
@@ -30,11 +31,15 @@ export function addDemoCommand(program: Command): void {
     .option('--files <n>', `how many files, ${DATASETS.length} at least`, filesOfDemo, 200)
     .option('--json', 'the summary as JSON; what is told meanwhile goes to standard error')
     .option('--port-base <n>', 'first of seven ports; 0 takes free ones', firstPort, 0)
-    .addHelpText('after', '\nExamples:\n  $ waybill demo\n  $ waybill demo --exit --dir waybill-demo --files 1000')
+  playOptions(command)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ waybill demo\n  $ waybill demo --exit --dir waybill-demo --files 1000\n  $ waybill demo --play SITE-B=storm --tape SITE-A --refuse SITE-C=COPY:429:20:30',
+    )
     .action(async () => {
-      const { dir, exit, files, portBase, json } = command.opts<DemoFlags>()
+      const { dir, exit, files, portBase, json, ...plays } = command.opts<DemoFlags>()
       const directory = dir ?? (await mkdtemp(join(tmpdir(), 'waybill-demo-')))
-      await runDemo({ directory, exit: exit === true, files, portBase, json: json === true })
+      await runDemo({ directory, exit: exit === true, files, portBase, json: json === true, plays })
       // Only after a good end: after a bad one its logs say why.
       if (dir === undefined) await rm(directory, { recursive: true })
     })

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
+import process from 'node:process'
 import { openConnection } from '../../cli/connection.ts'
-import { prepareSandbox, type Sandbox } from '../../sandbox/main.ts'
+import { prepareSandbox, type Sandbox, storageNamed } from '../../sandbox/main.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { HttpClient } from '../../shared/http/client.ts'
 import { createGotClient } from '../../shared/http/got-client.ts'
@@ -8,8 +9,9 @@ import { createTrust } from '../../shared/http/trust.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
 import { systemTerminal, type Terminal } from '../../shared/runtime/terminal.ts'
+import { type PlayFlags, playArguments, playsOf } from '../playing.ts'
 import { stopRequest } from '../run.ts'
-import { Children } from './children.ts'
+import { Children, WAYBILL } from './children.ts'
 import { type ManagerToken, managerToken } from './manager-token.ts'
 import { demandPorts } from './ports.ts'
 import { type Settings, writeSettings } from './settings.ts'
@@ -23,6 +25,8 @@ export interface DemoOptions {
   readonly portBase: number
   /** The summary as JSON is all that goes out; what is told meanwhile goes beside it. */
   readonly json: boolean
+  /** How the storages behave. */
+  readonly plays: PlayFlags
 }
 
 const clock = systemClock
@@ -30,25 +34,36 @@ const log = silentLogger
 const BESIDE: Terminal = { out: systemTerminal.err, err: systemTerminal.err, interactive: false }
 
 /** Everything on one machine, as separate processes. Throws when the story does not end well; nothing runs any more then. */
-export async function runDemo({ directory, exit, files, portBase, json }: DemoOptions): Promise<void> {
+export async function runDemo({ directory, exit, files, portBase, json, plays: flags }: DemoOptions): Promise<void> {
   const terminal = json ? BESIDE : systemTerminal
   const say = (text: string): void => terminal.out(`${text}\n`)
   const interrupted = stopRequest({ shutdownSeconds: 60, clock, log }).then(() => 'interrupted' as const)
   await demandPorts(directory, portBase)
   const sandbox = await prepareSandbox({ dir: directory, portBase })
+  const plays = playsOf(flags)
+  for (const name of plays.keys()) storageNamed(sandbox, name)
   const settings = await writeSettings(sandbox)
   const ca = sandbox.authority.caFile
   const http = createGotClient({ trust: createTrust({ path: ca, defaultRoots: false, clock, log }) })
   const children = new Children({ logs: join(sandbox.directory, 'logs'), clock, tell: say })
   const over = new AbortController()
   const run = async (): Promise<void> => {
-    await startParts(children, sandbox, settings, http)
+    await startParts({ children, sandbox, settings, http, flags })
     const manager = await managerToken(sandbox, settings.api, http, clock)
     void manager.keepFresh(over.signal)
     say(`Issuer, ${sandbox.storages.length} storages, server and worker run; logs are in ${sandbox.directory}/logs`)
+    // What is played may keep the rule from ever being OK: that is to be looked into meanwhile.
+    if (plays.size > 0 && !exit) say(`${talkText(sandbox, settings, manager)}\n`)
     const connection = openConnection({ server: settings.api, ca, token: async () => manager.current(), clock, log })
-    const summary = await tellStory({ ...connection, sandbox, clock, terminal, files })
-    if (json) systemTerminal.out(`${JSON.stringify(summary)}\n`)
+    const story = { ...connection, sandbox, plays, clock, terminal, files }
+    try {
+      const summary = await tellStory(story)
+      if (json) systemTerminal.out(`${JSON.stringify(summary)}\n`)
+    } catch (error) {
+      // Where faults are played it may end otherwise, and be looked into.
+      if (exit || plays.size === 0 || !(error instanceof WaybillError)) throw error
+      say(error.message)
+    }
     connection.close()
     if (exit) return
     say(whereText(sandbox, settings, manager))
@@ -64,7 +79,15 @@ export async function runDemo({ directory, exit, files, portBase, json }: DemoOp
   }
 }
 
-async function startParts(children: Children, sandbox: Sandbox, settings: Settings, http: HttpClient): Promise<void> {
+interface Parts {
+  readonly children: Children
+  readonly sandbox: Sandbox
+  readonly settings: Settings
+  readonly http: HttpClient
+  readonly flags: PlayFlags
+}
+
+async function startParts({ children, sandbox, settings, http, flags }: Parts): Promise<void> {
   const { directory, issuer, storages } = sandbox
   const answers = (url: string, wanted?: number) => async (): Promise<boolean> => {
     try {
@@ -78,7 +101,7 @@ async function startParts(children: Children, sandbox: Sandbox, settings: Settin
   const sandboxPart = (part: string, url: string, wanted?: number): Promise<void> =>
     children.start(
       part === 'issuer' ? part : `storage-${part}`,
-      ['sandbox', '--dir', directory, '--part', part, '--log-level', 'warn'],
+      ['sandbox', '--dir', directory, '--part', part, '--log-level', 'warn', ...playArguments(flags)],
       answers(url, wanted),
     )
   await Promise.all([
@@ -96,8 +119,20 @@ It serves on, until Ctrl-C:
   documentation   ${settings.api}/docs
   metrics         ${settings.serverMetrics}  ${settings.workerMetrics}
 
-To talk to it from another terminal:
-  export WAYBILL_URL=${settings.api} WAYBILL_CA=${sandbox.authority.caFile} BEARER_TOKEN_FILE=${manager.file}
-  npx waybill status
-  npx waybill rule list`
+${talkText(sandbox, settings, manager)}`
+}
+
+/** The command by its path: what is found under its name elsewhere may be another one, or none. */
+function talkText(sandbox: Sandbox, settings: Settings, manager: ManagerToken): string {
+  const { caFile } = sandbox.authority
+  return `To talk to it from another terminal, in whatever directory:
+  export WAYBILL_URL=${settings.api} WAYBILL_CA=${quoted(caFile)} BEARER_TOKEN_FILE=${quoted(manager.file)}
+  alias waybill=${quoted(`${quoted(process.execPath)} ${quoted(WAYBILL)}`)}
+  waybill status
+  waybill rule list`
+}
+
+/** For a shell. */
+function quoted(text: string): string {
+  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`
 }

@@ -10,6 +10,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import type { Terminal } from '../../shared/runtime/terminal.ts'
 import type { StorageClient } from '../../shared/storage/types.ts'
+import type { Play } from '../playing.ts'
 import { compareOnDisk, makeFiles } from './files.ts'
 
 export const DATASETS = ['run1', 'run2', 'run3', 'run4']
@@ -20,6 +21,8 @@ const COPIES = 2
 
 export interface StoryOptions {
   readonly sandbox: Sandbox
+  /** What is played, by storage. */
+  readonly plays: ReadonlyMap<string, Play>
   readonly client: Client
   readonly storage: StorageClient
   readonly clock: Clock
@@ -84,7 +87,7 @@ export async function tellStory(options: StoryOptions): Promise<Summary> {
   }
 }
 
-async function prepareInstallation({ client, sandbox }: StoryOptions): Promise<void> {
+async function prepareInstallation({ client, sandbox, plays }: StoryOptions): Promise<void> {
   await unlessThere('ACCOUNT_EXISTS', client.addAccount({ body: { name: ACCOUNT } }))
   const subject = sandbox.clients.manager.id
   await client.addIdentity({ body: { issuer: sandbox.issuer, subject, account: ACCOUNT } })
@@ -94,6 +97,11 @@ async function prepareInstallation({ client, sandbox }: StoryOptions): Promise<v
     const prefix = `${basePath}/${SCOPE}`
     const body = { name, prefix, basePath, audience, attributes, protocols: [{ url }] }
     await unlessThere('RSE_EXISTS', client.addRse({ body }))
+    // Also of one from before, which was something else then.
+    const params = { rse: name }
+    const { tape, behaviour } = plays.get(name) ?? {}
+    await client.updateRse({ params, body: { tape: tape !== undefined } })
+    await client.addProtocol({ params, body: { url, macaroons: behaviour?.macaroons === true } })
   }
   for (const { name: source } of sandbox.storages) {
     for (const { name: destination } of sandbox.storages) {

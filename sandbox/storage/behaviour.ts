@@ -2,7 +2,7 @@ import { ALGORITHMS, type Algorithm } from './checksums.ts'
 import { type Dialect, PLAIN } from './dialect.ts'
 
 /**
- * How this storage behaves where real ones differ. Set in process, never by HTTP. Numbers are sections of
+ * How this storage behaves where real ones differ. Never set by HTTP. Numbers are sections of
  * facts/http-tpc.md; whole storages are in `played.ts`.
  */
 export interface Behaviour {

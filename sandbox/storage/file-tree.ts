@@ -188,7 +188,7 @@ export class FileTree {
   demandRoom(bytes: number): void {
     const { quotaBytes } = this.#options
     if (quotaBytes !== undefined && this.#usedBytes + bytes > quotaBytes) {
-      throw full(`the quota of ${quotaBytes} bytes is used up`)
+      throw full(`quota exceeded: only ${quotaBytes} bytes fit`)
     }
   }
 

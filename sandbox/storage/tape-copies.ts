@@ -16,8 +16,15 @@ interface Copies {
   /** Monotonic milliseconds: when the file was first seen. */
   readonly writtenAt: number
   onDisk: boolean
+  /** Monotonic milliseconds: when it was last brought there. */
+  onDiskAt: number
   /** Holder to the time until which, monotonic milliseconds. */
   readonly pins: Map<string, number>
+}
+
+interface Found {
+  readonly size: number
+  readonly copies: Copies
 }
 
 const MAX_REMEMBERED = 100_000
@@ -76,6 +83,7 @@ export class TapeCopies {
     const found = await this.#look(path)
     if (found === undefined) return
     found.copies.onDisk = true
+    found.copies.onDiskAt = this.#clock.monotonic()
     this.#pin(found.copies, pin)
   }
 
@@ -87,28 +95,37 @@ export class TapeCopies {
   /** Takes a file from disk. False when it is pinned, when it isn't on tape, or when there is none. */
   async evict(path: readonly string[]): Promise<boolean> {
     const found = await this.#look(path)
-    if (found === undefined || !this.#isOnTape(found)) return false
-    const now = this.#clock.monotonic()
-    if ([...found.copies.pins.values()].some(until => until > now)) return false
+    if (found === undefined || !this.#mayLeaveDisk(found)) return false
     found.copies.onDisk = false
     return true
+  }
+
+  #mayLeaveDisk(found: Found): boolean {
+    const now = this.#clock.monotonic()
+    return this.#isOnTape(found) && ![...found.copies.pins.values()].some(until => until > now)
   }
 
   #pin(copies: Copies, pin: Pin | undefined): void {
     if (pin !== undefined) copies.pins.set(pin.holder, this.#clock.monotonic() + pin.ms)
   }
 
-  #isOnTape({ size, copies }: { size: number; copies: Copies }): boolean {
+  #isOnTape({ size, copies }: Found): boolean {
     return size > 0 && this.#clock.monotonic() - copies.writtenAt >= this.#settings.archiveSeconds * 1000
   }
 
-  async #look(path: readonly string[]): Promise<{ size: number; copies: Copies } | undefined> {
+  async #look(path: readonly string[]): Promise<Found | undefined> {
     const stats = await this.#files.stat(path)
     if (stats?.isFile() !== true) return undefined
     const key = identity(stats)
     const known = this.#known.get(key)
-    if (known !== undefined) return { size: stats.size, copies: known }
-    const copies: Copies = { writtenAt: this.#clock.monotonic(), onDisk: true, pins: new Map() }
+    const now = this.#clock.monotonic()
+    if (known !== undefined) {
+      const found = { size: stats.size, copies: known }
+      const { diskSeconds = Number.POSITIVE_INFINITY } = this.#settings
+      if (now - known.onDiskAt >= diskSeconds * 1000 && this.#mayLeaveDisk(found)) known.onDisk = false
+      return found
+    }
+    const copies: Copies = { writtenAt: now, onDisk: true, onDiskAt: now, pins: new Map() }
     this.#known.set(key, copies)
     const oldest = this.#known.keys().next()
     if (this.#known.size > MAX_REMEMBERED && !oldest.done) this.#known.delete(oldest.value)

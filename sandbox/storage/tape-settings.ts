@@ -1,6 +1,6 @@
 /**
- * How a storage's tape system behaves; its tape API in one of the two dialects in the field (facts/http-tpc.md section 6). Set
- * in process, never by HTTP, and may be changed while the storage runs.
+ * How a storage's tape system behaves; its tape API in one of the two dialects in the field (facts/http-tpc.md section 6). Never
+ * set by HTTP; may be changed in process while the storage runs.
  */
 export interface TapeSettings {
   dialect: 'dcache' | 'eos'
@@ -10,6 +10,8 @@ export interface TapeSettings {
   secondsPerFile: number
   /** A file is on tape so long after it was written. Empty files never are. */
   archiveSeconds: number
+  /** So long it stays on disk once it is on tape too and nobody holds it there. `undefined`: until it is evicted. */
+  diskSeconds: number | undefined
   /** Paths as in URLs (`/data/f`) of files whose tape can't be read. */
   lost: readonly string[]
   /** So many of the next requests to the tape API are answered 429, */
@@ -30,6 +32,7 @@ export const PATIENT_TAPE: TapeSettings = {
   drives: 2,
   secondsPerFile: 1,
   archiveSeconds: 1,
+  diskSeconds: undefined,
   lost: [],
   tooMany: 0,
   retryAfterSeconds: undefined,

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { environment } from '../../shared/runtime/environment.ts'
 import { until } from '../house/until.ts'
@@ -86,18 +87,40 @@ describe('the demo, as separate processes', function () {
 
   it('serves on until it is asked to end; nothing of it is left', async () => {
     const { demo, said, ended, hears } = startDemo(directory, '--files', '8')
-    await hears(/npx waybill rule list/)
+    await hears(/waybill rule list/)
     const names = ['issuer', 'storage-SITE-A', 'storage-SITE-B', 'storage-SITE-C', 'server', 'worker']
     const pids = await Promise.all(names.map(name => pidOf(directory, name)))
     expect(pids.every(isAlive)).to.equal(true)
+    const hint = said.text.slice(said.text.indexOf('  export WAYBILL_URL'))
+    const { stdout } = await promisify(execFile)('sh', ['-c', hint], { cwd: '/' })
+    expect(stdout)
+      .to.match(/^version /m)
+      .and.to.match(/demo:all-runs .* OK /)
     demo.kill('SIGINT')
     expect(await ended, said.text).to.equal(0)
     expect(pids.some(isAlive)).to.equal(false)
   })
 
+  it('its storages are what they are told to be, and known as that', async () => {
+    const plays = '--play SITE-B=storm --macaroons SITE-B --tape SITE-A=eos --refuse SITE-C=COPY:429:2:1'
+    const { said, ended } = startDemo(directory, '--exit', '--files', '8', ...plays.split(' '))
+    expect(await ended, said.text).to.equal(0)
+    expect(said.text).to.match(/SITE-A stage /)
+    const refused = (await readFile(join(directory, 'logs', 'worker.log'), 'utf8')).match(/COPY answered 429/g)
+    expect(refused).to.have.length.within(1, 2)
+  })
+
+  it('serves on where what is played keeps its story from a good end', async () => {
+    const { demo, said, ended, hears } = startDemo(directory, '--files', '8', '--refuse', 'SITE-A=PUT:507:1000')
+    await hears(/It serves on/)
+    demo.kill('SIGINT')
+    expect(await ended, said.text).to.equal(0)
+    expect(said.text).to.match(/507/)
+  })
+
   it('takes its children along when it is killed', async () => {
     const { demo, ended, hears } = startDemo(directory, '--files', '8')
-    await hears(/npx waybill rule list/)
+    await hears(/waybill rule list/)
     const pids = await Promise.all(['issuer', 'storage-SITE-A', 'server', 'worker'].map(name => pidOf(directory, name)))
     demo.kill('SIGKILL')
     await ended

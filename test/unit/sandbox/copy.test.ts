@@ -190,7 +190,7 @@ describe('third-party copy between embedded storages', () => {
   it('fails at the quota and leaves nothing', async () => {
     const token = await fixture.token('storage.modify:/', siteA.audience)
     await fixture.call('PUT', `${siteA.url}/data/src/f`, { token, body: 'x'.repeat(1_001) })
-    expect(lastLine(await pull())).to.match(/^failure: the quota of 1000 bytes is used up$/)
+    expect(lastLine(await pull())).to.match(/^failure: quota exceeded: only 1000 bytes fit$/)
     expect(lastLine(await push())).to.match(/^failure: Remote side failed with status code 507/)
     expect(await left()).to.deep.equal([])
   })

@@ -47,6 +47,21 @@ for (const dialect of ['dcache', 'eos'] as const) {
       expect(await localities(...FILES)).to.deep.equal(FILES.map(() => 'DISK_AND_TAPE'))
     })
 
+    it('lets go of what lies on disk too long, but not before it is on tape, nor of what is held', async () => {
+      site.front.settings.diskSeconds = 45
+      await site.onDisk(FIRST, SECOND)
+      await site.clock.advance(29_000)
+      expect(await localities(FIRST)).to.deep.equal(['DISK'])
+      await site.clock.advance(15_000)
+      expect(await localities(FIRST)).to.deep.equal(['DISK_AND_TAPE'])
+      const { requestId } = await site.tape.stage(site.url, token, wanted([FIRST]))
+      while ((await site.count(token, requestId, [FIRST])).staged !== 1);
+      await site.clock.advance(1_000)
+      expect(await localities(FIRST, SECOND)).to.deep.equal(['DISK_AND_TAPE', 'TAPE'])
+      await site.tape.release(site.url, token, requestId, [FIRST])
+      expect(await localities(FIRST)).to.deep.equal(['TAPE'])
+    })
+
     it('gives the drives to others when a recall is cancelled in the middle', async () => {
       await site.onTape(...FILES)
       const { requestId } = await site.tape.stage(site.url, token, wanted(FILES))
