@@ -84,6 +84,14 @@ export function addRseCommands(program: Command, tools: Tools): void {
     },
   })
 
+  addCommand(rse, tools, {
+    usage: 'remove <name>',
+    summary: 'remove a storage that nothing was ever at, with its links; close others with rse set',
+    examples: ['rse remove SITE-A', 'rse set SITE-A --read off --write off --delete off'],
+    run: async ({ client, output }, [name = '']) =>
+      output.done(`there is no storage ${name} any more`, await client.removeRse({ params: { rse: name } })),
+  })
+
   addCommand<{ remove?: true }>(rse, tools, {
     usage: 'attribute <name> <key> [value]',
     summary: 'set an attribute of a storage, or remove it',

@@ -9,6 +9,7 @@ import { failingLinks, type LinkHealthRow } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
+import { removeRse } from './removal.ts'
 import {
   closeLink,
   deleteAttribute,
@@ -29,6 +30,7 @@ type StorageHandlers = Pick<
   | 'listRses'
   | 'getRse'
   | 'updateRse'
+  | 'removeRse'
   | 'setAttribute'
   | 'removeAttribute'
   | 'addProtocol'
@@ -85,6 +87,13 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
     },
     async updateRse({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, rse => db.write(executor => updateRse(executor, rse.id, body)))
+    },
+    async removeRse({ params, caller }) {
+      const rse = await storages.byName(sightOf(caller), params.rse)
+      const ofVo = await storages.ofVo(rse.voId)
+      await db.write(executor => removeRse(executor, rse, ofVo))
+      storages.forget()
+      return {}
     },
     async setAttribute({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, rse =>

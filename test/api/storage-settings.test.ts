@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { runCommand } from '../house/command.ts'
 import { type House, startHouse } from '../house/house.ts'
 import { RawCalls } from '../house/raw.ts'
+import { until } from '../house/until.ts'
 
 describe('settings of a storage, through the command', () => {
   let house: House
@@ -99,5 +100,44 @@ describe('settings of a storage, through the command', () => {
     expect(await storage()).to.include({ capacityBytes: 5e14, minFreeBytes: null })
     await run('rse set SITE-B --capacity none')
     expect(await storage()).to.include({ capacityBytes: null, minFreeBytes: null })
+  })
+
+  describe('removal', () => {
+    const names = async () => (await house.client.listRses()).items.map(({ name }) => name)
+    const refusal = async (name: string): Promise<string> => {
+      const { status, err } = await runCommand(house, `rse remove ${name}`)
+      expect(status).to.equal(1)
+      expect(err).to.contain('RSE_IN_USE').and.to.contain(`waybill rse set ${name} --read off`)
+      return err
+    }
+
+    it('of one that nothing was ever at', async () => {
+      await run(`rse add SITE-X --prefix /data/exp --url ${own} --attribute tier=9`)
+      await run('rse distance SITE-X SITE-B')
+      await run('rse distance SITE-B SITE-X')
+      await run('rse remove SITE-X')
+      expect(await names()).to.not.include('SITE-X')
+      const links = (await house.client.listDistances()).items
+      expect(links.filter(({ source, destination }) => [source, destination].includes('SITE-X'))).to.deep.equal([])
+      expect((await runCommand(house, 'rse remove SITE-X')).err).to.contain('RSE_UNKNOWN')
+      await run(`rse add SITE-X --prefix /data/exp --url ${own}`)
+      expect((await house.client.getRse({ params: { rse: 'SITE-X' } })).attributes).to.deep.equal({})
+    })
+
+    it('not of one with replicas, or that rules have chosen or need: it says what, and nothing is changed', async () => {
+      const file = { did: 'exp:f', bytes: 1, adler32: '00620062' }
+      await house.client.registerReplicas({ body: { rse: 'SITE-A', dataset: 'exp:d', files: [file] } })
+      const body = { dids: ['exp:d'], copies: 1, expression: 'SITE-B|SITE-X' }
+      await house.client.updateRse({ params: { rse: 'SITE-X' }, body: { availabilityWrite: false } })
+      await house.client.addRules({ body })
+      expect(await refusal('SITE-A')).to.contain('SITE-A stays for replicas, ')
+      expect(await refusal('SITE-X')).to.contain("SITE-X stays for a rule's expression SITE-B|SITE-X")
+      await until(
+        () => refusal('SITE-B'),
+        words => words.includes('replicas, transfers, what was there once, choices of rules'),
+      )
+      expect(await names()).to.include.members(['SITE-A', 'SITE-B', 'SITE-X'])
+      expect((await storage()).protocols).to.have.length(1)
+    })
   })
 })

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { removeRse } from '../../server/storages/removal.ts'
 import { deleteProtocol, putProtocol, updateRse } from '../../server/storages/store.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'
@@ -52,6 +53,33 @@ for (const { name, open } of databases) {
       await Promise.all([change({ connectSeconds: 1 }), change({ headersSeconds: 2 }), change({ noMarkerSeconds: 3 })])
       await change({ headersSeconds: null })
       expect((await rse()).watchdogs).to.deep.equal({ connectSeconds: 1, noMarkerSeconds: 3 })
+    })
+
+    it('a storage is removed with all that was learnt of its links, and not once something is there', async () => {
+      const [a, b] = [await world.rse('A'), await world.rse('B')]
+      const ofVo = [a, b]
+      await test.db.write(e => putProtocol(e, id, { url }))
+      await world.change(
+        `INSERT INTO link_minutes (link_id, minute, mode, files, bytes, milliseconds, squared_seconds, failures)
+         SELECT id, 1, 'pull', 1, 1, 1, 1, 0 FROM links`,
+      )
+      await world.dataset('d', 1, 'B')
+      const refused = await test.db.write(e => removeRse(e, b, ofVo)).catch((error: unknown) => error)
+      expect(refused).to.include({ code: 'RSE_IN_USE' })
+      expect(await world.number('SELECT count(*) AS n FROM links')).to.equal(2)
+      await test.db.write(e => removeRse(e, a, ofVo))
+      for (const table of ['links', 'link_minutes', 'rse_protocols']) {
+        expect(await world.number(`SELECT count(*) AS n FROM ${table}`), table).to.equal(0)
+      }
+      expect(await world.number('SELECT count(*) AS n FROM rses')).to.equal(1)
+    })
+
+    it('of a removal and a first use at a time one is refused', async () => {
+      const a = await world.rse('A')
+      const ends = await Promise.allSettled([world.dataset('d', 1, 'A'), test.db.write(e => removeRse(e, a, [a]))])
+      expect(ends.map(({ status }) => status)).to.have.members(['fulfilled', 'rejected'])
+      const left = await world.number('SELECT count(*) AS n FROM replicas')
+      expect(left).to.equal(ends[0]?.status === 'fulfilled' ? 1 : 0)
     })
   })
 }

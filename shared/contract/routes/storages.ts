@@ -206,6 +206,18 @@ export const storageRoutes = {
     answer: rse,
     status: 200,
   }),
+  removeRse: route({
+    method: 'DELETE',
+    path: '/v1/rses/{rse}',
+    role: 'admin',
+    tag,
+    summary: 'Remove a storage that nothing was ever at, with its links',
+    description:
+      'One with replicas, now or once, or that a rule has chosen or needs for its expression, stays (409 RSE_IN_USE): it can be closed for reading, writing and deletion.',
+    params: rseParams,
+    answer: empty,
+    status: 200,
+  }),
   setAttribute: route({
     method: 'PUT',
     path: '/v1/rses/{rse}/attributes/{key}',
