@@ -71,6 +71,34 @@ export function pathOf(
   return find(sources, destination, [...new Set([...direct, ...closed])].sort())
 }
 
+/** One transfer waits for what another brings. */
+export interface Wait {
+  readonly transfer: number
+  readonly carrier: number
+}
+
+/**
+ * Those of these waits, in their order, with which nobody waits for himself in the end: two whose source has refused both, each on
+ * the way of the other, would wait for each other. `known`: who waits already. Pure.
+ */
+export function withoutCircles<W extends Wait>(wanted: readonly W[], known: readonly Wait[]): W[] {
+  const carriers = new Map<number, number[]>()
+  const add = ({ transfer, carrier }: Wait): void =>
+    void carriers.set(transfer, [...(carriers.get(transfer) ?? []), carrier])
+  known.forEach(add)
+  return wanted.filter(wait => {
+    const isCircle = isReached(carriers, wait.carrier, wait.transfer)
+    if (!isCircle) add(wait)
+    return !isCircle
+  })
+}
+
+function isReached(carriers: ReadonlyMap<number, readonly number[]>, from: number, transfer: number): boolean {
+  const seen = new Set([from])
+  for (const at of seen) for (const next of carriers.get(at) ?? []) seen.add(next)
+  return seen.has(transfer)
+}
+
 /** Nothing fails between a source and the intermediate storage, nor from there on. */
 function isGoodWay(
   network: Network,

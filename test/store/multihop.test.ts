@@ -423,6 +423,29 @@ for (const { name, open } of databases) {
       expect(await rules()).to.deep.equal(['OK'])
     })
 
+    it('two that are refused by their source do not wait for each other', async () => {
+      await set('C', { multihop: false })
+      for (const rse of ['B', 'D']) await set(rse, { multihop: true })
+      for (const [from, to] of [
+        ['A', 'B'],
+        ['B', 'D'],
+        ['D', 'B'],
+      ] as const)
+        await link(from, to)
+      await close('C', 'B')
+      await close('C', 'D')
+      await world.dataset('d', 1, 'A')
+      for (const to of ['B', 'D']) await world.addRule('d', to, 1)
+      await work()
+      expect(await transfers()).to.deep.equal(['A>B QUEUED', 'A>D QUEUED'])
+      for (let minutes = 0; minutes < 10; minutes += 1) {
+        await copy('failed', SOURCE_MISSING)
+        await later(60)
+      }
+      expect(await transfers()).to.deep.equal(['A>B FAILED', 'A>D FAILED'])
+      expect(await rules()).to.deep.equal(['STUCK', 'STUCK'])
+    })
+
     it('a crash between planning hops and planning transfers, or between any two rounds, does nothing twice', async () => {
       await world.dataset('d', 3, 'A')
       await world.addRule('d', 'B', 1)
