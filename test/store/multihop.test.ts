@@ -5,6 +5,7 @@ import type { Executor } from '../../server/database/sql.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { closeLink, putLink, type RseChange, updateRse } from '../../server/storages/store.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
 import { HOP_MS, MOST_TRIES } from '../../server/transfers/hop-decision.ts'
 import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
@@ -13,7 +14,7 @@ import { showTransfer } from '../../server/transfers/read-store.ts'
 import type { TransferFailure } from '../../shared/domain/transfer-error.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
-import { World } from './world.ts'
+import { FENCE_BASE, World } from './world.ts'
 
 /** The second failure is the last. */
 const RETRY = { maxAttempts: 2, soon: 5_000, later: 60_000, maxDelay: 60_000 }
@@ -421,6 +422,21 @@ for (const { name, open } of databases) {
       await copy()
       expect(await replicas('C')).to.deep.equal(['BAD locks 0 tombstone'])
       expect(await rules()).to.deep.equal(['OK'])
+    })
+
+    it('a hop that failed for good without anybody seeing it fail is gone around too', async () => {
+      await want('d')
+      const lost = { ...WRONG, scope: 'TRANSFER', code: 'CONNECTION_LOST', retryable: true } as const
+      for (let i = 0; i < RETRY.maxAttempts; i += 1) {
+        await report(await world.claim(session, 10), 'unknown', lost)
+        await world.clock.advance(5_000)
+        const claimant = { sessionId: session, fenceBase: FENCE_BASE }
+        const looked = await test.db.write(e => claimToSettle(e, claimant, 10, world.clock.now()))
+        expect(looked).to.have.length(1)
+        await report(looked, 'absent')
+        await later(61)
+      }
+      expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C FAILED', 'A>D QUEUED'])
     })
 
     it('two that are refused by their source do not wait for each other', async () => {
