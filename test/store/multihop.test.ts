@@ -439,6 +439,15 @@ for (const { name, open } of databases) {
       expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C FAILED', 'A>D QUEUED'])
     })
 
+    it('a rule that is more urgent makes the hop more urgent', async () => {
+      await want('d', 1, 'B', 1)
+      await world.addRule('d.f0', 'B', 1, 5)
+      await work()
+      await later(1)
+      expect(await world.rows('SELECT DISTINCT priority FROM transfers')).to.deep.equal([{ priority: 5 }])
+      expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C QUEUED'])
+    })
+
     it('two that are refused by their source do not wait for each other', async () => {
       await set('C', { multihop: false })
       for (const rse of ['B', 'D']) await set(rse, { multihop: true })
