@@ -126,13 +126,18 @@ export type HopStep =
   | { readonly type: 'release' }
   | { readonly type: 'keep'; readonly expiresAt: number; readonly lookAt: number }
 
-/** Whether the intermediate replica is still locked for a transfer. While that is queued, or copies from it, it is. Pure. */
+/**
+ * Whether the intermediate replica is still locked for a transfer. While that is queued, or copies from it, it is, and while it is
+ * being brought. Pure.
+ */
 export function decideHop({ parent, carrier, there, expiresAt, lookAt }: HopFacts, now: number): HopStep {
   if (isEnded(parent)) return { type: 'release' }
-  if (!there && (isEnded(carrier) || now >= expiresAt)) return { type: 'release' }
+  if (!there && (isEnded(carrier) || (now >= expiresAt && !isUnderWay(carrier)))) return { type: 'release' }
   const until = there && lookAt === 0 ? now + HOP_MS : expiresAt
   if (now < until) return { type: 'keep', expiresAt: until, lookAt: until }
-  return parent === 'WAITING' ? { type: 'release' } : { type: 'keep', expiresAt: now + HOP_MS, lookAt: now + HOP_MS }
+  return parent === 'WAITING' && there
+    ? { type: 'release' }
+    : { type: 'keep', expiresAt: now + HOP_MS, lookAt: now + HOP_MS }
 }
 
 function isUnderWay(state: TransferState): boolean {

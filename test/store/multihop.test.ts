@@ -439,6 +439,20 @@ for (const { name, open } of databases) {
       expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C FAILED', 'A>D QUEUED'])
     })
 
+    it('what is being copied after a day is not cut off', async () => {
+      await want('d')
+      await later(HOP_MS / 1000 - 60)
+      const claimed = await world.claim(session, 1)
+      await later(120)
+      expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C CLAIMED'])
+      expect(await world.number('SELECT count(*) AS n FROM hops')).to.equal(1)
+      expect(await replicas('C')).to.deep.equal(['COPYING locks 1'])
+      await report(claimed, 'done')
+      await work()
+      await copy()
+      expect(await rules()).to.deep.equal(['OK'])
+    })
+
     it('a rule that is more urgent makes the hop more urgent', async () => {
       await want('d', 1, 'B', 1)
       await world.addRule('d.f0', 'B', 1, 5)

@@ -112,6 +112,8 @@ describe('how long an intermediate replica is locked', () => {
   const cases: readonly (readonly [string, HopFacts, object])[] = [
     ['while it is on its way', hop, keep(soon)],
     ['not longer than a day', { ...hop, expiresAt: NOW }, release],
+    ['longer while it is being brought', { ...hop, carrier: 'COPYING', expiresAt: NOW }, keep(NOW + HOP_MS)],
+    ['not when it was given up for another', { ...hop, expiresAt: 0, lookAt: 0 }, release],
     ['not when what brings it has failed', { ...hop, carrier: 'FAILED', lookAt: 0 }, release],
     ['not when what brings it was cancelled', { ...hop, carrier: 'CANCELLED', lookAt: 0 }, release],
     ['not when it was brought, and lost', { ...hop, carrier: 'DONE', lookAt: 0 }, release],
