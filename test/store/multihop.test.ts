@@ -11,6 +11,7 @@ import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { planTransfers, transferReleaser } from '../../server/transfers/plan.ts'
 import { showTransfer } from '../../server/transfers/read-store.ts'
+import { transferRows } from '../../server/transfers/why-store.ts'
 import type { TransferFailure } from '../../shared/domain/transfer-error.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
@@ -451,6 +452,21 @@ for (const { name, open } of databases) {
       await work()
       await copy()
       expect(await rules()).to.deep.equal(['OK'])
+    })
+
+    it('says who brings the next hop, also where another rule began that before', async () => {
+      for (const [from, to] of [
+        ['A', 'C'],
+        ['D', 'B'],
+      ] as const)
+        await close(from, to)
+      await want('d', 1, 'C')
+      await world.addRule('d', 'B', 1)
+      await work()
+      await copy()
+      expect(await transfers()).to.deep.equal(['D>C QUEUED', 'A>D DONE', '->B WAITING MULTIHOP'])
+      const [row] = await transferRows(test.db.read, [3], 10, world.clock.now())
+      expect([row?.via, row?.hop]).to.deep.equal(['C', 1])
     })
 
     it('a rule that is more urgent makes the hop more urgent', async () => {
