@@ -86,14 +86,16 @@ function isOutage(window: LinkWindow): boolean {
   return window.failures >= OPTIMIZER.outageFailures && successShare(window) < OPTIMIZER.outage
 }
 
-/** Doubled with each window that copies again, up to what was learnt. */
+/** Doubled with each window that copies again, up to what was learnt; up by a step where some still fails, as it may at any limit. */
 function afterOutage(turn: Turn): OptimizerDecision | undefined {
   const { state, window } = turn
   if (state.reduced === 0) return undefined
   if (window.files === 0) return decided(turn, 'NO_INFORMATION', state)
-  if (successShare(window) < OPTIMIZER.failing) return decided(turn, 'OUTAGE', state)
-  const doubled = 2 * state.reduced
-  return decided(turn, 'AFTER_OUTAGE', { ...state, reduced: doubled < state.learnt ? doubled : 0, rested: 0 })
+  const success = successShare(window)
+  if (success < OPTIMIZER.outage) return decided(turn, 'OUTAGE', state)
+  const times = success < OPTIMIZER.failing ? Math.exp(OPTIMIZER.step.most) : 2
+  const raised = Math.max(state.reduced + 1, Math.round(times * state.reduced))
+  return decided(turn, 'AFTER_OUTAGE', { ...state, reduced: raised < state.learnt ? raised : 0, rested: 0 })
 }
 
 /**

@@ -170,6 +170,20 @@ describe('the next limit of a link', () => {
       '20 -> 40: 1200 files were copied again, on the way back to 40',
     ],
     [
+      'a third more where some still fail',
+      { limit: 10, window: { ...at(10), failures: 300 }, state: { ...settled, reduced: 10 } },
+      'AFTER_OUTAGE',
+      13,
+      '10 -> 13: 1200 files were copied again, on the way back to 40',
+    ],
+    [
+      'an outage is not over where most still fail',
+      { limit: 5, window: { ...at(5), files: 1, failures: 4 }, state: { ...settled, reduced: 5 } },
+      'OUTAGE',
+      5,
+      '5: 4 of 5 attempts failed; 40 is kept in mind',
+    ],
+    [
       'an outage is not over where nothing ended',
       { limit: 5, window: { ...nothing, active: 0 }, state: { ...settled, reduced: 5 } },
       'NO_INFORMATION',
@@ -262,6 +276,16 @@ describe('the next limit of a link', () => {
     const first = nextLimit({ ...one, window: failed })
     const next = nextLimit({ ...one, window: few, state: first.state })
     expect([first.code, next.code]).to.deep.equal(['OUTAGE', 'AFTER_OUTAGE'])
+  })
+
+  it('is back after an outage, also where a fifth goes on failing', () => {
+    let [limit, state]: [number, OptimizerState] = [40, settled]
+    for (let number = 0; number < 4; number += 1)
+      ({ limit, state } = nextLimit({ ...input, limit, state, window: { ...nothing, failures: 30 } }))
+    expect(limit).to.equal(5)
+    for (let number = 0; number < 8; number += 1)
+      ({ limit, state } = nextLimit({ ...input, limit, state, window: { ...at(limit), failures: 300 } }))
+    expect([limit, state.reduced]).to.deep.equal([40, 0])
   })
 
   it('rests longer the more trials in a row led nowhere', () => {
