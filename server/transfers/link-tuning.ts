@@ -45,7 +45,7 @@ export interface TuningState {
   readonly modes: { readonly pull: ModeSums; readonly push: ModeSums }
 }
 
-const STATE_VERSION = 1
+const STATE_VERSION = 2
 
 export interface LinkToTune {
   readonly id: number
