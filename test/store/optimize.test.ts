@@ -88,6 +88,20 @@ for (const { name, open } of databases) {
       expect(await set(true)).to.include({ learnt_active: learnt, max_active: 50 })
     })
 
+    it('rest on nothing that was told late: it held its place for the server, not for its copy', async () => {
+      const claimed = await world.claim(session, 3)
+      const common = { cleaned: false, left: 'own', durationMs: FILE_MS, bytes: 1, mode: 'pull' } as const
+      const failed = { result: 'failed', error: { ...FAILURE, code: 'TRANSFER_FAILED' } } as const
+      const outcomes = [
+        { endedMsAgo: 20_000, result: 'done' as const },
+        { endedMsAgo: 20_000, ...failed },
+        { endedMsAgo: 500, result: 'done' as const },
+      ].map((outcome, i) => ({ transfer: claimed[i]?.id ?? 0, fence: claimed[i]?.fence ?? 0, ...common, ...outcome }))
+      await world.clock.advance(20_000)
+      await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
+      expect(await world.rows('SELECT files, failures FROM link_minutes')).to.deep.equal([{ files: 1, failures: 0 }])
+    })
+
     it('are decided once by several servers', async () => {
       const [one, other]: [Look[], Look[]] = [[], []]
       await work(4 * TUNING.window, () =>
