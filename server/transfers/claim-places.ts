@@ -48,7 +48,8 @@ export interface Places {
  * others as always.
  */
 export async function claimPlaces(executor: Executor, places: Places): Promise<ClaimedRow[]> {
-  const work = await readyActivities(executor, places.link.id, places.claimant)
+  const all = await readyActivities(executor, places.link.id, places.claimant)
+  const work = all.filter(({ voId }) => (places.trials.get(voId) ?? 1) > 0)
   const isTrial = ({ voId }: ActivityLoad): boolean => places.onTrial || places.trials.has(voId)
   const trials = await claimOnTrial(executor, places, work.filter(isTrial))
   const room = places.room - trials.length
