@@ -36,8 +36,9 @@ export type OptimizerCode =
 export const OPTIMIZER = {
   /** Attempts that must have ended before anything is said of them. */
   files: 10,
-  /** A limit was used if so much of it ran. */
+  /** A limit was used if so much of it ran, or if it was reached so often. */
   used: 0.9,
+  full: 0.5,
   /** What a step must bring: this part of what it would bring to a link that is not full. */
   pays: 0.15,
   /** Steps, as logarithms: from 16 % to 35 %, and one at least. */

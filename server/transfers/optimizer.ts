@@ -139,7 +139,7 @@ function takingEffect(turn: Turn): OptimizerDecision | undefined {
 /** Where less ran than might, nothing is learnt and nothing forgotten. */
 function belowLimit(turn: Turn): OptimizerDecision | undefined {
   const { state, window, from } = turn
-  if (window.active >= from * OPTIMIZER.used) return undefined
+  if (window.active >= from * OPTIMIZER.used || window.full >= OPTIMIZER.full) return undefined
   return decided(turn, window.active === 0 ? 'NO_INFORMATION' : 'DEMAND_BELOW_LIMIT', withoutTrial(state))
 }
 

@@ -67,6 +67,21 @@ for (const { name, open } of databases) {
       expect(JSON.parse(last?.figures ?? '')).to.include({ maximum: 60, failures: 0 })
     })
 
+    it('are raised as well where all that runs ends at once, and a look in four finds nothing', async () => {
+      const looks: Look[] = []
+      let count = 0
+      const look = async () => {
+        count += 1
+        if (count % 4 > 0) return optimizeLinks(world.context, looks, world.clock.now())
+        await world.change("UPDATE transfers SET state = 'WAITING' WHERE state = 'CLAIMED'")
+        await optimizeLinks(world.context, looks, world.clock.now())
+        return world.change("UPDATE transfers SET state = 'CLAIMED' WHERE state = 'WAITING' AND session_id IS NOT NULL")
+      }
+      await work(6 * TUNING.window, look)
+      expect((await decisions()).map(({ code }) => code)).to.not.include('DEMAND_BELOW_LIMIT')
+      expect(await limit()).to.be.above(12)
+    })
+
     it('are in force with the next claim, and the lesser of what was learnt and set counts', async () => {
       await world.change('UPDATE links SET learnt_active = 17')
       expect(await world.claim(session, 1_000)).to.have.length(17)

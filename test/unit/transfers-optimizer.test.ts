@@ -15,6 +15,7 @@ const minute: LinkWindow = {
   squaredSeconds: 4_800,
   failures: 0,
   active: 40,
+  full: 0,
   queued: 1_000,
 }
 const nothing: LinkWindow = { ...minute, files: 0, bytes: 0, milliseconds: 0 }
@@ -224,6 +225,13 @@ describe('the next limit of a link', () => {
       'DEMAND_BELOW_LIMIT',
       40,
       '40: 12 ran on average and 0 waited: nothing to learn from',
+    ],
+    [
+      'one that was reached most of the time is used, though less ran on average: what ends in bulk leaves places empty',
+      { window: { ...at(28), full: 0.6 } },
+      'PROBE_UP',
+      54,
+      '40 -> 54: whether more pays is tried',
     ],
     [
       'a trial without the work for it ends',
