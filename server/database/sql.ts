@@ -61,7 +61,7 @@ export function encodeRows(rows: readonly unknown[]): string {
 /**
  * Locks these rows until the transaction is over, in the order of their keys, so that two who lock some of the same wait
  * instead of deadlocking. What the next statement reads of them is true until then. On SQLite the writer is alone anyway.
- * `table`: a constant of ours. The rooms' order: replicas, transfers, hops, links, storages, bundles, health of links, rules.
+ * `table`: a constant of ours. The rooms' order is that of docs/decisions/0007.
  */
 export async function lockRows(executor: Executor, table: LockedTable, ids: readonly number[]): Promise<void> {
   if (isSqlite(executor) || ids.length === 0) return

@@ -67,7 +67,7 @@ const STORAGE_ERRORS = {
     ALWAYS,
     'uncounted',
     'storage-at-once',
-    'no space or quota: make room. Nothing else is sent there meanwhile; a single file tries again after a minute, then less and less often, at most every hour',
+    'no space or quota: make room. Nothing else is sent there meanwhile; a single file tries again after a minute, then less and less often, at most every hour. Where nobody knows whose space it is (GENERAL) nothing is held, and it counts',
   ),
   PARENT_MISSING: row(
     ['DESTINATION'],
