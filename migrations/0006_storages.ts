@@ -47,7 +47,7 @@ export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('task_items', t => {
     t.bigInteger('replica_id').primary().notNullable().references('replicas.id').comment('in one task at a time')
     t.bigInteger('task_id').notNullable().references('tasks.id')
-    t.text('state').notNullable().comment('WANTED; of a recall then ASKED, ONLINE')
+    t.text('state').notNullable().comment('WANTED; of a recall then ASKED, ONLINE or LATE')
     t.bigInteger('at').notNullable().comment('since when')
     t.text('error')
     t.index(['task_id', 'replica_id'])

@@ -4,6 +4,7 @@ import type { Routes } from '../../shared/contract/routes.ts'
 import type { GrantPurpose } from '../../shared/domain/grant-state.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { Executor } from '../database/sql.ts'
+import { MAX_DIRECTORIES } from '../tokens/scopes.ts'
 import type { TaskFile, TaskRow } from './store.ts'
 
 export type Told = z.output<Routes['reportTask']['body']>
@@ -39,4 +40,10 @@ export interface TaskKind {
   take(executor: Executor, task: HeldTask, told: Told, by: Reporter, now: number): Promise<number>
   /** When it goes on, if nothing failed. Epoch ms. */
   next(task: TaskRow, told: Told, now: number): number
+}
+
+/** As many of these files as one token opens: those in the first so many directories. Pure. */
+export function withinToken<File extends { readonly top: string }>(files: readonly File[]): File[] {
+  const tops = new Set([...new Set(files.map(({ top }) => top))].slice(0, MAX_DIRECTORIES))
+  return files.filter(({ top }) => tops.has(top))
 }

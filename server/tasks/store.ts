@@ -4,7 +4,6 @@ import {
   type Executor,
   encodeRows,
   keyset,
-  lockRows,
   oneOf,
   query,
   queryOne,
@@ -29,7 +28,7 @@ export interface TaskRow {
 export interface TaskFile {
   replica_id: number
   task_id: number
-  state: 'WANTED' | 'ASKED' | 'ONLINE'
+  state: 'WANTED' | 'ASKED' | 'ONLINE' | 'LATE'
   at: number
   directory_id: number
   directory: string
@@ -73,6 +72,22 @@ export async function addToTasks(
   for (const { vo_id, rse_id } of groups.values()) {
     const own = rows.filter(row => row.vo_id === vo_id && row.rse_id === rse_id)
     await addToTask(executor, { kind, vo_id, rse_id }, [...new Set(own.map(row => row.replica_id))], now)
+  }
+}
+
+/** These files of a task have their turn in others, without waiting for the rest of it. */
+export async function moveToAnother(
+  executor: Executor,
+  { kind, vo_id, rse_id }: Pick<TaskRow, 'kind' | 'vo_id' | 'rse_id'>,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  for (const [replicas, of] of await spread(executor, { kind, vo_id, rse_id }, replicaIds, now)) {
+    await query(executor, `UPDATE task_items SET task_id = :of WHERE replica_id ${oneOf(executor, 'replicas')}`, {
+      of,
+      replicas: encodeRows(replicas),
+    })
   }
 }
 
@@ -287,16 +302,4 @@ export async function setRequest(executor: Executor, taskId: number, request: st
 /** As permits know it: no transfer has a negative number. */
 export function holderOf({ id, fence }: Pick<TaskRow, 'id' | 'fence'>): { transfer: number; fence: number } {
   return { transfer: -id, fence }
-}
-
-/** How many more files a storage may be asked back from tape now. Its row is locked. */
-export async function stagingRoom(executor: Executor, rseId: number): Promise<number> {
-  await lockRows(executor, 'rses', [rseId])
-  const row = await queryOne<{ room: number }>(
-    executor,
-    `SELECT max_staging - (SELECT count(*) FROM tasks JOIN task_items ON task_items.task_id = tasks.id AND task_items.state = 'ASKED'
-       WHERE tasks.kind = 'recall' AND tasks.rse_id = rses.id) AS room FROM rses WHERE id = :rseId`,
-    { rseId },
-  )
-  return Math.max(0, row?.room ?? 0)
 }
