@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
 import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
+import { postponeTombstones } from '../../server/deletion/store.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { claimTasks, filesOfTasks, holderOf, isTaskDue, type TaskRow } from '../../server/tasks/store.ts'
@@ -29,6 +30,9 @@ describe('how much is deleted', () => {
     expect(bytesToFree({ capacityBytes: null, minFreeBytes: null, usedBytes: 5 })).to.equal(undefined)
     expect(bytesToFree({ capacityBytes: 10, minFreeBytes: null, usedBytes: 5 })).to.equal(undefined)
     expect(firstOf([{ bytes: 1 }, { bytes: 2 }], undefined)).to.have.length(2)
+  })
+  it('is nothing, where nobody can tell what is free', () => {
+    expect(bytesToFree({ capacityBytes: null, minFreeBytes: 1, usedBytes: 5 })).to.equal(0)
   })
   it('is what is missing of the space that is to be free', () => {
     expect(bytesToFree({ capacityBytes: 100, minFreeBytes: 20, usedBytes: 70 })).to.equal(0)
@@ -335,5 +339,40 @@ for (const { name, open } of databases) {
       await reap()
       expect((await states('B')).sort()).to.deep.equal(['AVAILABLE', 'BEING_DELETED'])
     })
+
+    it('heeds a new threshold at once', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      const running = reaper(world.context, GRACE)
+      const threshold = async (free: number | null): Promise<void> => {
+        await world.change('UPDATE rses SET capacity_bytes = 1000, min_free_bytes = CAST(:free AS bigint)', { free })
+        world.context.storages.forget()
+      }
+      await threshold(500)
+      await running.start()
+      await world.clock.untilSleeping()
+      expect(await states('B'), '799 are free').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await threshold(null)
+      await world.clock.advance(5_000)
+      await world.clock.untilSleeping()
+      await running.stop()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('leaves its whole grace to what was wanted again since it was found', async () => {
+      await drop(await copied())
+      const found = await world.rows<{ id: number }>('SELECT id FROM replicas WHERE tombstone_at IS NOT NULL')
+      const ids = found.map(({ id }) => id)
+      await world.clock.advance(GRACE)
+      const before = world.clock.now() - GRACE
+      await drop(await again())
+      await test.db.write(e => postponeTombstones(e, ids, before, before + 1))
+      expect(await world.number('SELECT min(tombstone_at) AS n FROM replicas')).to.equal(world.clock.now())
+    })
+    async function again(): Promise<number> {
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      return rule
+    }
   })
 }
