@@ -160,7 +160,10 @@ export async function isTaskDue(read: Executor, reach: WorkerReach, now: number)
   return (await query(read, sql, { now, ...reachBindings(reach) })).length > 0
 }
 
-/** Gives due tasks to a session. Throws 409 SESSION_ENDED. */
+/** Tasks that one worker is at, at most: each has some requests under way, and one at a storage that is away lasts minutes. */
+export const MOST_TASKS = 20
+
+/** Gives due tasks to a session, `limit` at most and no more than it can be at. Throws 409 SESSION_ENDED. */
 export async function claimTasks(
   executor: Executor,
   claimant: WorkerReach & { readonly sessionId: number },
@@ -168,11 +171,17 @@ export async function claimTasks(
   now: number,
 ): Promise<TaskRow[]> {
   const { sessionId } = claimant
+  const [held] = await query<{ count: number }>(
+    executor,
+    'SELECT count(*) AS count FROM tasks WHERE session_id = :sessionId',
+    { sessionId },
+  )
+  const most = Math.max(0, Math.min(limit, MOST_TASKS - (held?.count ?? 0)))
   const free = await query<{ id: number }>(
     executor,
     `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${importsWithinReach(executor, claimant, REACHED)}
-      ORDER BY not_before, id LIMIT :limit ${skippingLocked(executor, 'tasks')}`,
-    { now, limit, ...reachBindings(claimant) },
+      ORDER BY not_before, id LIMIT :most ${skippingLocked(executor, 'tasks')}`,
+    { now, most, ...reachBindings(claimant) },
   )
   const rows = await query<TaskRow>(
     executor,

@@ -5,7 +5,15 @@ import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
 import { postponeTombstones } from '../../server/deletion/store.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
-import { claimTasks, filesOfTasks, holderOf, isTaskDue, type TaskRow } from '../../server/tasks/store.ts'
+import {
+  addToTask,
+  claimTasks,
+  filesOfTasks,
+  holderOf,
+  isTaskDue,
+  MOST_TASKS,
+  type TaskRow,
+} from '../../server/tasks/store.ts'
 import { takeReport } from '../../server/tasks/tasks.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
@@ -219,6 +227,19 @@ for (const { name, open } of databases) {
       expect(code).to.equal('TASK_LOST')
       await report(task, 'done', other)
       expect(await states('B')).to.deep.equal([])
+    })
+
+    it('is given to a worker no further than it can be at so many tasks', async () => {
+      const { id: rse } = await world.rse('B')
+      await world.dataset('many', MOST_TASKS + 1, 'B')
+      const key = { kind: 'delete', vo_id: world.voId, rse_id: rse } as const
+      for (const { id } of await world.rows<{ id: number }>('SELECT id FROM replicas'))
+        await test.db.write(e => addToTask(e, key, [id], 0))
+      const given = async (by: number) =>
+        (await test.db.write(e => claimTasks(e, { sessionId: by }, 1_000, world.clock.now()))).length
+      expect(await given(session)).to.equal(MOST_TASKS)
+      expect(await given(session)).to.equal(0)
+      expect(await given(await world.openSession(86_400_000)), 'another worker').to.equal(1)
     })
 
     it('waits while nothing may be deleted at the storage', async () => {
