@@ -25,11 +25,12 @@ export async function openTransfers(
   if (replicaIds.length === 0) return
   const replicas = encodeRows(replicaIds)
   await moveReplicas(executor, replicaIds, 'want', now)
-  // Those that were queued find their new place when they are planned next.
+  // Those that were queued find their new place when they are planned next; those whose file comes from tape, when it is there.
   await query(
     executor,
-    `UPDATE transfers SET priority = :priority, state = 'WAITING', not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
-      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id ${oneOf(executor, 'replicas')}`,
+    `UPDATE transfers SET priority = :priority, state = CASE state WHEN 'QUEUED' THEN 'WAITING' ELSE state END,
+            not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
+      WHERE state IN ('WAITING', 'QUEUED', 'STAGING') AND priority < :priority AND replica_id ${oneOf(executor, 'replicas')}`,
     { priority: rule.priority, replicas },
   )
   // A cancellation that was asked for, and a lock that came after it: the copy is wanted again.

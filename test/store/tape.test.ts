@@ -268,6 +268,17 @@ for (const { name, open } of databases) {
       expect(await transfers()).to.deep.equal(['DONE', 'DONE', 'STAGING', 'STAGING'])
     })
 
+    it('has the priority that another rule gave it meanwhile', async () => {
+      await asked()
+      await step('asked', { request: 'r1' })
+      await world.addRule('d', 'B|C', 2, 5)
+      await world.evaluate()
+      const rows = await world.rows<{ priority: number; state: string }>(
+        "SELECT DISTINCT priority, transfers.state FROM transfers JOIN rses ON rses.id = destination_rse_id AND rses.name = 'B'",
+      )
+      expect(rows).to.deep.equal([{ priority: 5, state: 'STAGING' }])
+    })
+
     it('is planned anew, what waited for a storage that may not be read any more', async () => {
       const id = await asked()
       await world.dataset('d', 2, 'C')
