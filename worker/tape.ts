@@ -38,13 +38,18 @@ export async function recallFiles(task: StorageTask, workshop: TaskWorkshop): Pr
       if (release.size > 0) await tape.release(url, token, request, [...release.keys()], options)
       if (cancel.size > 0) await tape.cancel(url, token, request, [...cancel.keys()], options)
       results.push(...[...release.values(), ...cancel.values()].map(file => ({ file, result: 'done' as const })))
-      if (task.last) await tape.forget(url, token, request, options)
+      if (task.last && !results.some(stillHeld)) await tape.forget(url, token, request, options)
     })
     return done(results, asked, forgotten)
   } catch (error) {
     // What was obeyed before stays told.
     return { ...done(results, asked, forgotten), error: failureOf(error) }
   }
+}
+
+/** The storage has not done with it: it is on its way, or on disk until it is released. */
+function stillHeld({ result }: TaskResult): boolean {
+  return result === 'pending' || result === 'online'
 }
 
 /** Whether files are on tape. */

@@ -70,7 +70,7 @@ export const recall: TaskKind = {
       if (want === 'nothing' || want === 'drop' || want === 'later') continue
       if (want !== 'stage' || staged.has(replica_id)) wants.set(replica_id, want)
     }
-    const last = task.request !== null && !wanted.some(({ want }) => want === 'nothing' || want === 'poll')
+    const last = task.request !== null && !wanted.some(({ want }) => want === 'nothing')
     return { wants, last, ...(task.request === null ? {} : { request: task.request }) }
   },
   async take(executor, task, told, by, now) {

@@ -110,14 +110,14 @@ for (const { name, open } of databases) {
       return [...ordered.wants.values()]
     }
     /** As `takeTasks` does, which needs an issuer: the first task of whose files something is wanted, with that. */
-    async function given(): Promise<{ task: TaskRow; wants: Order['wants'] } | undefined> {
+    async function given(): Promise<({ task: TaskRow } & Pick<Order, 'wants' | 'last'>) | undefined> {
       for (let task = await take(); task !== undefined; task = await take()) {
         const { id, kind } = task
         if (kind === 'delete') throw new Error('nothing is deleted here')
         const now = world.clock.now()
         const order = { recall, archive }[kind].order
-        const { wants } = await test.db.write(async e => order(e, task, await filesOfTasks(e, [id]), now))
-        if (wants.size > 0) return { task, wants }
+        const { wants, last } = await test.db.write(async e => order(e, task, await filesOfTasks(e, [id]), now))
+        if (wants.size > 0) return { task, wants, last }
         await test.db.write(e => endTurn(e, id, { notBefore: now + 60_000, failures: 0, error: null }, now))
       }
       return undefined
@@ -174,6 +174,18 @@ for (const { name, open } of databases) {
       await world.clock.advance(HOUR)
       expect(await step('done'), 'nobody needs them any more').to.deep.equal(['release', 'release'])
       expect(await world.rows('SELECT id FROM tasks')).to.deep.equal([])
+    })
+
+    it('may forget the request when it has done with what is asked of it now, unless a file of it waits on disk', async () => {
+      await asked()
+      await step('asked', { request: 'r1' })
+      await world.clock.advance(HOUR)
+      const ordered = await given()
+      if (ordered === undefined) throw new Error('no task is due')
+      expect(ordered.last).to.equal(true)
+      await answer({ ...ordered, wants: new Map([...ordered.wants].slice(0, 1)) }, 'online')
+      await world.clock.advance(HOUR)
+      expect((await given())?.last).to.equal(false)
     })
 
     it('is asked again when it has forgotten the request', async () => {
