@@ -1,6 +1,16 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { stepsOf } from '../../shared/domain/state-machine.ts'
-import { type Executor, encodeRows, isSqlite, keyset, lockRows, oneOf, query, queryOne } from '../database/sql.ts'
+import {
+  type Executor,
+  encodeRows,
+  isSqlite,
+  keyset,
+  lockRows,
+  oneOf,
+  overtaken,
+  query,
+  queryOne,
+} from '../database/sql.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -97,7 +107,7 @@ export async function insertLocks(
   return inserted
 }
 
-/** Throws when one of them was deleted between the look and the lock: the step is repeated, and makes it anew. */
+/** One of them may have been deleted between the look and the lock: the step is run again, and makes it anew. */
 async function demandReplicas(executor: Executor, replicaIds: readonly number[]): Promise<void> {
   if (isSqlite(executor) || replicaIds.length === 0) return
   const row = await queryOne<{ count: number }>(
@@ -105,7 +115,7 @@ async function demandReplicas(executor: Executor, replicaIds: readonly number[])
     `SELECT count(*) AS count FROM replicas WHERE id ${oneOf(executor, 'replicas')}`,
     { replicas: encodeRows(replicaIds) },
   )
-  if (row?.count !== replicaIds.length) throw new Error('a replica was deleted meanwhile')
+  if (row?.count !== replicaIds.length) throw overtaken('a replica was deleted meanwhile')
 }
 
 /** The locks of replicas that were made with one (`insertReplicas`) in this transaction: nobody else knows them yet. */

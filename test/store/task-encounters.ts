@@ -79,9 +79,6 @@ async function underDeletion(world: World): Promise<void> {
   await world.addRule('d', 'B', 1)
 }
 
-/** A step that finds a replica gone is logged, and repeated. */
-const evaluateOnce = (world: World): Promise<unknown> => world.evaluate().catch(() => undefined)
-
 /** Rule 1 wants three files from tape, which session 1 has asked for. */
 async function askedFromTape(world: World): Promise<void> {
   await world.change("UPDATE rses SET tape = true WHERE name = 'A'")
@@ -224,14 +221,12 @@ export const TASK_ENCOUNTERS: Readonly<Record<string, Encounter>> = {
   'a rule comes to lock what is just gone': {
     begin: underDeletion,
     stopped: world => tell(world, 'done'),
-    other: evaluateOnce,
-    afterwards: world => world.evaluate(),
+    other: world => world.evaluate(),
   },
   'what a rule is just locking is gone': {
     begin: underDeletion,
-    stopped: evaluateOnce,
+    stopped: world => world.evaluate(),
     other: world => tell(world, 'done'),
-    afterwards: world => world.evaluate(),
   },
   'two workers claim a task': {
     async begin(world) {
