@@ -20,6 +20,8 @@ export async function recallFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   let forgotten = false
   try {
     await withTape(task, workshop, 'SOURCE', async (tape, url, token, options) => {
+      // It is begun anew with another token when one was refused in the middle.
+      results.length = 0
       const [stage, poll, release, cancel] = [named('stage'), named('poll'), named('release'), named('cancel')]
       if (stage.size > 0) {
         const files = [...stage.keys()].map(path => ({ path, diskLifetime: DISK_LIFETIME }))

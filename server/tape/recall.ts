@@ -2,7 +2,7 @@ import { transferFailure } from '../../shared/storage/classify.ts'
 import { condemnReplicas } from '../catalogue/fault-store.ts'
 import { summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
-import { type HeldTask, HOPELESS, type Order, type TaskKind, type Told, withinToken } from '../tasks/kinds.ts'
+import { type HeldTask, isHopeless, type Order, type TaskKind, type Told, withinToken } from '../tasks/kinds.ts'
 import { moveItems, moveToAnother, removeItems, setRequest, type TaskFile } from '../tasks/store.ts'
 import { type FailedAlone, failAlone } from './failures.ts'
 import { bringOnline, isOver, neededSources, type Staging, sendBack, stagingOf } from './staging.ts'
@@ -135,7 +135,7 @@ function tooLate(task: HeldTask, pending: readonly number[], now: number): Faile
 
 /** The tape API has failed as a whole for hours: what waits for it goes elsewhere, or says why it cannot. */
 function hopeless(task: HeldTask, { error, results }: Told): FailedAlone[] {
-  if (error === undefined || task.failures + 1 < HOPELESS) return []
+  if (!isHopeless(task, error)) return []
   const told = new Set(results.map(({ file }) => file))
   const waiting = [...task.files.values()].filter(
     ({ replica_id, state }) => state !== 'ONLINE' && !told.has(replica_id),

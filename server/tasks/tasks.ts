@@ -12,7 +12,7 @@ import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import { storageFor } from '../transfers/claim-answer.ts'
 import type { Claimant } from '../transfers/claim-places.ts'
 import { permitPaths } from '../transfers/permits.ts'
-import { type Order, type TaskKind, type Told, withinToken } from './kinds.ts'
+import { failuresAfter, type Order, type TaskKind, type Told, withinToken } from './kinds.ts'
 import {
   claimTasks,
   endTurn,
@@ -145,7 +145,7 @@ export async function takeReport(
 function turnAfter(task: TaskRow, told: Told, done: number, next: number, fraction: number, now: number): Turn {
   const error = told.error ?? told.results.find(({ error }) => error !== undefined)?.error
   if (error === undefined) return { notBefore: Math.round(next), failures: 0, error: null }
-  const failures = done > 0 ? 0 : task.failures + 1
+  const failures = done > 0 ? 0 : failuresAfter(task, error)
   const asked = (error.retryAfterSeconds ?? 0) * 1000
   const delay = Math.min(RETRY.longest, RETRY.first * 2 ** Math.min(failures, 20))
   const notBefore = now + Math.max(asked, Math.round(delay * (0.5 + fraction / 2)))

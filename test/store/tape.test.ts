@@ -248,6 +248,26 @@ for (const { name, open } of databases) {
       expect(await attempts()).to.deep.equal(['STAGING_FAILED', 'STAGING_FAILED'])
     })
 
+    it('fails nothing while an issuer is away, the storage asks for rest, or the worker cannot reach the server', async () => {
+      await asked()
+      for (const [scope, code] of [
+        ['TOKEN', 'ISSUER_UNREACHABLE'],
+        ['SOURCE', 'TOO_MANY_REQUESTS'],
+        ['SOURCE', 'STORAGE_BUSY'],
+        ['GENERAL', 'SERVER_UNREACHABLE'],
+      ] as const) {
+        for (let failure = 0; failure <= HOPELESS; failure++) {
+          await step('failed', { error: { ...AWAY, scope, code } })
+          expect(await isDue(), 'not at once').to.equal(false)
+          await world.clock.advance(HOUR / 6)
+          expect(await isDue(), `${code}: within minutes`).to.equal(true)
+          await world.change('UPDATE tasks SET session_id = NULL')
+        }
+      }
+      expect(await attempts()).to.deep.equal([])
+      expect(await transfers()).to.deep.equal(['STAGING', 'STAGING'])
+    })
+
     it('is asked for no more than its limit at a time, and for the rest as soon as there is room', async () => {
       await world.change('UPDATE rses SET max_staging = 1')
       await asked()

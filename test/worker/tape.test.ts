@@ -42,14 +42,14 @@ describe('what a storage says of where a copy is', () => {
   }
 })
 
-describe('a recall is forgotten by the storage', () => {
+describe('a step of a recall', () => {
   const url = (file: number) => `https://a.example.org/d/f${file}`
-  /** What the storage was asked; `states` of its files, by number. */
-  async function asked(
+  /** What the storage was asked, and how many results there are; `states` of its files, by number. `tries`: as often it is begun. */
+  async function step(
     wants: StorageTask['files'][number]['want'][],
     states: readonly RecallState[],
-    last = true,
-  ): Promise<string[]> {
+    { last = true, tries = 1 } = {},
+  ): Promise<{ calls: string[]; results: number }> {
     const calls: string[] = []
     const call = (name: string) => async () => {
       calls.push(name)
@@ -70,23 +70,32 @@ describe('a recall is forgotten by the storage', () => {
       files: wants.map((want, file) => ({ file, url: url(file), want })),
     } as unknown as StorageTask
     const workshop = {
-      access: { use: (_place: unknown, run: (token: Secret) => unknown) => run(new Secret('t')) },
+      access: {
+        async use(_place: unknown, run: (token: Secret) => Promise<unknown>) {
+          for (let i = 0; i < tries; i += 1) await run(new Secret('t'))
+        },
+      },
       storages: { client: () => ({ tape }) },
     } as unknown as TaskWorkshop
-    const { error } = await recallFiles(task, workshop)
+    const { error, results } = await recallFiles(task, workshop)
     expect(error).to.equal(undefined)
-    return calls
+    return { calls, results: results.length }
   }
+  const asked = async (...parameters: Parameters<typeof step>) => (await step(...parameters)).calls
 
-  it('when its last file is released, cancelled or failed', async () => {
+  it('that was begun anew with another token tells each file once', async () => {
+    expect((await step(['poll', 'release'], [{ kind: 'pending' }], { tries: 2 })).results).to.equal(2)
+  })
+
+  it('has the storage forget the request when its last file is released, cancelled or failed', async () => {
     expect(await asked(['release', 'cancel'], [])).to.deep.equal(['release', 'cancel', 'forget'])
     expect(await asked(['poll', 'poll'], Array(2).fill({ kind: 'failed', words: 'no' }))).to.deep.equal(['forget'])
   })
 
-  it('not while a file is on its way, or on disk to be copied', async () => {
+  it('does not while a file is on its way, or on disk to be copied', async () => {
     const failed = { kind: 'failed', words: 'no' } as const
     expect(await asked(['poll', 'poll'], [failed, { kind: 'pending' }])).to.deep.equal([])
     expect(await asked(['poll', 'poll'], [{ kind: 'staged' }, failed])).to.deep.equal([])
-    expect(await asked(['poll'], [failed], false)).to.deep.equal([])
+    expect(await asked(['poll'], [failed], { last: false })).to.deep.equal([])
   })
 })
