@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { listReplicasOf } from '../../server/catalogue/replica-store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
 import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
@@ -207,6 +208,11 @@ for (const { name, open } of databases) {
         ])
         await world.clock.advance(30_000 * 2 ** failures)
       }
+      const { id: rseId } = await world.rse('B')
+      const listed = await listReplicasOf(test.db.read, [await world.didId('d.f0'), await world.didId('d.f1')], {
+        rseId,
+      })
+      expect(listed.map(({ fault }) => fault)).to.deep.equal(Array(2).fill('PERMISSION_DENIED: DELETE answered 403'))
       expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
     })
 
