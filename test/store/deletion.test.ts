@@ -268,6 +268,19 @@ for (const { name, open } of databases) {
       expect(await take()).to.deep.equal([])
     })
 
+    it('takes what was registered there too, once a rule has held it and let go', async () => {
+      await world.dataset('d', 2, 'B')
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B'), 'no rule ever held it').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
     it('leaves alone where a person may be putting the file, and refuses who comes later', async () => {
       await drop(await copied())
       const { id: rseId } = await world.rse('B')
