@@ -60,8 +60,10 @@ export const recall: TaskKind = {
     )
     await removeItems(executor, those('drop'))
     const toStage = withinToken(wanted.filter(({ want }) => want === 'stage')).map(({ replica_id }) => replica_id)
-    const room = toStage.length === 0 ? 0 : askedNow(toStage.length, await stagingOf(executor, task.rse_id))
+    const room = toStage.length === 0 ? 0 : askedNow(toStage.length, await stagingOf(executor, task))
     const staged = new Set(toStage.slice(0, room))
+    // Before the storage has answered: another worker counts them.
+    await moveItems(executor, [...staged], 'ASKED', now)
     // They have a request of their own: some file of this one may take days.
     const rest = staged.size === 0 ? [] : those('stage').filter(id => !staged.has(id))
     await moveToAnother(executor, task, [...those('later'), ...rest], now)

@@ -93,14 +93,17 @@ export interface Staging {
   readonly asked: number
 }
 
-/** The storage's row is locked. */
-export async function stagingOf(executor: Executor, rseId: number): Promise<Staging> {
+/** At the storage of a task, by others. The storage's row is locked. */
+export async function stagingOf(
+  executor: Executor,
+  { id, rse_id: rseId }: { readonly id: number; readonly rse_id: number },
+): Promise<Staging> {
   await lockRows(executor, 'rses', [rseId])
   const row = await queryOne<Staging>(
     executor,
     `SELECT max_staging AS most, (SELECT count(*) FROM tasks JOIN task_items ON task_items.task_id = tasks.id AND task_items.state = 'ASKED'
-       WHERE tasks.kind = 'recall' AND tasks.rse_id = rses.id) AS asked FROM rses WHERE id = :rseId`,
-    { rseId },
+       WHERE tasks.kind = 'recall' AND tasks.rse_id = rses.id AND tasks.id <> :id) AS asked FROM rses WHERE id = :rseId`,
+    { rseId, id },
   )
   return row ?? { most: 0, asked: 0 }
 }

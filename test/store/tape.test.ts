@@ -8,6 +8,7 @@ import { takeReport } from '../../server/tasks/tasks.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'
@@ -279,6 +280,17 @@ for (const { name, open } of databases) {
       expect(await step('online')).to.deep.equal(['poll'])
       await world.clock.advance(HOUR)
       expect(await step('asked', { request: 'r2' }), 'it is there, though not copied').to.deep.equal(['stage'])
+    })
+
+    it('is not asked for more by another worker before the first has told, and by the next when that one is lost', async () => {
+      await world.change('UPDATE rses SET max_staging = 1')
+      await asked()
+      const first = await given()
+      expect(first?.wants.size).to.equal(1)
+      expect(await given(), 'there is no room').to.equal(undefined)
+      await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      session = await world.openSession(365 * DAY)
+      expect((await given())?.wants).to.deep.equal(first?.wants)
     })
 
     it('is not asked for a file that is copied again meanwhile, once it was let go of', async () => {
