@@ -1,5 +1,5 @@
 import { MOST_IN_TASK } from '../../shared/contract/routes/worker.ts'
-import { importsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
+import { reachBindings, storageWorkWithinReach, type WorkerReach } from '../accounts/reach.ts'
 import {
   type Executor,
   encodeRows,
@@ -156,7 +156,7 @@ const OPEN = `EXISTS (SELECT 1 FROM rses WHERE rses.id = tasks.rse_id AND CASE t
     ELSE true END)`
 
 export async function isTaskDue(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {
-  const sql = `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${importsWithinReach(read, reach, REACHED)} LIMIT 1`
+  const sql = `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${storageWorkWithinReach(read, reach, REACHED)} LIMIT 1`
   return (await query(read, sql, { now, ...reachBindings(reach) })).length > 0
 }
 
@@ -179,7 +179,7 @@ export async function claimTasks(
   const most = Math.max(0, Math.min(limit, MOST_TASKS - (held?.count ?? 0)))
   const free = await query<{ id: number }>(
     executor,
-    `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${importsWithinReach(executor, claimant, REACHED)}
+    `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${storageWorkWithinReach(executor, claimant, REACHED)}
       ORDER BY not_before, id LIMIT :most ${skippingLocked(executor, 'tasks')}`,
     { now, most, ...reachBindings(claimant) },
   )
