@@ -15,7 +15,7 @@ export interface SettingFlags {
   readonly watchdog?: Watchdogs
   readonly tape?: boolean
   readonly multihop?: boolean
-  readonly capacity?: number
+  readonly capacity?: number | null
   readonly minFree?: number | null
 }
 
@@ -34,7 +34,7 @@ export function settingOptions(command: Command): Command {
     )
     .option('--tape <on|off>', 'it has a tape behind it, and the tape REST API', onOff)
     .option('--multihop <on|off>', 'copies may go over it to others', onOff)
-    .option('--capacity <size>', 'of the storage: 500T', size)
+    .option('--capacity <size|none>', 'of the storage: 500T; none: nobody knows', orNone)
     .option('--min-free <size|none>', 'what nobody asks for is deleted only while less is free; none: soon', orNone)
 }
 

@@ -20,6 +20,8 @@ export async function recallFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   let forgotten = false
   try {
     await withTape(task, workshop, 'SOURCE', async (tape, url, token, options) => {
+      // It is begun anew with another token when one was refused in the middle.
+      results.length = 0
       const [stage, poll, release, cancel] = [named('stage'), named('poll'), named('release'), named('cancel')]
       if (stage.size > 0) {
         const files = [...stage.keys()].map(path => ({ path, diskLifetime: DISK_LIFETIME }))
@@ -38,13 +40,18 @@ export async function recallFiles(task: StorageTask, workshop: TaskWorkshop): Pr
       if (release.size > 0) await tape.release(url, token, request, [...release.keys()], options)
       if (cancel.size > 0) await tape.cancel(url, token, request, [...cancel.keys()], options)
       results.push(...[...release.values(), ...cancel.values()].map(file => ({ file, result: 'done' as const })))
-      if (task.last) await tape.forget(url, token, request, options)
+      if (task.last && !results.some(stillHeld)) await tape.forget(url, token, request, options)
     })
     return done(results, asked, forgotten)
   } catch (error) {
     // What was obeyed before stays told.
     return { ...done(results, asked, forgotten), error: failureOf(error) }
   }
+}
+
+/** The storage has not done with it: it is on its way, or on disk until it is released. */
+function stillHeld({ result }: TaskResult): boolean {
+  return result === 'pending' || result === 'online'
 }
 
 /** Whether files are on tape. */

@@ -86,6 +86,14 @@ export function skippingLocked(executor: Executor, table: LockedTable): string {
   return isSqlite(executor) ? '' : `FOR NO KEY UPDATE OF ${table} SKIP LOCKED`
 }
 
+/** PostgreSQL's own code for it. */
+export const OVERTAKEN = '40001'
+
+/** What a transaction throws that finds changed what it saw before it had the locks: it is run again from its beginning. */
+export function overtaken(how: string): Error {
+  return Object.assign(new Error(how), { code: OVERTAKEN })
+}
+
 /** State names from the tables of `shared/domain`, quoted for an `IN (...)`: constants of ours, never input. */
 export function stateList(states: readonly string[]): string {
   for (const state of states) {

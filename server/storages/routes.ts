@@ -9,6 +9,7 @@ import { failingLinks, type LinkHealthRow } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
+import { checkSpace } from './space.ts'
 import {
   closeLink,
   deleteAttribute,
@@ -54,6 +55,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       const urls = body.protocols.map(protocol => protocol.url)
       const audience = body.audience ?? urls[0] ?? ''
       checkAudience(audience, urls)
+      checkSpace(body)
       if (body.basePath !== '/' && !`${body.prefix}/`.startsWith(`${body.basePath}/`)) {
         const message = `the prefix ${body.prefix} is not below the base path ${body.basePath}: no scope could name it`
         throw new WaybillError('PREFIX_OUTSIDE_BASE', message, { status: 400, field: 'prefix' })

@@ -1,5 +1,6 @@
 import { type Binding, type Executor, query, queryOne } from '../database/sql.ts'
 import type { AttributeValue, Protocol, Rse } from './directory.ts'
+import { checkSpace } from './space.ts'
 
 /** What may be set of a storage, and when it is made. */
 export type RseSettings = Omit<
@@ -81,11 +82,17 @@ export async function insertRse(executor: Executor, rse: NewRse): Promise<number
   return row.id
 }
 
+/** Throws 400 MIN_FREE_IMPOSSIBLE, as `checkSpace`. */
 export async function updateRse(executor: Executor, id: number, change: RseChange): Promise<void> {
   const { columns, bindings } = columnsOf(change)
   if (columns.length === 0) return
   const sets = columns.map(column => `${column} = :${column}`)
-  await query(executor, `UPDATE rses SET ${sets.join(', ')} WHERE id = :id`, { id, ...bindings })
+  const [space] = await query<Pick<RseSettings, 'capacityBytes' | 'minFreeBytes'>>(
+    executor,
+    `UPDATE rses SET ${sets.join(', ')} WHERE id = :id RETURNING capacity_bytes AS "capacityBytes", min_free_bytes AS "minFreeBytes"`,
+    { id, ...bindings },
+  )
+  if (space !== undefined) checkSpace(space)
 }
 
 export async function putAttribute(executor: Executor, id: number, key: string, value: AttributeValue): Promise<void> {

@@ -44,11 +44,16 @@ export async function openTransfers(
   await openNew(executor, replicaIds, rule, now)
 }
 
-/** Of what waits, and of what brings its file nearer. Those that were queued find their new place when they are planned next. */
+/**
+ * Of what waits, and of what brings its file nearer. Those that were queued find their new place when they are planned next; those
+ * whose file comes from tape, when it is there.
+ */
 async function raisePriority(executor: Executor, replicas: string, priority: number): Promise<void> {
-  const raise = (which: string): string => `UPDATE transfers SET priority = :priority, state = 'WAITING',
+  const raise = (
+    which: string,
+  ): string => `UPDATE transfers SET priority = :priority, state = CASE state WHEN 'QUEUED' THEN 'WAITING' ELSE state END,
             not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
-      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND ${which} RETURNING id`
+      WHERE state IN ('WAITING', 'QUEUED', 'STAGING') AND priority < :priority AND ${which} RETURNING id`
   const raised = await query<{ id: number }>(executor, raise(`replica_id ${oneOf(executor, 'replicas')}`), {
     priority,
     replicas,
