@@ -53,33 +53,3 @@ describe('a migration of a SQLite database that is in use', () => {
     }
   })
 })
-
-describe('what refers to rows that are deleted one by one', () => {
-  it('is found by an index: a foreign key reads its whole table without one', async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'waybill-migrations-'))
-    const db = openSqlite(join(directory, 'waybill.sqlite'))
-    try {
-      await db.migrate()
-      const referring = await query<{ name: string; column: string }>(
-        db.read,
-        `SELECT tables.name, keys."from" AS column FROM sqlite_master AS tables, pragma_foreign_key_list(tables.name) AS keys
-          WHERE tables.type = 'table' AND keys."table" IN ('replicas', 'transfers')`,
-      )
-      expect(referring).to.have.length.above(8)
-      const indexed = await query<{ name: string; column: string }>(
-        db.read,
-        `SELECT tables.name, columns.name AS column FROM sqlite_master AS tables, pragma_index_list(tables.name) AS indexes,
-                pragma_index_info(indexes.name) AS columns
-          WHERE tables.type = 'table' AND columns.seqno = 0 AND NOT indexes.partial
-         UNION SELECT tables.name, columns.name FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns
-          WHERE tables.type = 'table' AND columns.pk = 1`,
-      )
-      const found = new Set(indexed.map(({ name, column }) => `${name}.${column}`))
-      const lacking = referring.map(({ name, column }) => `${name}.${column}`).filter(column => !found.has(column))
-      expect(lacking).to.deep.equal([])
-    } finally {
-      await db.close()
-      await rm(directory, { recursive: true })
-    }
-  })
-})
