@@ -63,7 +63,7 @@ const STORAGE_ERRORS = {
     'the destination answered 409 and did not say why',
   ),
   DESTINATION_FULL: row(
-    ['DESTINATION', 'GENERAL'],
+    ['DESTINATION'],
     ALWAYS,
     'uncounted',
     'storage-at-once',
@@ -76,7 +76,13 @@ const STORAGE_ERRORS = {
     'nothing',
     'the parent directory is missing and could not be made',
   ),
-  NOT_FOUND: row(['DESTINATION', 'GENERAL'], ALWAYS, 'never', 'nothing', '404, and the storage did not say what'),
+  NOT_FOUND: row(
+    ['SOURCE', 'DESTINATION', 'GENERAL'],
+    ALWAYS,
+    'never',
+    'nothing',
+    '404, and the storage did not say what',
+  ),
   TOKEN_REFUSED: row(
     ['TOKEN'],
     ALWAYS,

@@ -127,5 +127,5 @@ export async function answeredFailure(
 ): Promise<TransferFailure> {
   // A body that breaks off takes nothing from the status.
   const text = await response.text(16_384).catch(() => '')
-  return classifyAnswer(attempted, response.status, storageWords(text, tokens), response.headers['retry-after'])
+  return classifyAnswer(attempted, response.status, storageWords(text, tokens), response.headers)
 }
