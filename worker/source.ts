@@ -41,14 +41,14 @@ const SILENCE = new Set(['CONNECT_FAILED', 'RESOLVE_FAILED', 'TLS_FAILED', 'TIME
  * not answer the worker either is to blame.
  */
 export async function withSilence(
-  { source, progress, stop }: Attempt,
+  { source, progress, copying }: Attempt,
   { access }: Access,
   failure: AttemptFailure,
 ): Promise<AttemptFailure> {
   const stalled = failure.scope === 'TRANSFER' && STALLS.has(failure.code)
   if (!stalled || progress.mode !== 'pull' || progress.bytes > 0) return failure
   try {
-    await access.use(source, token => source.storage.head(source.url, token, { scope: 'SOURCE', signal: stop }))
+    await access.use(source, token => source.storage.head(source.url, token, { scope: 'SOURCE', signal: copying }))
     return failure
   } catch (error) {
     const { scope, code, message } = failureOf(error)
@@ -58,7 +58,8 @@ export async function withSilence(
   }
 }
 
-function lookAtSource({ transfer, source, stop }: Attempt, { access }: Access): Promise<Sight> {
+/** It may take the source hours to sum a file: a cancellation ends it. */
+function lookAtSource({ transfer, source, copying }: Attempt, { access }: Access): Promise<Sight> {
   const expected = { bytes: transfer.bytes, checksums: knownChecksums(transfer) }
   return inspect(expected, source.traits.checksum, 'source', wantDigest =>
     access.use(
@@ -68,7 +69,7 @@ function lookAtSource({ transfer, source, stop }: Attempt, { access }: Access): 
           wantDigest,
           expectedSize: transfer.bytes,
           scope: 'SOURCE',
-          signal: stop,
+          signal: copying,
         }),
     ),
   )

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { until } from '../house/until.ts'
 import { Stage } from './stage.ts'
 
 const CONTENT = 'x'.repeat(1000)
@@ -55,6 +56,78 @@ describe('tokens at storages', () => {
     expect(stage.a.requests.get('HEAD')).to.equal(2)
     expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
     expect(stage.b.requests.get('COPY') ?? 0).to.equal(0)
+  })
+
+  for (const status of [429, 502, 503, 504]) {
+    it(`a canary answered ${status} proves nothing: the next is another one`, async () => {
+      stage = await Stage.create()
+      const transfers = await Promise.all(Array.from({ length: 16 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+      const grant = transfers[0]?.source.grant ?? 0
+      const all = transfers.map(one => ({ ...one, source: { ...one.source, grant } }))
+      const given = stage.server.grants.get(grant)
+      if (given === undefined) throw new Error('no grant')
+      stage.server.grants.set(grant, { ...given, audience: 'https://other.example.org' })
+      stage.a.refuse({ verb: 'HEAD', status, times: 1, retryAfterSeconds: 7 })
+      stage.start()
+      stage.server.enqueue(...all)
+      const outcomes = await Promise.all(all.map(({ transfer }) => stage.server.outcomeOf(transfer)))
+      const told = outcomes.flatMap(({ error }) => (error?.code === 'STORAGE_REFUSED_TOKEN' ? [] : [error]))
+      expect(told).not.to.deep.equal([])
+      for (const error of told) expect(error).to.include({ scope: 'SOURCE', retryAfterSeconds: 7 })
+      expect(stage.a.answers.get(401) ?? 0).to.be.below(3)
+      expect(stage.b.requests.get('COPY') ?? 0).to.equal(0)
+    })
+  }
+
+  it('a first COPY whose refusal cannot be told from a file that is there stays the only one', async () => {
+    stage = await Stage.create()
+    const transfers = await Promise.all(Array.from({ length: 8 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.destination.grant ?? 0
+    const all = transfers.map(one => ({ ...one, destination: { ...one.destination, grant } }))
+    stage.b.refuse({ verb: 'HEAD', status: 404, times: 1 })
+    stage.b.refuse({ verb: 'HEAD', status: 503, times: 1000 })
+    stage.b.refuse({ verb: 'COPY', status: 401, times: 1000 })
+    stage.start()
+    stage.server.enqueue(...all)
+    for (const { transfer } of all) {
+      expect(await stage.server.outcomeOf(transfer)).to.include({ result: 'failed', left: 'unknown' })
+    }
+    expect(stage.b.requests.get('COPY')).to.equal(1)
+  })
+
+  it('a first COPY answered 429 says nothing of the token: the next one goes alone, too', async () => {
+    stage = await Stage.create()
+    const transfers = await Promise.all(Array.from({ length: 8 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.destination.grant ?? 0
+    const all = transfers.map(one => ({ ...one, destination: { ...one.destination, grant } }))
+    stage.b.refuse({ verb: 'COPY', status: 429, times: 1 })
+    stage.b.refuse({ verb: 'COPY', status: 401, times: 1000 })
+    stage.start()
+    stage.server.enqueue(...all)
+    await Promise.all(all.map(({ transfer }) => stage.server.outcomeOf(transfer)))
+    expect(stage.b.answers.get(401)).to.equal(2)
+  })
+
+  it('who waits for a first COPY to be taken can be cancelled', async () => {
+    stage = await Stage.create()
+    stage.server.heartbeatSeconds = 0.05
+    stage.a.behaviour.bytesPerSecond = 1_000
+    Object.assign(stage.b.behaviour, { lateHeaders: true, markerSeconds: 60 })
+    stage.start({ shutdownMs: 50 })
+    const first = await stage.transfer('f1', CONTENT.repeat(100))
+    const second = await stage.transfer('f2', CONTENT)
+    const { grant } = first.destination
+    stage.server.enqueue(first)
+    await until(
+      async () => stage.b.requests.get('COPY'),
+      copies => copies === 1,
+    )
+    stage.server.enqueue({ ...second, destination: { ...second.destination, grant } })
+    stage.server.cancelled.add(second.transfer)
+    const { error } = await stage.server.outcomeOf(second.transfer)
+    expect(error).to.include({ code: 'CANCELLED' })
+    expect(stage.server.outcomes, 'the first goes on').to.have.length(1)
+    expect(stage.b.requests.get('COPY')).to.equal(1)
   })
 
   it('a COPY refused with 401 is sent once more', async () => {

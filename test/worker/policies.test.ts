@@ -1,4 +1,10 @@
 import { expect } from 'chai'
+import { Secret } from '../../shared/domain/secret.ts'
+import { classifyHttpFailure } from '../../shared/storage/classify.ts'
+import { StorageError } from '../../shared/storage/types.ts'
+import type { StorageAccess } from '../../worker/access.ts'
+import type { Attempt } from '../../worker/attempt.ts'
+import { faultOfSource } from '../../worker/source.ts'
 import { watchdogsFor } from '../../worker/watchdogs.ts'
 import { Stage } from './stage.ts'
 
@@ -74,6 +80,23 @@ describe('checksum policies', () => {
     })
     expect(outcome.error).to.include({ code: 'CHECKSUM_MISMATCH', scope: 'TRANSFER', retryable: true })
   })
+})
+
+it('a source that sums a file for hours keeps no transfer that was cancelled', async () => {
+  const cancelled = new AbortController()
+  const cancelledError = new StorageError(classifyHttpFailure({ verb: 'HEAD', scope: 'SOURCE' }, 'aborted', 'words'))
+  const head = (_url: string, _token: Secret, { signal }: { signal: AbortSignal }) =>
+    new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(cancelledError)))
+  const access = { use: (_place: unknown, run: (token: Secret) => unknown) => run(new Secret('token')) }
+  const attempt = {
+    transfer: { bytes: 1, adler32: '00000001' },
+    source: { traits: { checksumPolicy: 'source', checksum: 'adler32' }, storage: { head } },
+    copying: cancelled.signal,
+    stop: new AbortController().signal,
+  } as unknown as Attempt
+  const looking = faultOfSource(attempt, { access: access as unknown as StorageAccess }).catch(error => error)
+  cancelled.abort()
+  expect(await looking).to.equal(cancelledError)
 })
 
 describe('the deadlines of a copy', () => {
