@@ -1,7 +1,7 @@
 import { oneLine } from '../shared/domain/one-line.ts'
 import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
-import type { CopyOutcome } from '../shared/storage/types.ts'
+import type { Checksums, CopyOutcome } from '../shared/storage/types.ts'
 import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
 import { withoutStale } from './copy-tokens.ts'
 import { cancelled, copyInTurn } from './copy-turn.ts'
@@ -10,7 +10,7 @@ import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable 
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp, inTheWay } from './remove.ts'
 import { type Conclusion, lookAgain, settleDestination, unproven } from './settle.ts'
-import { faultOfSource, withBlame, withSilence } from './source.ts'
+import { faultOfSource, withBlame, withCause } from './source.ts'
 import type { Sight } from './verify.ts'
 
 /** What was already done about a failure in this attempt: each remedy is tried once. */
@@ -44,8 +44,8 @@ async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   const { progress, stop, copying } = attempt
   const outcome = await drive(attempt, workshop)
   if (outcome.kind === 'no-token') return { result: 'handed-back', failure: outcome.error }
-  if (outcome.kind === 'done') return verified(attempt, workshop)
-  const failure = copying.aborted ? cancelled() : await withSilence(attempt, workshop, outcome.error)
+  if (outcome.kind === 'done') return verified(attempt, workshop, outcome.checksums)
+  const failure = copying.aborted ? cancelled() : await withCause(attempt, workshop, outcome.error)
   if (outcome.kind === 'unknown' && !copying.aborted) return { result: 'unknown', failure }
   // A stop needs no clean-up of its own: the next lease settles it.
   if (stop.aborted || (progress.left !== 'own' && !mayHaveLeft(failure, progress)))
@@ -99,11 +99,11 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
   }
 }
 
-async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
+async function verified(attempt: Attempt, workshop: Workshop, passed: Checksums): Promise<Ending> {
   const { transfer } = attempt
   let sight: Sight
   try {
-    sight = await lookAtDestination(attempt, workshop)
+    sight = await lookAtDestination(attempt, workshop, passed)
   } catch (error) {
     return { result: 'unknown', failure: inPhase(failureOf(error), 'FINALIZATION') }
   }

@@ -33,6 +33,13 @@ export async function withBlame(attempt: Attempt, workshop: Access, failure: Att
   }
 }
 
+/** What a look at the source adds to a failure of a copy that is not through. */
+export async function withCause(attempt: Attempt, workshop: Access, failure: AttemptFailure): Promise<AttemptFailure> {
+  // In a stream the worker itself saw that the source gives something else.
+  const isOther = failure.code === 'SIZE_MISMATCH' && failure.scope === 'SOURCE'
+  return isOther ? withBlame(attempt, workshop, failure) : withSilence(attempt, workshop, failure)
+}
+
 const STALLS = new Set(['TIMEOUT_NO_PROGRESS', 'TIMEOUT_NO_MARKER'])
 const SILENCE = new Set(['CONNECT_FAILED', 'RESOLVE_FAILED', 'TLS_FAILED', 'TIMEOUT_CONNECT', 'TIMEOUT_HEADERS'])
 
@@ -40,7 +47,7 @@ const SILENCE = new Set(['CONNECT_FAILED', 'RESOLVE_FAILED', 'TLS_FAILED', 'TIME
  * A pull of which no byte came: from a source that is switched off a destination sees nothing but a stall. A source that does
  * not answer the worker either is to blame.
  */
-export async function withSilence(
+async function withSilence(
   { source, progress, copying }: Attempt,
   { access }: Access,
   failure: AttemptFailure,

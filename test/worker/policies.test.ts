@@ -74,6 +74,20 @@ describe('checksum policies', () => {
     expect(await stage.read('SITE-A', 'f1'), 'no worker removes it').to.deep.equal(CONTENT)
   })
 
+  for (const [md5, result] of [
+    ['9c677286866aad38f8e9b660f5411814', 'done'],
+    ['00000000000000000000000000000001', 'unknown'],
+  ] as const) {
+    it(`of a stream the worker knows both; md5 ${md5} in the catalogue, adler32 at the storages: ${result}`, async () => {
+      stage = await Stage.create({ source: { canPush: false }, destination: { canPull: false } })
+      for (const { behaviour } of [stage.a, stage.b]) behaviour.checksums = ['adler32']
+      stage.start()
+      const { adler32: _, ...transfer } = await stage.transfer('f1', 'Wikipedia')
+      stage.server.enqueue({ ...transfer, md5 })
+      expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result, mode: 'stream' })
+    })
+  }
+
   it('and not if it is right', async () => {
     const outcome = await copied(['destination', 'destination'], {}, () => {
       stage.b.behaviour.strayChecksums = 1
