@@ -42,7 +42,7 @@ export class StorageAccess {
   readonly #proofs = new Map<string, Proof>()
   /** Likewise: whether the first COPY was believed, once that is known. */
   readonly #copies = new Map<string, Promise<boolean>>()
-  /** Likewise: how many COPYs in a row it denied while it has taken none. */
+  /** Likewise: how many COPYs in a row it denied. */
   readonly #denials = new Map<string, number>()
 
   constructor(options: { tokens: GrantTokens; clock: Clock; signal: AbortSignal }) {
@@ -90,15 +90,21 @@ export class StorageAccess {
   }
 
   /**
-   * A storage denied a COPY (403), and has taken none under this grant yet: true if another token is worth a try. It may be the token or
-   * the file: once the token is renewed, then one more file may be forbidden by itself, and with the third the grant is held.
+   * A storage denied a COPY (403), or its side of one (401), and has taken none under this grant since: true if another token is worth a
+   * try. It may be the token or the file: once the token is renewed, then one more file may be forbidden by itself, and with the third
+   * the grant is held.
    */
   denied(place: Place, token: Secret, failure: Pick<StorageError, 'message'>): boolean {
     const key = keyOf(place)
     const denials = (this.#denials.get(key) ?? 0) + 1
     remember(this.#denials, key, denials)
-    if (denials !== 2) this.refused(place, token, failure, true)
+    if (denials !== 2) this.refused(place, token, failure, denials > 2)
     return denials === 1
+  }
+
+  /** A storage has done its side of a COPY. */
+  believed(place: Place): void {
+    this.#denials.delete(keyOf(place))
   }
 
   /** Runs one operation, and once more with another token if the first is refused. */

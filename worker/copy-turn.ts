@@ -3,7 +3,7 @@ import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
 import { isUnseen, NO_TURN } from './access.ts'
 import type { Attempt, Workshop } from './attempt.ts'
-import { noteRefusal, type Tokens, tokensFor } from './copy-tokens.ts'
+import { activeOf, noteBelief, noteRefusal, type Tokens, tokensFor } from './copy-tokens.ts'
 import { mayBeOwn } from './debris.ts'
 import { failureOf } from './failure.ts'
 import type { Mode } from './mode.ts'
@@ -26,8 +26,8 @@ interface Copied {
 
 /** A COPY when its turn has come: `isFirst` under its grant at the storage that gets it. */
 export async function copyInTurn(attempt: Attempt, workshop: Workshop, mode: Mode): Promise<Copied> {
-  const active = mode === 'pull' ? attempt.destination : attempt.source
-  const { isFirst, end } = mode === 'stream' ? NO_TURN : await workshop.access.copyTurn(active, attempt.copying)
+  const active = activeOf(attempt, mode)
+  const { isFirst, end } = active === undefined ? NO_TURN : await workshop.access.copyTurn(active, attempt.copying)
   let believed = false
   let mayBeToken = false
   try {
@@ -36,6 +36,7 @@ export async function copyInTurn(attempt: Attempt, workshop: Workshop, mode: Mod
     const outcome = await copyOnce(attempt, workshop, mode, tokens, () => end(true))
     if (outcome.kind !== 'failed') {
       believed = true
+      if (outcome.kind === 'done') noteBelief(attempt, workshop, tokens)
       return { outcome, tokens, mayBeToken }
     }
     const { error } = outcome
@@ -43,11 +44,11 @@ export async function copyInTurn(attempt: Attempt, workshop: Workshop, mode: Mod
       believed = true
       return { outcome: existing(), tokens, mayBeToken }
     }
-    const isDenied = isFirst && error.code === 'PERMISSION_DENIED' && error.side === active.scope
-    const isUnproven = (error.code === 'TOKEN_REFUSED' || isUnseen(error)) && error.side === active.scope
-    believed = !isDenied && !isUnproven
+    const isActive = active !== undefined && error.side === active.scope
+    const isDenied = isActive && isFirst && error.code === 'PERMISSION_DENIED'
+    believed = !isDenied && !(isActive && (error.code === 'TOKEN_REFUSED' || isUnseen(error)))
     // Before anybody else's turn: the second refusal is the last.
-    if (error.code === 'TOKEN_REFUSED') noteRefusal(attempt, workshop, tokens, error, isFirst)
+    if (error.code === 'TOKEN_REFUSED') noteRefusal(attempt, workshop, mode, tokens, error, isFirst)
     if (isDenied) mayBeToken = workshop.access.denied(active, activeTokenOf(mode, tokens), error)
     return { outcome, tokens, mayBeToken }
   } finally {

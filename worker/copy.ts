@@ -78,24 +78,30 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
     const mode = chooseMode(source.traits, destination.traits, unsupported, attempt.transfer.mode)
     const { outcome, tokens, mayBeToken } = await copyInTurn(attempt, workshop, mode)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
-    switch (remedyFor(outcome.error, mode, done, mayBeToken)) {
-      case 'another-mode':
-        if (mode === 'stream') return outcome
-        unsupported.add(mode)
-        modes.remember(...pair, mode)
-        break
-      case 'make-parent': {
-        done = { ...done, parent: true }
-        const parent = new URL('.', destination.url).href
-        await access.use(destination, token => destination.storage.mkcol(parent, token, { scope: 'DESTINATION' }))
-        break
-      }
-      case 'another-token':
-        done = { ...done, token: true }
-        break
-      case 'none':
-        return withoutStale(workshop, tokens, outcome)
+    const remedy = remedyFor(outcome.error, mode, done, mayBeToken)
+    if (remedy === 'none') return withoutStale(workshop, tokens, outcome)
+    if (remedy === 'another-mode' && mode !== 'stream') {
+      unsupported.add(mode)
+      modes.remember(...pair, mode)
     }
+    // The next attempt is the remedy then.
+    if (!(await isClear(attempt, workshop))) return { kind: 'failed', error: { ...outcome.error, retryable: true } }
+    if (remedy === 'make-parent') {
+      const parent = new URL('.', destination.url).href
+      await access.use(destination, token => destination.storage.mkcol(parent, token, { scope: 'DESTINATION' }))
+    }
+    done = { parent: done.parent || remedy === 'make-parent', token: done.token || remedy === 'another-token' }
+  }
+}
+
+/** Whether nothing of an earlier COPY of this attempt lies at the destination, where another COPY would take it for somebody else's. */
+async function isClear(attempt: Attempt, workshop: Workshop): Promise<boolean> {
+  if (attempt.progress.left !== 'own') return true
+  try {
+    return (await lookAtDestination(attempt, workshop)).kind === 'absent'
+  } catch (error) {
+    failureOf(error)
+    return false
   }
 }
 

@@ -180,6 +180,38 @@ describe('tokens at storages', () => {
     expect(stage.issuer.requests.get('refresh_token')).to.equal(1)
   })
 
+  it('a source that believes the HEADs and refuses the other storage holds its grant, and no more is copied', async () => {
+    stage = await Stage.create()
+    stage.a.refuse({ verb: 'GET', status: 401, times: 1000 })
+    stage.start()
+    const transfers = await Promise.all(Array.from({ length: 16 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.source.grant ?? 0
+    const all = transfers.map(one => ({ ...one, source: { ...one.source, grant } }))
+    const run = async (some: typeof all) => {
+      stage.server.enqueue(...some)
+      return Promise.all(some.map(({ transfer }) => stage.server.outcomeOf(transfer)))
+    }
+    for (const { error } of await run(all.slice(0, 8))) expect(error).to.include({ code: 'TOKEN_REFUSED' })
+    const refusals = stage.a.answers.get(401)
+    for (const { error, result } of await run(all.slice(8))) {
+      expect(`${result} ${error?.code}`).to.equal('handed-back STORAGE_REFUSED_TOKEN')
+    }
+    expect(stage.a.answers.get(401)).to.equal(refusals)
+  })
+
+  it('a file that a source refuses to the other storage by itself holds nothing', async () => {
+    stage = await Stage.create()
+    stage.start()
+    const transfers = await Promise.all(Array.from({ length: 6 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.source.grant ?? 0
+    for (const [i, one] of transfers.entries()) {
+      if (i % 2 === 0) stage.a.refuse({ verb: 'GET', status: 401, times: 2 })
+      stage.server.enqueue({ ...one, source: { ...one.source, grant } })
+      const { error, result } = await stage.server.outcomeOf(one.transfer)
+      expect(error?.code ?? result).to.equal(i % 2 === 0 ? 'TOKEN_REFUSED' : 'done')
+    }
+  })
+
   it('a file that is denied by itself, after others were taken, holds nothing', async () => {
     stage = await Stage.create()
     stage.start()
