@@ -62,14 +62,14 @@ export type Ending =
 
 /**
  * Looks at the destination and compares with the catalogue and what `passed` through the worker, or with the source if there is no
- * checksum of either. By the storage's policy it may be the size alone.
+ * checksum of either. By the storage's policy it may be the size alone, of what an attempt has copied.
  */
 export async function lookAtDestination(
   attempt: Attempt,
   { access }: Pick<Workshop, 'access'>,
   passed: Checksums = {},
 ): Promise<Sight> {
-  const { transfer, destination, stop } = attempt
+  const { transfer, destination, progress, stop } = attempt
   const look = (wantDigest?: ChecksumAlgorithm): Promise<FileStatus> =>
     access.use(destination, token =>
       destination.storage.head(destination.url, token, {
@@ -80,7 +80,17 @@ export async function lookAtDestination(
       }),
     )
   if (!checks(destination.traits, 'destination')) {
-    return judgeSize({ bytes: transfer.bytes, checksums: {} }, await look())
+    const size = { bytes: transfer.bytes, checksums: {} }
+    if (transfer.kind === 'settle' || progress.left === 'own') return judgeSize(size, await look())
+    // What somebody else may have put there: a replica of ours will be removed one day.
+    const known = knownChecksums(transfer)
+    const sight = await inspect(
+      { bytes: transfer.bytes, checksums: known },
+      destination.traits.checksum,
+      'destination',
+      look,
+    )
+    return sight.kind === 'unproven' ? judgeSize(size, { exists: true, ...sight }) : sight
   }
   return inspect(await expectedFile(attempt, access, passed), destination.traits.checksum, 'destination', look)
 }

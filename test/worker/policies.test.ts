@@ -6,7 +6,7 @@ import type { StorageAccess } from '../../worker/access.ts'
 import type { Attempt } from '../../worker/attempt.ts'
 import { faultOfSource } from '../../worker/source.ts'
 import { watchdogsFor } from '../../worker/watchdogs.ts'
-import { Stage } from './stage.ts'
+import { refusePermits, Stage } from './stage.ts'
 
 const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
 const WRONG = { adler32: '00000001' }
@@ -42,6 +42,32 @@ describe('checksum policies', () => {
   it('none: the size has to do', async () => {
     expect(await copied(['none', 'none'], WRONG)).to.include({ result: 'done' })
     expect([digests('a'), digests('b')]).to.deep.equal([0, 0])
+  })
+
+  for (const [what, content, expected] of [
+    ['another file of the same size', CONTENT.toString().toUpperCase(), 'DESTINATION_EXISTS'],
+    ['the file itself', CONTENT, 'done'],
+  ] as const) {
+    it(`none: ${what} that was there before is looked at more closely: ${expected}`, async () => {
+      stage = await Stage.create({ source: { checksumPolicy: 'none' }, destination: { checksumPolicy: 'none' } })
+      stage.server.before = refusePermits
+      await stage.write('SITE-B', 'f1', content)
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      stage.server.enqueue(transfer)
+      const { error, result } = await stage.server.outcomeOf(transfer.transfer)
+      expect(error?.code ?? result).to.equal(expected)
+    })
+  }
+
+  it('none: the size of what was there before has to do where its storage tells no checksum', async () => {
+    stage = await Stage.create({ source: { checksumPolicy: 'none' }, destination: { checksumPolicy: 'none' } })
+    stage.b.behaviour.checksums = []
+    await stage.write('SITE-B', 'f1', CONTENT)
+    stage.start()
+    const transfer = await stage.transfer('f1', CONTENT)
+    stage.server.enqueue(transfer)
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done', bytes: 0 })
   })
 
   it('source: a source that contradicts the catalogue twice is not copied', async () => {
