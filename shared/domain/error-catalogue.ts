@@ -94,7 +94,13 @@ const STORAGE_ERRORS = {
   NOT_SUPPORTED: row(ANYWHERE, ALWAYS, 'never', 'nothing', 'neither pull nor push, and streaming was refused too'),
   REQUEST_REFUSED: row(ANYWHERE, ALWAYS, 'never', 'nothing', 'another 4xx'),
   TOO_MANY_REQUESTS: row(ANYWHERE, ALWAYS, 'later', 'storage', '429. `Retry-After` is obeyed, for all that goes there'),
-  STORAGE_BUSY: row(ANYWHERE, ALWAYS, 'later', 'storage', '503. `Retry-After` is obeyed, for all that goes there'),
+  STORAGE_BUSY: row(
+    ANYWHERE,
+    ALWAYS,
+    'later',
+    'storage',
+    '503, 408, 423 or 425. `Retry-After` is obeyed, for all that goes there',
+  ),
   STORAGE_ERROR: row(ANYWHERE, ALWAYS, 'later', 'storage', 'another 5xx'),
   STAGING_FAILED: row(
     ['SOURCE'],

@@ -104,6 +104,9 @@ function isTape(attempted: Attempted): boolean {
   return attempted.verb.includes('/')
 }
 
+/** They pass by themselves (RFC 9110, 4918, 8470): a request that came too slowly, or too early, a file that is locked, a busy storage. */
+const PASSING = new Set([408, 423, 425, 503])
+
 /** What a status says by itself. */
 function codeOf(status: number): TransferCode {
   switch (status) {
@@ -118,9 +121,8 @@ function codeOf(status: number): TransferCode {
       return 'NOT_SUPPORTED'
     case 429:
       return 'TOO_MANY_REQUESTS'
-    case 503:
-      return 'STORAGE_BUSY'
     default:
+      if (PASSING.has(status)) return 'STORAGE_BUSY'
       if (status >= 500) return 'STORAGE_ERROR'
       return status >= 400 ? 'REQUEST_REFUSED' : 'PROTOCOL_VIOLATION'
   }
@@ -220,7 +222,7 @@ function passiveStatus(mode: 'pull' | 'push', status: number, words: string, pha
   if (status === 409 && mode === 'push') return make('DESTINATION_CONFLICT')
   if (status === 412 && mode === 'push') return make('DESTINATION_EXISTS')
   if (status === 429) return make('TOO_MANY_REQUESTS')
-  if (status === 503) return make('STORAGE_BUSY')
+  if (PASSING.has(status)) return make('STORAGE_BUSY')
   return make(status >= 500 ? 'STORAGE_ERROR' : 'REQUEST_REFUSED')
 }
 

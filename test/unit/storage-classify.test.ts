@@ -92,6 +92,8 @@ describe('answers that are no success', () => {
     ['method not allowed', PUSH, 405, '', 'NOT_SUPPORTED SOURCE never'],
     ['too many', PULL, 429, '', 'TOO_MANY_REQUESTS DESTINATION again'],
     ['busy', PULL, 503, '', 'STORAGE_BUSY DESTINATION again'],
+    ['a file that somebody writes, XRootD', PULL, 423, '', 'STORAGE_BUSY DESTINATION again'],
+    ['a request that came too slowly', at('HEAD', 'SOURCE'), 408, '', 'STORAGE_BUSY SOURCE again'],
     ['gateway', PULL, 504, '', 'STORAGE_ERROR DESTINATION again'],
     ['teapot', PULL, 418, '', 'REQUEST_REFUSED DESTINATION never'],
     ['a status that is none', PULL, 999, '', 'STORAGE_ERROR DESTINATION again'],
@@ -292,6 +294,7 @@ describe('last lines that are no success', () => {
       'failure: Remote side failed with status code 500; error message: "No space left on device"',
       'STORAGE_ERROR SOURCE again',
     ],
+    ['dCache: source locked', 'pull', 'failure: rejected GET: 423 Locked', 'STORAGE_BUSY SOURCE again'],
     ['dCache: source busy', 'pull', 'failure: rejected GET: 503 Too busy', 'STORAGE_BUSY SOURCE again'],
     ['source with an error', 'pull', 'failure: rejected GET: 500 Oops', 'STORAGE_ERROR SOURCE again'],
     ...(
