@@ -41,7 +41,6 @@ export async function copyInTurn(attempt: Attempt, workshop: Workshop, mode: Mod
     }
     const { error } = outcome
     if (mayMeanExisting(error, mode) && (await isThere(attempt, workshop).catch(falseIfUnseen))) {
-      believed = true
       return { outcome: existing(), tokens, mayBeToken }
     }
     const isActive = active !== undefined && error.side === active.scope

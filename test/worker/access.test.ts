@@ -95,6 +95,19 @@ describe('tokens at storages', () => {
     expect(stage.b.requests.get('COPY')).to.equal(1)
   })
 
+  it('a first COPY refused where a file is there already says nothing of the token: the next one goes alone, too', async () => {
+    stage = await Stage.create()
+    stage.b.refuse({ verb: 'COPY', status: 401, times: 1000 })
+    stage.start()
+    const transfers = await Promise.all(Array.from({ length: 8 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
+    const grant = transfers[0]?.destination.grant ?? 0
+    await stage.write('SITE-B', 'f0', CONTENT)
+    stage.server.enqueue(...transfers.map(one => ({ ...one, destination: { ...one.destination, grant } })))
+    const outcomes = await Promise.all(transfers.map(({ transfer }) => stage.server.outcomeOf(transfer)))
+    expect(outcomes[0]).to.include({ result: 'done', bytes: 0 })
+    expect(stage.b.answers.get(401)).to.equal(3)
+  })
+
   it('a first COPY answered 429 says nothing of the token: the next one goes alone, too', async () => {
     stage = await Stage.create()
     const transfers = await Promise.all(Array.from({ length: 8 }, (_, i) => stage.transfer(`f${i}`, CONTENT)))
