@@ -4,7 +4,7 @@ import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
 import type { TransferFailure } from '../domain/transfer-error.ts'
 import type { HttpClient, HttpResponse, HttpTimeouts } from '../http/client.ts'
-import type { DeadlineTimer } from '../http/deadlines.ts'
+import { Deadlines, type DeadlineTimer } from '../http/deadlines.ts'
 import { HttpFailure } from '../http/failure.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { type Attempted, classifyAnswer, classifyHttpFailure, transferFailure } from './classify.ts'
@@ -50,6 +50,7 @@ export async function send(deps: StorageDeps, client: HttpClient, outgoing: Outg
   const allowed = deps.redirectHosts(url.hostname)
   for (let hops = 0; ; hops++) {
     const response = await sendOnce(client, outgoing, url)
+    endInTime(deps, outgoing, response)
     if (response.status < 301 || response.status > 308 || response.status === 304) return response
     // Read, so that the connection can be kept.
     void response.text(4096).catch(() => undefined)
@@ -62,6 +63,17 @@ export async function send(deps: StorageDeps, client: HttpClient, outgoing: Outg
     }
     url = decision.url
   }
+}
+
+/**
+ * What is no success has to be over soon, also where a success may take its time: nobody watches the words of a refused COPY, and
+ * a storage that never ends them would keep the attempt for ever.
+ */
+function endInTime({ timer }: StorageDeps, { timeouts }: Outgoing, { status, body }: HttpResponse): void {
+  if (status < 300 || timeouts.total !== undefined) return
+  const deadlines = new Deadlines<'words'>(timer, () => body.destroy())
+  deadlines.set('words', timeouts.headers)
+  body.once('close', () => deadlines.close())
 }
 
 async function sendOnce(client: HttpClient, outgoing: Outgoing, url: URL): Promise<HttpResponse> {
@@ -115,5 +127,5 @@ export async function answeredFailure(
 ): Promise<TransferFailure> {
   // A body that breaks off takes nothing from the status.
   const text = await response.text(16_384).catch(() => '')
-  return classifyAnswer(attempted, response.status, storageWords(text, tokens), response.headers['retry-after'])
+  return classifyAnswer(attempted, response.status, storageWords(text, tokens), response.headers)
 }
