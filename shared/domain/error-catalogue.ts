@@ -243,7 +243,7 @@ const OWN_ERRORS = {
     BEFORE,
     'uncounted',
     'grant',
-    '401, twice: the storage’s audience, issuer, clock or rights. Held for 5 minutes',
+    '401, or 403 for two files, and again with a new token: the storage’s audience, issuer, clock or rights. Held for 5 minutes',
   ),
   TOKEN_LATE: row(['TOKEN'], BEFORE, 'uncounted', 'nothing', 'no token came in time: the issuer is slow'),
   ISSUER_UNREACHABLE: row(['TOKEN'], BEFORE, 'uncounted', 'grant', 'the issuer gave no usable answer'),

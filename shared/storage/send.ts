@@ -21,6 +21,14 @@ export interface StorageDeps {
   readonly timer: DeadlineTimer
   /** Where the storage at `host` may redirect to, as patterns (`redirects.ts`). */
   readonly redirectHosts: (host: string) => readonly string[]
+  /** What the storage at `host` (with its port) is given instead of the usual, milliseconds. */
+  readonly patience: (host: string) => Patience
+}
+
+/** How long a connection may take, and an answer that needs no work. Milliseconds. */
+export interface Patience {
+  readonly connect?: number | undefined
+  readonly headers?: number | undefined
 }
 
 export interface Outgoing {
@@ -33,7 +41,20 @@ export interface Outgoing {
   readonly timeouts: HttpTimeouts
 }
 
-export const TIMEOUTS: HttpTimeouts = { connect: 15_000, headers: 30_000, total: 60_000 }
+const USUAL = { connect: 15_000, headers: 30_000 }
+/** For the body of an answer that has little to say. */
+const BODY_MS = 15_000
+
+/** The deadlines of a request to this address, of which the answer may take `answerMs` because the storage has to work for it. */
+export function timeoutsAt(
+  { patience }: Pick<StorageDeps, 'patience'>,
+  url: string,
+  answerMs = 0,
+): HttpTimeouts & { total: number } {
+  const { connect = USUAL.connect, headers = USUAL.headers } = patience(URL.canParse(url) ? new URL(url).host : '')
+  const longer = Math.max(headers, answerMs)
+  return { connect, headers: longer, total: connect + longer + BODY_MS }
+}
 
 /** Verbs without side effects that matter: worth one repeat when a kept connection turned out to be dead. */
 const REPEATABLE = new Set(['HEAD', 'GET', 'PROPFIND', 'MKCOL'])
