@@ -47,7 +47,7 @@ export async function up(knex: Knex): Promise<void> {
   await knex.schema.createTable('task_items', t => {
     t.bigInteger('replica_id').primary().notNullable().references('replicas.id').comment('in one task at a time')
     t.bigInteger('task_id').notNullable().references('tasks.id')
-    t.text('state').notNullable().comment('WANTED; of a recall then ASKED, ONLINE')
+    t.text('state').notNullable().comment('WANTED; of a recall then ASKED, ONLINE or LATE')
     t.bigInteger('at').notNullable().comment('since when')
     t.text('error')
     t.index(['task_id', 'replica_id'])
@@ -65,6 +65,8 @@ export async function up(knex: Knex): Promise<void> {
     t.bigInteger('look_at').comment('0: one of the two transfers has ended; null: it locks nothing any more')
     t.index(['transfer_id'])
     t.index(['carrier_id'])
+    // The one below holds only some: a replica that is deleted is looked for among all.
+    t.index(['replica_id'])
   })
   await knex.raw('CREATE UNIQUE INDEX hops_held ON hops (replica_id, transfer_id) WHERE look_at IS NOT NULL')
   await knex.raw('CREATE INDEX hops_to_look_at ON hops (look_at) WHERE look_at IS NOT NULL')

@@ -74,8 +74,8 @@ export function reachesCopy(
   )
 }
 
-/** The same for imports, which are of no activity and on no link: who is confined to such takes none. */
-export function importsWithinReach(
+/** The same for imports and tasks, which are of no activity and on no link: who is confined to such takes none. */
+export function storageWorkWithinReach(
   executor: Executor,
   reach: WorkerReach,
   columns: { vo: string; rse: string },
@@ -88,7 +88,6 @@ type End = 'source' | 'destination'
 /** At which end of a copy a grant of this purpose is used; of the others copies need none. */
 const ENDS: Readonly<Partial<Record<GrantPurpose, End>>> = {
   read: 'source',
-  stage: 'source',
   write: 'destination',
   'clean-up': 'destination',
 }

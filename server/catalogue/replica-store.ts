@@ -162,7 +162,7 @@ export interface ListedReplica {
   directory_id: number
   top: string
   name: string
-  /** Why it is BAD: `CODE: words`. */
+  /** Why it is BAD, or what keeps it from being deleted: `CODE: words`. */
   fault: string | null
 }
 
@@ -178,7 +178,9 @@ export async function listReplicasOf(
             replicas.state, replicas.lock_count, directories.path AS directory, directories.id AS directory_id,
             tops.path AS top, replicas.name,
             CASE replicas.state WHEN 'BAD' THEN (SELECT code || ': ' || message FROM replica_faults
-              WHERE replica_faults.replica_id = replicas.id ORDER BY id DESC LIMIT 1) END AS fault
+              WHERE replica_faults.replica_id = replicas.id ORDER BY id DESC LIMIT 1)
+            WHEN 'BEING_DELETED' THEN (SELECT coalesce(task_items.error, tasks.error) FROM task_items
+              JOIN tasks ON tasks.id = task_items.task_id WHERE task_items.replica_id = replicas.id) END AS fault
        FROM replicas
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
        JOIN directories ON directories.id = replicas.directory_id

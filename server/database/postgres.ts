@@ -6,7 +6,7 @@ import type { Database } from './database.ts'
 import { readEpoch } from './epoch.ts'
 import { Notifications } from './notifications.ts'
 import { migrateWith } from './schema.ts'
-import { type Executor, queryOne } from './sql.ts'
+import { type Executor, OVERTAKEN, queryOne } from './sql.ts'
 
 export interface PostgresOptions {
   readonly kind: 'postgresql'
@@ -20,7 +20,6 @@ export interface PostgresOptions {
 /** A transaction that lost a deadlock, or its snapshot, is run again so often (architecture, Database). */
 const TRIES = 5
 const DEADLOCK = '40P01'
-const SERIALIZATION_FAILURE = '40001'
 /** Of the advisory lock that migrations are run under; any number will do. */
 const MIGRATION_LOCK = 7_929_451
 
@@ -65,7 +64,7 @@ async function transaction<T>(writer: Knex, work: (executor: Executor) => Promis
 
 function isOvertaken(error: unknown): boolean {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
-  return code === DEADLOCK || code === SERIALIZATION_FAILURE
+  return code === DEADLOCK || code === OVERTAKEN
 }
 
 /** Parsed here: what pg finds in a `connectionString`, the password that is not there too, it puts above all else. */

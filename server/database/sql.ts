@@ -61,7 +61,7 @@ export function encodeRows(rows: readonly unknown[]): string {
 /**
  * Locks these rows until the transaction is over, in the order of their keys, so that two who lock some of the same wait
  * instead of deadlocking. What the next statement reads of them is true until then. On SQLite the writer is alone anyway.
- * `table`: a constant of ours. The rooms' order: replicas, transfers, hops, links, storages, bundles, health of links, rules.
+ * `table`: a constant of ours. The rooms' order is that of docs/decisions/0007.
  */
 export async function lockRows(executor: Executor, table: LockedTable, ids: readonly number[]): Promise<void> {
   if (isSqlite(executor) || ids.length === 0) return
@@ -84,6 +84,14 @@ export type LockedTable =
 /** Ends a SELECT whose rows are to be changed next; those that somebody else is changing are left to them. */
 export function skippingLocked(executor: Executor, table: LockedTable): string {
   return isSqlite(executor) ? '' : `FOR NO KEY UPDATE OF ${table} SKIP LOCKED`
+}
+
+/** PostgreSQL's own code for it. */
+export const OVERTAKEN = '40001'
+
+/** What a transaction throws that finds changed what it saw before it had the locks: it is run again from its beginning. */
+export function overtaken(how: string): Error {
+  return Object.assign(new Error(how), { code: OVERTAKEN })
 }
 
 /** State names from the tables of `shared/domain`, quoted for an `IN (...)`: constants of ours, never input. */

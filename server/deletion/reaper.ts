@@ -20,18 +20,19 @@ const SPACE_EVERY_MS = 600_000
  * only while too little is free, oldest first. Workers do it, as tasks.
  */
 export function reaper(context: Context, graceMs: number): Service {
-  /** By storage: when it was added up, and what is left to free; as this server knows it. */
-  const wanted = new Map<number, { at: number; bytes: number | undefined }>()
+  /** By storage with a threshold: when it was added up, and what it holds since; as this server knows it. */
+  const held = new Map<number, { at: number; bytes: number }>()
 
   async function toFree(rse: Rse, now: number): Promise<number | undefined> {
-    const known = wanted.get(rse.id)
-    if (known !== undefined && now - known.at < SPACE_EVERY_MS) return known.bytes
     const { capacityBytes, minFreeBytes } = rse
-    const greedy = capacityBytes === null || minFreeBytes === null
-    const used = greedy ? 0 : await usedBytes(context.db.read, rse.id)
-    const bytes = bytesToFree({ capacityBytes, minFreeBytes, usedBytes: used })
-    wanted.set(rse.id, { at: now, bytes })
-    return bytes
+    if (capacityBytes === null || minFreeBytes === null)
+      return bytesToFree({ capacityBytes, minFreeBytes, usedBytes: 0 })
+    let known = held.get(rse.id)
+    if (known === undefined || now - known.at >= SPACE_EVERY_MS) {
+      known = { at: now, bytes: await usedBytes(context.db.read, rse.id) }
+      held.set(rse.id, known)
+    }
+    return bytesToFree({ capacityBytes, minFreeBytes, usedBytes: known.bytes })
   }
 
   /** True when there may be more to do. */
@@ -59,14 +60,15 @@ export function reaper(context: Context, graceMs: number): Service {
       await postponeTombstones(
         executor,
         some.map(({ id }) => id).filter(id => !gone.has(id)),
+        before,
         before + AGAIN_MS,
       )
       return gone
     })
-    const known = wanted.get(rse.id)
-    if (known?.bytes !== undefined) {
+    const known = held.get(rse.id)
+    if (known !== undefined) {
       const freed = candidates.filter(({ id }) => reaped.has(id)).reduce((sum, one) => sum + one.bytes, 0)
-      wanted.set(rse.id, { ...known, bytes: known.bytes - freed })
+      held.set(rse.id, { ...known, bytes: known.bytes - freed })
     }
     if (reaped.size > 0) wake.notify('queue')
     return true

@@ -7,9 +7,10 @@ export interface Space {
   readonly usedBytes: number
 }
 
-/** Bytes that are wanted free; undefined: all that nobody asks for goes (greedy). */
+/** Bytes that are wanted free; undefined: all that nobody asks for goes (greedy). None where nobody can tell what is free. */
 export function bytesToFree({ capacityBytes, minFreeBytes, usedBytes }: Space): number | undefined {
-  if (capacityBytes === null || minFreeBytes === null) return undefined
+  if (minFreeBytes === null) return undefined
+  if (capacityBytes === null) return 0
   return Math.max(0, minFreeBytes - (capacityBytes - usedBytes))
 }
 

@@ -131,13 +131,21 @@ async function filesAskedFor(executor: Executor, files: string): Promise<Set<num
   return new Set(rows.map(row => row.file_id))
 }
 
-/** What may not be deleted now is not looked at before then, so that it does not stand in the way of others. */
-export async function postponeTombstones(executor: Executor, replicaIds: readonly number[], at: number): Promise<void> {
+/**
+ * What may not be deleted now is not looked at before then, so that it does not stand in the way of others. One that was locked
+ * and let go of since it was found has its whole grace.
+ */
+export async function postponeTombstones(
+  executor: Executor,
+  replicaIds: readonly number[],
+  before: number,
+  at: number,
+): Promise<void> {
   if (replicaIds.length === 0) return
   await query(
     executor,
-    `UPDATE replicas SET tombstone_at = :at WHERE tombstone_at IS NOT NULL AND id ${oneOf(executor, 'replicas')}`,
-    { at, replicas: encodeRows(replicaIds) },
+    `UPDATE replicas SET tombstone_at = :at WHERE tombstone_at <= :before AND id ${oneOf(executor, 'replicas')}`,
+    { before, at, replicas: encodeRows(replicaIds) },
   )
 }
 

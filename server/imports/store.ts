@@ -1,4 +1,4 @@
-import { importsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
+import { reachBindings, storageWorkWithinReach, type WorkerReach } from '../accounts/reach.ts'
 import { type Executor, encodeRows, keyset, oneOf, query, queryOne, skippingLocked } from '../database/sql.ts'
 import { holdSession } from '../transfers/session-store.ts'
 
@@ -47,7 +47,7 @@ export async function findImport(executor: Executor, id: number): Promise<Import
 const REACHED = { vo: 'vo_id', rse: 'rse_id' }
 
 export async function isImportWaiting(read: Executor, reach: WorkerReach): Promise<boolean> {
-  const sql = `SELECT id FROM imports WHERE state = 'QUEUED' ${importsWithinReach(read, reach, REACHED)} LIMIT 1`
+  const sql = `SELECT id FROM imports WHERE state = 'QUEUED' ${storageWorkWithinReach(read, reach, REACHED)} LIMIT 1`
   return (await query(read, sql, reachBindings(reach))).length > 0
 }
 
@@ -66,7 +66,7 @@ export async function claimImports(
     executor,
     `SELECT id FROM imports WHERE state = 'QUEUED'
         AND EXISTS (SELECT 1 FROM rses WHERE rses.id = imports.rse_id AND rses.availability_read)
-        ${importsWithinReach(executor, claimant, REACHED)}
+        ${storageWorkWithinReach(executor, claimant, REACHED)}
       ORDER BY id LIMIT :limit ${skippingLocked(executor, 'imports')}`,
     { limit, ...reachBindings(claimant) },
   )

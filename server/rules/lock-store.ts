@@ -7,6 +7,7 @@ import {
   keyset,
   lockRows,
   oneOf,
+  overtaken,
   query,
   queryOne,
   stateList,
@@ -126,7 +127,7 @@ export async function insertLocks(
   return inserted
 }
 
-/** Throws when one of them was deleted between the look and the lock: the step is repeated, and makes it anew. */
+/** One of them may have been deleted between the look and the lock: the step is run again, and makes it anew. */
 async function demandReplicas(executor: Executor, replicaIds: readonly number[]): Promise<void> {
   if (isSqlite(executor) || replicaIds.length === 0) return
   const row = await queryOne<{ count: number }>(
@@ -134,7 +135,7 @@ async function demandReplicas(executor: Executor, replicaIds: readonly number[])
     `SELECT count(*) AS count FROM replicas WHERE id ${oneOf(executor, 'replicas')}`,
     { replicas: encodeRows(replicaIds) },
   )
-  if (row?.count !== replicaIds.length) throw new Error('a replica was deleted meanwhile')
+  if (row?.count !== replicaIds.length) throw overtaken('a replica was deleted meanwhile')
 }
 
 /** The locks of replicas that were made with one (`insertReplicas`) in this transaction: nobody else knows them yet. */

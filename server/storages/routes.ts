@@ -10,6 +10,7 @@ import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
 import { removeRse } from './removal.ts'
+import { checkSpace } from './space.ts'
 import {
   closeLink,
   deleteAttribute,
@@ -58,6 +59,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       const urls = body.protocols.map(protocol => protocol.url)
       const audience = body.audience ?? urls[0] ?? ''
       checkAudience(audience, urls)
+      checkSpace(body)
       if (body.basePath !== '/' && !`${body.prefix}/`.startsWith(`${body.basePath}/`)) {
         const message = `the prefix ${body.prefix} is not below the base path ${body.basePath}: no scope could name it`
         throw new WaybillError('PREFIX_OUTSIDE_BASE', message, { status: 400, field: 'prefix' })

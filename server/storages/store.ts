@@ -1,6 +1,7 @@
 import type { WatchdogChange, WatchdogSeconds } from '../../shared/contract/fields.ts'
 import { type Binding, type Executor, query, queryOne } from '../database/sql.ts'
 import type { AttributeValue, Protocol, Rse } from './directory.ts'
+import { checkSpace } from './space.ts'
 
 /** What may be set of a storage, and when it is made. */
 export type RseSettings = Omit<
@@ -84,13 +85,18 @@ export async function insertRse(executor: Executor, rse: NewRse): Promise<number
   return row.id
 }
 
-/** Changes what is given; of the watchdogs too, where null takes back what was set. */
+/** Changes what is given; of the watchdogs too, where null takes back what was set. Throws 400 MIN_FREE_IMPOSSIBLE, as `checkSpace`. */
 export async function updateRse(executor: Executor, id: number, change: RseChange): Promise<void> {
   const watchdogs = change.watchdogs && (await changedWatchdogs(executor, id, change.watchdogs))
   const { columns, bindings } = columnsOf({ ...change, watchdogs })
   if (columns.length === 0) return
   const sets = columns.map(column => `${column} = :${column}`)
-  await query(executor, `UPDATE rses SET ${sets.join(', ')} WHERE id = :id`, { id, ...bindings })
+  const [space] = await query<Pick<RseSettings, 'capacityBytes' | 'minFreeBytes'>>(
+    executor,
+    `UPDATE rses SET ${sets.join(', ')} WHERE id = :id RETURNING capacity_bytes AS "capacityBytes", min_free_bytes AS "minFreeBytes"`,
+    { id, ...bindings },
+  )
+  if (space !== undefined) checkSpace(space)
 }
 
 /** With the storage locked: of two changes at a time none is lost. */

@@ -5,7 +5,7 @@ import { moveReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query, stateList } from '../database/sql.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
-import { HOPELESS, type TaskKind } from '../tasks/kinds.ts'
+import { type HeldTask, isHopeless, type TaskKind } from '../tasks/kinds.ts'
 import { removeItems } from '../tasks/store.ts'
 import { markHops } from '../transfers/hop-store.ts'
 import { failAlone } from './failures.ts'
@@ -43,10 +43,7 @@ export const archive: TaskKind = {
           ? [{ replicaId: file, failure: failure('ARCHIVING_FAILED', own?.message ?? 'the storage gave no reason') }]
           : [],
       ),
-      ...(error === undefined || task.failures + 1 < HOPELESS ? [] : [...task.files.keys()]).map(replicaId => ({
-        replicaId,
-        failure: failure('ARCHIVING_FAILED', `${error?.code}: ${error?.message}`.slice(0, 1000)),
-      })),
+      ...(isHopeless(task, error) ? hopeless(task, `${error.code}: ${error.message}`.slice(0, 1000)) : []),
       ...late.map(replicaId => ({
         replicaId,
         failure: failure('ARCHIVING_TIMEOUT', 'it is on disk since three days'),
@@ -79,6 +76,10 @@ async function archived(executor: Executor, replicaIds: readonly number[], now: 
     rows.map(row => row.id),
   )
   return moveLocks(executor, ids, 'succeed')
+}
+
+function hopeless({ files }: HeldTask, words: string) {
+  return [...files.keys()].map(replicaId => ({ replicaId, failure: failure('ARCHIVING_FAILED', words) }))
 }
 
 function failure(code: 'ARCHIVING_FAILED' | 'ARCHIVING_TIMEOUT', words: string) {

@@ -2,10 +2,10 @@ import { transferFailure } from '../../shared/storage/classify.ts'
 import { condemnReplicas } from '../catalogue/fault-store.ts'
 import { summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
-import { type HeldTask, HOPELESS, type Order, type TaskKind, type Told } from '../tasks/kinds.ts'
-import { moveItems, removeItems, setRequest, stagingRoom, type TaskFile } from '../tasks/store.ts'
+import { type HeldTask, isHopeless, type Order, type TaskKind, type Told, withinToken } from '../tasks/kinds.ts'
+import { moveItems, moveToAnother, removeItems, setRequest, type TaskFile } from '../tasks/store.ts'
 import { type FailedAlone, failAlone } from './failures.ts'
-import { bringOnline, isOver, neededSources, sendBack } from './staging.ts'
+import { bringOnline, isOver, neededSources, type Staging, sendBack, stagingOf } from './staging.ts'
 
 /** Between two looks at a recall: a tenth of its age. Milliseconds. */
 const POLL = { least: 5_000, most: 600_000 }
@@ -23,11 +23,22 @@ export function wantOf(
   isAsked: boolean,
   now: number,
 ): Want | 'nothing' | 'drop' | 'later' {
-  // New files wait until the storage has done with those it was asked for: it knows one request by one name.
+  // The storage knows one request by one name: what is new has another.
   if (state === 'WANTED') return !needed ? 'drop' : isAsked ? 'later' : 'stage'
+  // Who needs it again has it asked for anew.
+  if (state === 'LATE') return isAsked ? 'cancel' : 'drop'
   if (!isAsked) return needed && state === 'ASKED' ? 'stage' : needed && !isOver(at, now) ? 'nothing' : 'drop'
   if (state === 'ASKED') return needed ? 'poll' : 'cancel'
   return needed && !isOver(at, now) ? 'nothing' : 'release'
+}
+
+/**
+ * How many of these files a storage is asked for now: pure. Many with one request, since tapes are read in the order in which files lie
+ * there; where few have room they wait until more have.
+ */
+export function askedNow(wanted: number, { most, asked }: Staging): number {
+  const room = Math.max(0, most - asked)
+  return room < Math.min(wanted, Math.ceil(most / 10)) ? 0 : Math.min(wanted, room)
 }
 
 /** Files are asked back from tape in bulk, looked after until they are on disk, and let go of when they are copied. */
@@ -48,14 +59,20 @@ export const recall: TaskKind = {
       now,
     )
     await removeItems(executor, those('drop'))
-    const room = those('stage').length === 0 ? 0 : await stagingRoom(executor, task.rse_id)
-    const staged = new Set(those('stage').slice(0, room))
+    const toStage = withinToken(wanted.filter(({ want }) => want === 'stage')).map(({ replica_id }) => replica_id)
+    const room = toStage.length === 0 ? 0 : askedNow(toStage.length, await stagingOf(executor, task))
+    const staged = new Set(toStage.slice(0, room))
+    // Before the storage has answered: another worker counts them.
+    await moveItems(executor, [...staged], 'ASKED', now)
+    // They have a request of their own: some file of this one may take days.
+    const rest = staged.size === 0 ? [] : those('stage').filter(id => !staged.has(id))
+    await moveToAnother(executor, task, [...those('later'), ...rest], now)
     const wants = new Map<number, Want>()
     for (const { replica_id, want } of wanted) {
       if (want === 'nothing' || want === 'drop' || want === 'later') continue
       if (want !== 'stage' || staged.has(replica_id)) wants.set(replica_id, want)
     }
-    const last = task.request !== null && !wanted.some(({ want }) => want === 'nothing' || want === 'poll')
+    const last = task.request !== null && !wanted.some(({ want }) => want === 'nothing')
     return { wants, last, ...(task.request === null ? {} : { request: task.request }) }
   },
   async take(executor, task, told, by, now) {
@@ -73,13 +90,15 @@ export const recall: TaskKind = {
     const online = named('online')
     await moveItems(executor, online, 'ONLINE', now)
     await bringOnline(executor, online, now)
-    // What came too late stays: the storage is told to stop when the task is taken next, if nobody needs it then.
+    // What came too late stays until the storage was told to stop, when the task is taken next.
     await moveItems(
       executor,
       late.map(({ replicaId }) => replicaId),
-      'ASKED',
+      'LATE',
       now,
     )
+    // What was planned while it was let go of waits for the tape again.
+    await sendBack(executor, named('done'), now)
     const over = results.filter(({ result }) => result === 'done' || result === 'failed').map(({ file }) => file)
     await removeItems(executor, over)
     const isBare = [...task.files.values()].every(
@@ -118,7 +137,7 @@ function tooLate(task: HeldTask, pending: readonly number[], now: number): Faile
 
 /** The tape API has failed as a whole for hours: what waits for it goes elsewhere, or says why it cannot. */
 function hopeless(task: HeldTask, { error, results }: Told): FailedAlone[] {
-  if (error === undefined || task.failures + 1 < HOPELESS) return []
+  if (!isHopeless(task, error)) return []
   const told = new Set(results.map(({ file }) => file))
   const waiting = [...task.files.values()].filter(
     ({ replica_id, state }) => state !== 'ONLINE' && !told.has(replica_id),

@@ -2,7 +2,7 @@ import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { ENDED_STATES, TRANSFER_MACHINE } from '../../shared/domain/transfer-state.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
-import { type Executor, encodeRows, lockRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset, stateList } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { addToTasks } from '../tasks/store.ts'
 
@@ -85,6 +85,27 @@ export async function neededSources(executor: Executor, replicaIds: readonly num
     { replicas: encodeRows(replicaIds) },
   )
   return new Set(rows.map(row => row.id))
+}
+
+export interface Staging {
+  /** Files that a storage may be asked back from tape at a time, and how many it is asked for now. */
+  readonly most: number
+  readonly asked: number
+}
+
+/** At the storage of a task, by others. The storage's row is locked. */
+export async function stagingOf(
+  executor: Executor,
+  { id, rse_id: rseId }: { readonly id: number; readonly rse_id: number },
+): Promise<Staging> {
+  await lockRows(executor, 'rses', [rseId])
+  const row = await queryOne<Staging>(
+    executor,
+    `SELECT max_staging AS most, (SELECT count(*) FROM tasks JOIN task_items ON task_items.task_id = tasks.id AND task_items.state = 'ASKED'
+       WHERE tasks.kind = 'recall' AND tasks.rse_id = rses.id AND tasks.id <> :id) AS asked FROM rses WHERE id = :rseId`,
+    { rseId, id },
+  )
+  return row ?? { most: 0, asked: 0 }
 }
 
 const PER_ROUND = 1_000

@@ -1,10 +1,9 @@
 import { MOST_IN_TASK } from '../../shared/contract/routes/worker.ts'
-import { importsWithinReach, reachBindings, type WorkerReach } from '../accounts/reach.ts'
+import { reachBindings, storageWorkWithinReach, type WorkerReach } from '../accounts/reach.ts'
 import {
   type Executor,
   encodeRows,
   keyset,
-  lockRows,
   oneOf,
   query,
   queryOne,
@@ -29,7 +28,7 @@ export interface TaskRow {
 export interface TaskFile {
   replica_id: number
   task_id: number
-  state: 'WANTED' | 'ASKED' | 'ONLINE'
+  state: 'WANTED' | 'ASKED' | 'ONLINE' | 'LATE'
   at: number
   directory_id: number
   directory: string
@@ -73,6 +72,22 @@ export async function addToTasks(
   for (const { vo_id, rse_id } of groups.values()) {
     const own = rows.filter(row => row.vo_id === vo_id && row.rse_id === rse_id)
     await addToTask(executor, { kind, vo_id, rse_id }, [...new Set(own.map(row => row.replica_id))], now)
+  }
+}
+
+/** These files of a task have their turn in others, without waiting for the rest of it. */
+export async function moveToAnother(
+  executor: Executor,
+  { kind, vo_id, rse_id }: Pick<TaskRow, 'kind' | 'vo_id' | 'rse_id'>,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<void> {
+  if (replicaIds.length === 0) return
+  for (const [replicas, of] of await spread(executor, { kind, vo_id, rse_id }, replicaIds, now)) {
+    await query(executor, `UPDATE task_items SET task_id = :of WHERE replica_id ${oneOf(executor, 'replicas')}`, {
+      of,
+      replicas: encodeRows(replicas),
+    })
   }
 }
 
@@ -141,11 +156,14 @@ const OPEN = `EXISTS (SELECT 1 FROM rses WHERE rses.id = tasks.rse_id AND CASE t
     ELSE true END)`
 
 export async function isTaskDue(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {
-  const sql = `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${importsWithinReach(read, reach, REACHED)} LIMIT 1`
+  const sql = `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${storageWorkWithinReach(read, reach, REACHED)} LIMIT 1`
   return (await query(read, sql, { now, ...reachBindings(reach) })).length > 0
 }
 
-/** Gives due tasks to a session. Throws 409 SESSION_ENDED. */
+/** Tasks that one worker is at, at most: each has some requests under way, and one at a storage that is away lasts minutes. */
+export const MOST_TASKS = 20
+
+/** Gives due tasks to a session, `limit` at most and no more than it can be at. Throws 409 SESSION_ENDED. */
 export async function claimTasks(
   executor: Executor,
   claimant: WorkerReach & { readonly sessionId: number },
@@ -153,11 +171,17 @@ export async function claimTasks(
   now: number,
 ): Promise<TaskRow[]> {
   const { sessionId } = claimant
+  const [held] = await query<{ count: number }>(
+    executor,
+    'SELECT count(*) AS count FROM tasks WHERE session_id = :sessionId',
+    { sessionId },
+  )
+  const most = Math.max(0, Math.min(limit, MOST_TASKS - (held?.count ?? 0)))
   const free = await query<{ id: number }>(
     executor,
-    `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${importsWithinReach(executor, claimant, REACHED)}
-      ORDER BY not_before, id LIMIT :limit ${skippingLocked(executor, 'tasks')}`,
-    { now, limit, ...reachBindings(claimant) },
+    `SELECT id FROM tasks WHERE ${DUE} AND ${OPEN} ${storageWorkWithinReach(executor, claimant, REACHED)}
+      ORDER BY not_before, id LIMIT :most ${skippingLocked(executor, 'tasks')}`,
+    { now, most, ...reachBindings(claimant) },
   )
   const rows = await query<TaskRow>(
     executor,
@@ -287,16 +311,4 @@ export async function setRequest(executor: Executor, taskId: number, request: st
 /** As permits know it: no transfer has a negative number. */
 export function holderOf({ id, fence }: Pick<TaskRow, 'id' | 'fence'>): { transfer: number; fence: number } {
   return { transfer: -id, fence }
-}
-
-/** How many more files a storage may be asked back from tape now. Its row is locked. */
-export async function stagingRoom(executor: Executor, rseId: number): Promise<number> {
-  await lockRows(executor, 'rses', [rseId])
-  const row = await queryOne<{ room: number }>(
-    executor,
-    `SELECT max_staging - (SELECT count(*) FROM tasks JOIN task_items ON task_items.task_id = tasks.id AND task_items.state = 'ASKED'
-       WHERE tasks.kind = 'recall' AND tasks.rse_id = rses.id) AS room FROM rses WHERE id = :rseId`,
-    { rseId },
-  )
-  return Math.max(0, row?.room ?? 0)
 }

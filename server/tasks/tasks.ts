@@ -8,12 +8,11 @@ import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { archive } from '../tape/archive.ts'
 import { recall } from '../tape/recall.ts'
-import { MAX_DIRECTORIES } from '../tokens/scopes.ts'
 import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import { storageFor } from '../transfers/claim-answer.ts'
 import type { Claimant } from '../transfers/claim-places.ts'
 import { permitPaths } from '../transfers/permits.ts'
-import type { Order, TaskKind, Told } from './kinds.ts'
+import { failuresAfter, type Order, type TaskKind, type Told, withinToken } from './kinds.ts'
 import {
   claimTasks,
   endTurn,
@@ -77,7 +76,8 @@ async function describe(
 ): Promise<StorageTask | undefined> {
   const kind = KINDS[task.kind]
   const order = await kind.order(executor, task, files, now)
-  const ordered = withinToken(files, order)
+  // The rest has its turn when these are done.
+  const ordered = withinToken(wantedOf(files, order))
   if (ordered.length === 0) return undefined
   const tops = [...new Set(ordered.map(({ top }) => top))]
   const grant = await grantFor(executor, issuers, rse, kind.purpose, tops, now)
@@ -101,14 +101,12 @@ async function describe(
   }
 }
 
-/** As many as one token opens: the rest has its turn when these are done. */
-function withinToken(files: readonly TaskFile[], { wants }: Order) {
-  const wanted = files.flatMap(file => {
+/** Those of them with which something is to be done, with that. */
+function wantedOf(files: readonly TaskFile[], { wants }: Order) {
+  return files.flatMap(file => {
     const want = wants.get(file.replica_id)
     return want === undefined ? [] : [{ ...file, want }]
   })
-  const tops = new Set([...new Set(wanted.map(({ top }) => top))].slice(0, MAX_DIRECTORIES))
-  return wanted.filter(({ top }) => tops.has(top))
 }
 
 /** Takes what a worker did of a task. What it does not name is left to be done. Throws 409 TASK_LOST. */
@@ -147,7 +145,7 @@ export async function takeReport(
 function turnAfter(task: TaskRow, told: Told, done: number, next: number, fraction: number, now: number): Turn {
   const error = told.error ?? told.results.find(({ error }) => error !== undefined)?.error
   if (error === undefined) return { notBefore: Math.round(next), failures: 0, error: null }
-  const failures = done > 0 ? 0 : task.failures + 1
+  const failures = done > 0 ? 0 : failuresAfter(task, error)
   const asked = (error.retryAfterSeconds ?? 0) * 1000
   const delay = Math.min(RETRY.longest, RETRY.first * 2 ** Math.min(failures, 20))
   const notBefore = now + Math.max(asked, Math.round(delay * (0.5 + fraction / 2)))

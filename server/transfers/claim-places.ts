@@ -36,19 +36,34 @@ export interface Places {
   readonly link: LinkLoad
   readonly claimant: Claimant
   readonly now: number
+  /** The source is: all that is claimed is a trial. */
   readonly onTrial: boolean
   /** By VO: how many more the destination takes, where it is on trial. What is claimed is taken off. */
   readonly trials: Map<number, number>
   readonly room: number
 }
 
+/**
+ * Trials first, which are few: those of the source, or those of VOs for which the destination is on trial. What is left goes to the
+ * others as always.
+ */
+export async function claimPlaces(executor: Executor, places: Places): Promise<ClaimedRow[]> {
+  const all = await readyActivities(executor, places.link.id, places.claimant)
+  const work = all.filter(({ voId }) => (places.trials.get(voId) ?? 1) > 0)
+  const isTrial = ({ voId }: ActivityLoad): boolean => places.onTrial || places.trials.has(voId)
+  const trials = await claimOnTrial(executor, places, work.filter(isTrial))
+  const room = places.room - trials.length
+  const others = work.filter(load => !isTrial(load))
+  return [...trials, ...(await claimShares(executor, { ...places, room }, others))]
+}
+
 /** What of a claim's places goes to which activity; what one cannot fill goes to the others, then to the next priority. */
-export async function claimShares(executor: Executor, places: Places): Promise<ClaimedRow[]> {
+async function claimShares(executor: Executor, places: Places, work: readonly ActivityLoad[]): Promise<ClaimedRow[]> {
   const { link, claimant, now } = places
   const at = { linkId: link.id, destinationId: link.destinationId, now }
   const claimed: ClaimedRow[] = []
   let bundles = BUNDLES_PER_CLAIM
-  for (const level of byPriority(await readyActivities(executor, link.id, claimant))) {
+  for (const level of byPriority(work)) {
     let open = level
     while (claimed.length < places.room && open.length > 0 && bundles > 0) {
       const shares = shareOut(places.room - claimed.length, open)
@@ -57,7 +72,7 @@ export async function claimShares(executor: Executor, places: Places): Promise<C
         const most = Math.ceil(bundles / (shares.length - index))
         if (most === 0) break
         const ready = await readyBundles(executor, share.load, at, claimant, most)
-        const { rows, used } = await claimInBundles(executor, ready, { ...places, room: share.places })
+        const { rows, used } = await claimInBundles(executor, ready, { ...places, room: share.places }, false)
         claimed.push(...rows)
         bundles -= used
         if (rows.length === share.places)
@@ -70,19 +85,19 @@ export async function claimShares(executor: Executor, places: Places): Promise<C
   return claimed
 }
 
-export async function claimOnTrial(executor: Executor, places: Places): Promise<ClaimedRow[]> {
+async function claimOnTrial(executor: Executor, places: Places, work: readonly ActivityLoad[]): Promise<ClaimedRow[]> {
   const { link, claimant, now } = places
   const at = { linkId: link.id, destinationId: link.destinationId, now }
-  const work = await readyActivities(executor, link.id, claimant)
   const ready = await bundlesOnTrial(executor, work, at, claimant)
-  return (await claimInBundles(executor, ready.slice(0, BUNDLES_PER_CLAIM), places)).rows
+  return (await claimInBundles(executor, ready.slice(0, BUNDLES_PER_CLAIM), places, true)).rows
 }
 
 /** `used`: how many of the bundles were looked into. */
 async function claimInBundles(
   executor: Executor,
   ready: readonly ReadyBundle[],
-  { link, claimant, now, onTrial, trials, room }: Places,
+  { link, claimant, now, trials, room }: Places,
+  onTrial: boolean,
 ): Promise<{ rows: ClaimedRow[]; used: number }> {
   const rows: ClaimedRow[] = []
   let used = 0

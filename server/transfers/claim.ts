@@ -10,7 +10,7 @@ import {
   skippingLocked,
   stateList,
 } from '../database/sql.ts'
-import { type Claimant, type ClaimedRow, claimOnTrial, claimShares, TRANSFERS, takeFree } from './claim-places.ts'
+import { type Claimant, type ClaimedRow, claimPlaces, TRANSFERS, takeFree } from './claim-places.ts'
 import { underPermit } from './permits.ts'
 import { type LinkLoad, roomOf, type ScheduledLink, type Sharer, type StorageLoad, schedule } from './schedule.ts'
 import { holdSession } from './session-store.ts'
@@ -145,9 +145,8 @@ export async function claimOnLink(
   const room = Math.min(limit, roomOf(load, source, destination))
   if (room === 0) return []
   const trials = await destinationRooms(executor, link.destinationId, now)
-  const onTrial = Boolean(own.on_trial) || trials.size > 0
-  const places = { link, claimant, now, onTrial, trials, room }
-  const claimed = onTrial ? await claimOnTrial(executor, places) : await claimShares(executor, places)
+  const places = { link, claimant, now, onTrial: Boolean(own.on_trial), trials, room }
+  const claimed = await claimPlaces(executor, places)
   if (claimed.length > 0) await holdSession(executor, claimant.sessionId)
   return claimed
 }

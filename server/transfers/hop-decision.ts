@@ -71,6 +71,34 @@ export function pathOf(
   return find(sources, destination, [...new Set([...direct, ...closed])].sort())
 }
 
+/** One transfer waits for what another brings. */
+export interface Wait {
+  readonly transfer: number
+  readonly carrier: number
+}
+
+/**
+ * Those of these waits, in their order, with which nobody waits for himself in the end: two whose source has refused both, each on
+ * the way of the other, would wait for each other. `known`: who waits already. Pure.
+ */
+export function withoutCircles<W extends Wait>(wanted: readonly W[], known: readonly Wait[]): W[] {
+  const carriers = new Map<number, number[]>()
+  const add = ({ transfer, carrier }: Wait): void =>
+    void carriers.set(transfer, [...(carriers.get(transfer) ?? []), carrier])
+  known.forEach(add)
+  return wanted.filter(wait => {
+    const isCircle = isReached(carriers, wait.carrier, wait.transfer)
+    if (!isCircle) add(wait)
+    return !isCircle
+  })
+}
+
+function isReached(carriers: ReadonlyMap<number, readonly number[]>, from: number, transfer: number): boolean {
+  const seen = new Set([from])
+  for (const at of seen) for (const next of carriers.get(at) ?? []) seen.add(next)
+  return seen.has(transfer)
+}
+
 /** Nothing fails between a source and the intermediate storage, nor from there on. */
 function isGoodWay(
   network: Network,
@@ -98,13 +126,18 @@ export type HopStep =
   | { readonly type: 'release' }
   | { readonly type: 'keep'; readonly expiresAt: number; readonly lookAt: number }
 
-/** Whether the intermediate replica is still locked for a transfer. While that is queued, or copies from it, it is. Pure. */
+/**
+ * Whether the intermediate replica is still locked for a transfer. While that is queued, or copies from it, it is, and while it is
+ * being brought. Pure.
+ */
 export function decideHop({ parent, carrier, there, expiresAt, lookAt }: HopFacts, now: number): HopStep {
   if (isEnded(parent)) return { type: 'release' }
-  if (!there && (isEnded(carrier) || now >= expiresAt)) return { type: 'release' }
+  if (!there && (isEnded(carrier) || (now >= expiresAt && !isUnderWay(carrier)))) return { type: 'release' }
   const until = there && lookAt === 0 ? now + HOP_MS : expiresAt
   if (now < until) return { type: 'keep', expiresAt: until, lookAt: until }
-  return parent === 'WAITING' ? { type: 'release' } : { type: 'keep', expiresAt: now + HOP_MS, lookAt: now + HOP_MS }
+  return parent === 'WAITING' && there
+    ? { type: 'release' }
+    : { type: 'keep', expiresAt: now + HOP_MS, lookAt: now + HOP_MS }
 }
 
 function isUnderWay(state: TransferState): boolean {

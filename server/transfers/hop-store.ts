@@ -1,6 +1,15 @@
 import { ENDED_STATES, type TransferState } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, oneOf, query, recordset, skippingLocked, stateList } from '../database/sql.ts'
-import { HOP_MS } from './hop-decision.ts'
+import {
+  type Executor,
+  encodeRows,
+  lockRows,
+  oneOf,
+  query,
+  recordset,
+  skippingLocked,
+  stateList,
+} from '../database/sql.ts'
+import { HOP_MS, type Wait } from './hop-decision.ts'
 import { nextLook } from './next-look.ts'
 
 const ENDED = stateList(ENDED_STATES)
@@ -42,6 +51,38 @@ export async function holdWaiting(executor: Executor, transferIds: readonly numb
     { ids: encodeRows(transferIds), now },
   )
   return rows.map(row => row.id)
+}
+
+/** The open transfers to these replicas. They are locked. */
+export async function holdCarriers(
+  executor: Executor,
+  replicaIds: readonly number[],
+): Promise<{ id: number; replica_id: number }[]> {
+  const found = await query<{ id: number; replica_id: number }>(
+    executor,
+    `SELECT id, replica_id FROM transfers WHERE replica_id ${oneOf(executor, 'replicas')} AND state NOT IN (${ENDED})`,
+    { replicas: encodeRows(replicaIds) },
+  )
+  await lockRows(
+    executor,
+    'transfers',
+    found.map(row => row.id),
+  )
+  return found
+}
+
+/** What these transfers wait for, and what that waits for in turn. */
+export async function waitsOf(executor: Executor, transferIds: readonly number[]): Promise<Wait[]> {
+  if (transferIds.length === 0) return []
+  return query<Wait>(
+    executor,
+    `WITH RECURSIVE waits (transfer, carrier) AS (
+       SELECT transfer_id, carrier_id FROM hops WHERE look_at IS NOT NULL AND transfer_id ${oneOf(executor, 'ids')}
+       UNION SELECT hops.transfer_id, hops.carrier_id FROM waits
+         JOIN hops ON hops.transfer_id = waits.carrier AND hops.look_at IS NOT NULL)
+     SELECT transfer, carrier FROM waits`,
+    { ids: encodeRows(transferIds) },
+  )
 }
 
 /** Locks intermediate replicas, which open transfers bring, for who waits for them. Those rows are locked; a lock is made once. */

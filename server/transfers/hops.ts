@@ -6,18 +6,20 @@ import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
 import { cancelTransfers } from './cancel.ts'
 import { giveUp } from './give-up.ts'
-import { decideHop } from './hop-decision.ts'
+import { decideHop, withoutCircles } from './hop-decision.ts'
 import {
   dropUnused,
   dueHops,
   expirePending,
   type HopRow,
   heldHops,
+  holdCarriers,
   holdWaiting,
   insertHops,
   keepHops,
   releaseHops,
   waitForHops,
+  waitsOf,
   wakeWaiting,
 } from './hop-store.ts'
 import { openTransfers } from './open.ts'
@@ -69,7 +71,10 @@ interface Leg {
   readonly storage: number
 }
 
-/** Answers those that cannot go where they were sent: the path there is another file's, or the replica cannot be copied to now. */
+/**
+ * Answers those that cannot go where they were sent: the path there is another file's, the replica cannot be copied to now, or what
+ * brings it waits for them.
+ */
 async function setOut(
   executor: Executor,
   ways: readonly Way[],
@@ -89,7 +94,9 @@ async function setOut(
   const found = new Map((await replicasAt(executor, places)).map(row => [placeKey(row.file_id, row.rse_id), row]))
   const replicaOf = ({ transfer, storage }: Leg): PlacedReplica | undefined =>
     found.get(placeKey(transfer.file_id, storage))
-  const able = legs.filter(leg => held.has(leg.transfer.id) && canBeBrought(replicaOf(leg)))
+  const open = legs.filter(leg => held.has(leg.transfer.id) && canBeBrought(replicaOf(leg)))
+  const circular = await circularLegs(executor, open, leg => replicaOf(leg)?.id ?? 0)
+  const able = open.filter(leg => !circular.has(leg))
 
   await expirePending(executor, [
     ...able.map(({ transfer }) => transfer.id),
@@ -113,11 +120,25 @@ async function setOut(
     [...able, ...waits].map(({ transfer }) => transfer.id),
     now,
   )
-  return legs.flatMap(leg =>
-    replicaOf(leg)?.state !== 'AVAILABLE' && !canBeBrought(replicaOf(leg))
-      ? [{ transfer: leg.transfer.id, storage: leg.storage }]
-      : [],
-  )
+  return legs
+    .filter(leg => circular.has(leg) || (replicaOf(leg)?.state !== 'AVAILABLE' && !canBeBrought(replicaOf(leg))))
+    .map(({ transfer, storage }) => ({ transfer: transfer.id, storage }))
+}
+
+/** Those whose file is being brought by a transfer that waits for theirs. What brings them is locked, so that of two only one goes. */
+async function circularLegs(
+  executor: Executor,
+  legs: readonly Leg[],
+  replicaOf: (leg: Leg) => number,
+): Promise<Set<Leg>> {
+  const carriers = new Map((await holdCarriers(executor, legs.map(replicaOf))).map(row => [row.replica_id, row.id]))
+  const waits = legs.flatMap(leg => {
+    const carrier = carriers.get(replicaOf(leg))
+    return carrier === undefined ? [] : [{ transfer: leg.transfer.id, carrier, leg }]
+  })
+  const known = await waitsOf(executor, [...carriers.values()])
+  const free = new Set(withoutCircles(waits, known))
+  return new Set(waits.filter(wait => !free.has(wait)).map(({ leg }) => leg))
 }
 
 /** The replicas made. Storages and files in the order of their keys, as everybody makes them. */

@@ -45,7 +45,7 @@ export interface TuningState {
   readonly modes: { readonly pull: ModeSums; readonly push: ModeSums }
 }
 
-const STATE_VERSION = 1
+const STATE_VERSION = 2
 
 export interface LinkToTune {
   readonly id: number
@@ -116,10 +116,18 @@ export function beginMeasuring(link: LinkToTune, minutes: readonly MinuteSums[],
   return { linkId: link.id, measuredAt: link.measuredAt, state, limit: link.learnt, mode: link.mode, decisions: [] }
 }
 
-/** What the window that ends now says. `active`: the mean of its looks. `queued`: counted up to a bound. */
+/** What was seen of a link in a window: of its looks the mean, and the part that found it full; `queued` is counted up to a bound. */
+export interface SeenLink {
+  readonly active: number
+  readonly full: number
+  readonly queued: number
+  readonly minutes: readonly MinuteSums[]
+}
+
+/** What the window that ends now says. */
 export function tuned(
   link: LinkToTune & { readonly measuredAt: number; readonly state: TuningState },
-  seen: { readonly active: number; readonly queued: number; readonly minutes: readonly MinuteSums[] },
+  seen: SeenLink,
   now: number,
 ): Tuned {
   const { id: linkId, measuredAt, maximum, state } = link
@@ -178,10 +186,10 @@ function byMode(of: (mode: PacedMode) => Sums): SumsByMode {
 function windowOf(
   length: number,
   byItsMode: SumsByMode,
-  { active, queued }: { readonly active: number; readonly queued: number },
+  { active, full, queued }: Omit<SeenLink, 'minutes'>,
 ): LinkWindow {
   const sums = PACED_MODES.reduce<Sums>((sum, mode) => added(sum, byItsMode[mode]), NO_SUMS)
-  return { length, ...sums, squaredSeconds: Math.max(0, sums.squaredSeconds), active, queued }
+  return { length, ...sums, squaredSeconds: Math.max(0, sums.squaredSeconds), active, full, queued }
 }
 
 const NO_MODE_SUMS: ModeSums = { files: 0, bytes: 0, milliseconds: 0, failures: 0 }
@@ -209,4 +217,9 @@ function later(before: ModeSums, window: Sums, passed: number): ModeSums {
 /** The mean number of active transfers on a link over these looks. */
 export function averageActive(looks: readonly Look[], linkId: number): number {
   return looks.reduce((sum, { active }) => sum + (active.get(linkId) ?? 0), 0) / Math.max(1, looks.length)
+}
+
+/** Of these looks the part that found so many, or more, active on a link. */
+export function partFull(looks: readonly Look[], linkId: number, limit: number): number {
+  return looks.filter(({ active }) => (active.get(linkId) ?? 0) >= limit).length / Math.max(1, looks.length)
 }

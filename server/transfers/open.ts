@@ -25,13 +25,7 @@ export async function openTransfers(
   if (replicaIds.length === 0) return
   const replicas = encodeRows(replicaIds)
   await moveReplicas(executor, replicaIds, 'want', now)
-  // Those that were queued find their new place when they are planned next.
-  await query(
-    executor,
-    `UPDATE transfers SET priority = :priority, state = 'WAITING', not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
-      WHERE state IN ('WAITING', 'QUEUED') AND priority < :priority AND replica_id ${oneOf(executor, 'replicas')}`,
-    { priority: rule.priority, replicas },
-  )
+  await raisePriority(executor, replicas, rule.priority)
   // A cancellation that was asked for, and a lock that came after it: the copy is wanted again.
   await query(
     executor,
@@ -48,6 +42,25 @@ export async function openTransfers(
     )
   }
   await openNew(executor, replicaIds, rule, now)
+}
+
+/**
+ * Of what waits, and of what brings its file nearer. Those that were queued find their new place when they are planned next; those
+ * whose file comes from tape, when it is there.
+ */
+async function raisePriority(executor: Executor, replicas: string, priority: number): Promise<void> {
+  const raise = (
+    which: string,
+  ): string => `UPDATE transfers SET priority = :priority, state = CASE state WHEN 'QUEUED' THEN 'WAITING' ELSE state END,
+            not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
+      WHERE state IN ('WAITING', 'QUEUED', 'STAGING') AND priority < :priority AND ${which} RETURNING id`
+  const raised = await query<{ id: number }>(executor, raise(`replica_id ${oneOf(executor, 'replicas')}`), {
+    priority,
+    replicas,
+  })
+  if (raised.length === 0) return
+  const carriers = `id IN (SELECT carrier_id FROM hops WHERE look_at IS NOT NULL AND transfer_id ${oneOf(executor, 'raised')})`
+  await query(executor, raise(carriers), { priority, raised: encodeRows(raised.map(row => row.id)) })
 }
 
 /**

@@ -11,6 +11,7 @@ import {
   type Look,
   looksIn,
   minuteToRead,
+  partFull,
   stateFrom,
   TUNING,
   type Tuned,
@@ -92,8 +93,14 @@ async function decide(
     const own = minutes.get(link.id) ?? []
     const { measuredAt, state } = link
     if (isIdle(link, now) || measuredAt === undefined || state === undefined) return beginMeasuring(link, own, now)
-    const active = averageActive(looksIn(looks, measuredAt), link.id)
-    return tuned({ ...link, measuredAt, state }, { active, queued: queued.get(link.id) ?? 0, minutes: own }, now)
+    const since = looksIn(looks, measuredAt)
+    const seen = {
+      active: averageActive(since, link.id),
+      full: partFull(since, link.id, Math.min(link.learnt, link.maximum)),
+      queued: queued.get(link.id) ?? 0,
+      minutes: own,
+    }
+    return tuned({ ...link, measuredAt, state }, seen, now)
   })
   return db.write(executor => storeTuned(executor, all, now))
 }

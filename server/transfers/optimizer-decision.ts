@@ -27,6 +27,7 @@ export type OptimizerCode =
   | 'FAILURES'
   | 'OUTAGE'
   | 'AFTER_OUTAGE'
+  | 'OVERLOADED'
   | 'DEMAND_BELOW_LIMIT'
   | 'TOO_FEW_FILES'
   | 'TAKING_EFFECT'
@@ -35,8 +36,9 @@ export type OptimizerCode =
 export const OPTIMIZER = {
   /** Attempts that must have ended before anything is said of them. */
   files: 10,
-  /** A limit was used if so much of it ran. */
+  /** A limit was used if so much of it ran, or if it was reached so often. */
   used: 0.9,
+  full: 0.5,
   /** What a step must bring: this part of what it would bring to a link that is not full. */
   pays: 0.15,
   /** Steps, as logarithms: from 16 % to 35 %, and one at least. */
@@ -58,6 +60,8 @@ export const OPTIMIZER = {
   delay: 3_600_000,
   /** In an outage the limit is halved, down to this part of the learnt one. */
   reduced: 8,
+  /** So often it fails again on the way back: then it is too much that fails. Less often it may be outages that come and go. */
+  relapses: 4,
 } as const
 
 /** What a decision left for the next: plain numbers, to be stored as JSON. */
@@ -78,6 +82,9 @@ export interface OptimizerState {
   readonly rested: number
   /** The limit in an outage and just after it. 0: there is none. */
   readonly reduced: number
+  /** The last limit that copied on the way back from an outage, and how often more failed at once. 0: as well as ever. */
+  readonly worked: number
+  readonly relapses: number
   /** A window unlike those before it: alone it is chance, two are a change. */
   readonly odd: Level
   readonly noise: number
@@ -149,6 +156,8 @@ export function startAt(limit: number): OptimizerState {
     fruitless: 0,
     rested: 0,
     reduced: 0,
+    worked: 0,
+    relapses: 0,
     odd: NO_LEVEL,
     noise: NOISE.first,
     sizeEffect: NO_EFFECT,

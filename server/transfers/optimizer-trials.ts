@@ -26,7 +26,7 @@ import {
 
 /** A window in which the limit was used and enough ended. */
 export function judge(turn: Turn): OptimizerDecision {
-  const state = { ...turn.state, pending: NOTHING, lasting: lasting(turn) }
+  const state = { ...turn.state, pending: NOTHING, lasting: lasting(turn), worked: 0, relapses: 0 }
   const level = levelOf(turn.seen)
   if (isOtherWork(state.atLearnt, level)) return startAnew(turn, state, level)
   return state.trial > 0 ? onTrial(turn, state, level) : atLearnt(turn, state, level)
@@ -44,7 +44,7 @@ function startAnew(turn: Turn, state: OptimizerState, level: Level): OptimizerDe
 }
 
 /** After a change: large steps, and soon. */
-const WIDE = { fruitless: 0, rested: 0, step: OPTIMIZER.step.most }
+export const WIDE = { fruitless: 0, rested: 0, step: OPTIMIZER.step.most }
 
 function onTrial(turn: Turn, before: OptimizerState, level: Level): OptimizerDecision {
   const state = withWindow(before, level)
@@ -95,11 +95,16 @@ function inProportion({ learnt, trial, atLearnt, atTrial }: OptimizerState, gain
  * step.
  */
 function refused(turn: Turn, state: OptimizerState, compared: Comparison, margin: number): OptimizerDecision {
-  const isMore = state.direction > 0
-  const back = { ...withoutTrial(state), fruitless: state.fruitless + 1, rested: 0 }
+  const back = trialLeft(state)
+  const next = margin > 0 ? { ...back, step: state.step, direction: state.direction } : back
+  return decided(turn, state.direction > 0 ? 'NO_GAIN' : 'LESS_CARRIES_LESS', next, compared)
+}
+
+/** Back to what was learnt; next is the other direction, by a smaller step. */
+export function trialLeft(state: OptimizerState): OptimizerState {
   const step = Math.max(OPTIMIZER.step.least, state.step * OPTIMIZER.step.shrinks)
-  const next = margin > 0 ? back : { ...back, step, direction: isMore ? (-1 as const) : (1 as const) }
-  return decided(turn, isMore ? 'NO_GAIN' : 'LESS_CARRIES_LESS', next, compared)
+  const direction = state.direction > 0 ? -1 : 1
+  return { ...withoutTrial(state), fruitless: state.fruitless + 1, rested: 0, step, direction }
 }
 
 function atLearnt(turn: Turn, before: OptimizerState, level: Level): OptimizerDecision {

@@ -24,6 +24,7 @@ const REASONS: Readonly<Record<OptimizerCode, (figures: OptimizerFigures) => str
   FAILURES: failures,
   OUTAGE: figures => `${failures(figures)}; ${figures.learnt} is kept in mind`,
   AFTER_OUTAGE: figures => `${figures.files} files were copied again, on the way back to ${figures.learnt}`,
+  OVERLOADED: figures => `${failures(figures)} again, and ${figures.learnt} at a time did not`,
   DEMAND_BELOW_LIMIT: figures =>
     `${fixed(figures.active)} ran on average and ${figures.queued} waited: nothing to learn from`,
   TOO_FEW_FILES: figures => `${figures.files} files in ${fixed(figures.seconds)} s are too few to judge by`,

@@ -15,7 +15,7 @@ import {
   turnOf,
   withoutTrial,
 } from './optimizer-decision.ts'
-import { judge } from './optimizer-trials.ts'
+import { judge, trialLeft, WIDE } from './optimizer-trials.ts'
 import { type LinkWindow, NO_LEVEL, NOTHING, successShare } from './throughput.ts'
 
 export interface OptimizerInput {
@@ -72,28 +72,43 @@ function withoutChoice(turn: Turn): OptimizerDecision | undefined {
 
 /**
  * More failures than copies. What was learnt is kept; less runs meanwhile, for too much may be what a storage suffers
- * from.
+ * from: it is, where it copies at less and fails again at more.
  */
 function inOutage(turn: Turn): OptimizerDecision | undefined {
   const { state, window, seen, from } = turn
   if (!isOutage(window) && !isOutage(seen)) return undefined
+  // What fails while more is tried may fail for that; if not it is seen at the learnt limit next.
+  if (from > state.learnt) return decided(turn, 'FAILURES', { ...trialLeft(state), odd: NO_LEVEL, pending: NOTHING })
+  const fresh = { ...withoutTrial(state), odd: NO_LEVEL, pending: NOTHING }
+  const relapses = state.relapses + (state.worked > 0 && from > state.worked ? 1 : 0)
+  if (relapses >= OPTIMIZER.relapses) {
+    const learnt = { learnt: state.worked, atLearnt: NO_LEVEL, reduced: 0, worked: 0, relapses: 0 }
+    return decided(turn, 'OVERLOADED', { ...fresh, ...learnt, ...WIDE, direction: 1 })
+  }
   const least = Math.ceil(state.learnt / OPTIMIZER.reduced)
   const reduced = Math.min(from, Math.max(least, Math.floor(from / 2)))
-  return decided(turn, 'OUTAGE', { ...withoutTrial(state), reduced, odd: NO_LEVEL, pending: NOTHING })
+  return decided(turn, 'OUTAGE', { ...fresh, reduced, relapses })
 }
 
 function isOutage(window: LinkWindow): boolean {
   return window.failures >= OPTIMIZER.outageFailures && successShare(window) < OPTIMIZER.outage
 }
 
-/** Doubled with each window that copies again, up to what was learnt. */
+/** Doubled with each window that copies again, up to what was learnt; up by a step where some still fails, as it may at any limit. */
 function afterOutage(turn: Turn): OptimizerDecision | undefined {
-  const { state, window } = turn
+  const { state, window, from } = turn
   if (state.reduced === 0) return undefined
   if (window.files === 0) return decided(turn, 'NO_INFORMATION', state)
-  if (successShare(window) < OPTIMIZER.failing) return decided(turn, 'OUTAGE', state)
-  const doubled = 2 * state.reduced
-  return decided(turn, 'AFTER_OUTAGE', { ...state, reduced: doubled < state.learnt ? doubled : 0, rested: 0 })
+  const success = successShare(window)
+  if (success < OPTIMIZER.outage) return decided(turn, 'OUTAGE', state)
+  const times = success < OPTIMIZER.failing ? Math.exp(OPTIMIZER.step.most) : 2
+  const raised = Math.max(state.reduced + 1, Math.round(times * state.reduced))
+  return decided(turn, 'AFTER_OUTAGE', {
+    ...state,
+    reduced: raised < state.learnt ? raised : 0,
+    worked: from,
+    rested: 0,
+  })
 }
 
 /**
@@ -124,7 +139,7 @@ function takingEffect(turn: Turn): OptimizerDecision | undefined {
 /** Where less ran than might, nothing is learnt and nothing forgotten. */
 function belowLimit(turn: Turn): OptimizerDecision | undefined {
   const { state, window, from } = turn
-  if (window.active >= from * OPTIMIZER.used) return undefined
+  if (window.active >= from * OPTIMIZER.used || window.full >= OPTIMIZER.full) return undefined
   return decided(turn, window.active === 0 ? 'NO_INFORMATION' : 'DEMAND_BELOW_LIMIT', withoutTrial(state))
 }
 

@@ -38,6 +38,8 @@ export type OutcomeAnswer = 'applied' | 'already-applied' | 'refused'
 /** Before an attempt with an unknown end is looked at. Milliseconds. */
 const SETTLE_DELAY = 1_000
 const NO_LOOKS: EarlierLooks = { looks: 0, inVain: 0 }
+/** What was kept so long, while the server was away, held its place for that and not for its copy. Milliseconds. */
+const LATE = 10_000
 
 interface Decision {
   readonly held: HeldTransfer
@@ -327,7 +329,8 @@ function endedAttempts({ held, judged, again }: Decision, sessionId: number, now
 
 function endedCopies({ held, judged }: Decision, now: number): EndedCopy[] {
   const { link_id: linkId, claimed_at: claimedAt } = held
-  const { result, mode, bytes, durationMs, error } = judged
+  const { result, mode, bytes, durationMs, endedMsAgo, error } = judged
+  if (endedMsAgo > LATE) return []
   const done = result === 'done' && mode !== undefined
   if (linkId === null || (!done && (result !== 'failed' || error === undefined || !isLinkFailure(error)))) return []
   const milliseconds = Math.round(Math.max(durationMs, now - (claimedAt ?? now)))

@@ -18,6 +18,8 @@ export interface LinkWindow {
   readonly failures: number
   /** How many transfers ran, on average over time. */
   readonly active: number
+  /** Of the looks at it the part that found its limit reached. What ends and begins in bulk leaves places empty between. */
+  readonly full: number
   /** Transfers that waited for a place at its end, counted up to a bound. */
   readonly queued: number
 }
@@ -30,11 +32,13 @@ export const NOTHING: LinkWindow = {
   squaredSeconds: 0,
   failures: 0,
   active: 0,
+  full: 0,
   queued: 0,
 }
 
 export function together(one: LinkWindow, next: LinkWindow): LinkWindow {
   const length = one.length + next.length
+  const mean = (of: 'active' | 'full'): number => (one[of] * one.length + next[of] * next.length) / Math.max(1, length)
   return {
     length,
     files: one.files + next.files,
@@ -42,7 +46,8 @@ export function together(one: LinkWindow, next: LinkWindow): LinkWindow {
     milliseconds: one.milliseconds + next.milliseconds,
     squaredSeconds: one.squaredSeconds + next.squaredSeconds,
     failures: one.failures + next.failures,
-    active: (one.active * one.length + next.active * next.length) / Math.max(1, length),
+    active: mean('active'),
+    full: mean('full'),
     queued: next.queued,
   }
 }

@@ -82,13 +82,17 @@ export async function triedHops(read: Executor, transferIds: readonly number[]):
   )
 }
 
-/** The links on which what should have brought these transfers' files nearer failed for good. */
+/**
+ * The links on which what should have brought these transfers' files nearer failed for good. Nobody need have seen it fail: where a
+ * connection was cut and then nothing lay there, no attempt has the outcome `failed`.
+ */
 export async function failedLinks(read: Executor, transferIds: readonly number[]) {
   return query<{ transfer_id: number; source: number; destination: number }>(
     read,
     `SELECT DISTINCT hops.transfer_id, attempts.source_rse_id AS source, carriers.destination_rse_id AS destination
        FROM hops JOIN transfers AS carriers ON carriers.id = hops.carrier_id AND carriers.state = 'FAILED'
-       JOIN attempts ON attempts.transfer_id = carriers.id AND attempts.outcome = 'failed' AND attempts.source_rse_id IS NOT NULL
+       JOIN attempts ON attempts.transfer_id = carriers.id AND attempts.code IS NOT NULL AND attempts.code <> 'INTERRUPTED'
+        AND attempts.source_rse_id IS NOT NULL
       WHERE hops.transfer_id ${oneOf(read, 'ids')}`,
     { ids: encodeRows(transferIds) },
   )

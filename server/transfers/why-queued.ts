@@ -205,13 +205,18 @@ function behind({ before, counted }: WhyFacts['queue']): string {
   return before === 0 ? '' : `, with ${number(before, counted)} before it`
 }
 
-function notItsTurn({ queue: { before, counted }, link }: WhyFacts): Why | undefined {
-  if (before === 0) return undefined
-  return {
-    code: 'QUEUE_POSITION',
-    sentence: `${number(before, counted)} of the same priority ${before === 1 ? 'is' : 'are'} before it on its link`,
-    figures: { before, active: link?.active ?? 0, limit: link?.limit ?? 0 },
+function notItsTurn({ queue: { before, counted, isFarBack }, grants, link }: WhyFacts): Why | undefined {
+  const places = { active: link?.active ?? 0, limit: link?.limit ?? 0 }
+  if (before > 0) {
+    return {
+      code: 'QUEUE_POSITION',
+      sentence: `${number(before, counted)} of the same priority ${before === 1 ? 'is' : 'are'} before it on its link`,
+      figures: { before, ...places },
+    }
   }
+  if (!isFarBack || (grants.source !== undefined && grants.destination !== undefined)) return undefined
+  const sentence = 'so much of its activity has tokens on its link that none were asked for it yet'
+  return { code: 'QUEUE_POSITION', sentence, figures: places }
 }
 
 /** A count that ends at `counted`. */

@@ -69,8 +69,8 @@ export async function transferRows(
               LIMIT :counted) AS found) END AS earlier,
             permits.until AS permit_until, permits.transfer_id AS permit_transfer, transfers.claimed_at, sessions.worker,
             CASE WHEN sessions.ended_at IS NULL THEN sessions.expires_at ELSE 0 END AS session_ends,
-            ${VIA} AS via, (SELECT max(hops.carrier_id) FROM hops WHERE hops.transfer_id = transfers.id
-              AND hops.look_at IS NOT NULL AND transfers.reason = 'MULTIHOP') AS hop,
+            ${VIA} AS via, (SELECT hops.carrier_id FROM hops WHERE hops.transfer_id = transfers.id
+              AND hops.look_at IS NOT NULL AND transfers.reason = 'MULTIHOP' ORDER BY hops.id DESC LIMIT 1) AS hop,
             transfers.reason, last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
             coalesce(item.error, tasks.error) AS tape_error, tasks.not_before AS tape_next
        FROM ${keyset(read, 'ids')} AS asked JOIN transfers ON transfers.id = asked.value

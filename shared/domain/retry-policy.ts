@@ -28,7 +28,7 @@ export type AfterFailure =
 export function afterFailure(
   policy: RetryPolicy,
   attempts: number,
-  failure: Pick<TransferFailure, 'retryable' | 'retryAfterSeconds'> & { readonly code: string },
+  failure: Pick<TransferFailure, 'scope' | 'retryable' | 'retryAfterSeconds'> & { readonly code: string },
   fraction: number,
 ): AfterFailure {
   const asked = (failure.retryAfterSeconds ?? 0) * 1000
@@ -39,9 +39,14 @@ export function afterFailure(
   return { again: true, counted: true, afterMs: after(Math.min(policy.maxDelay, policy[retry] * 2 ** (attempts - 1))) }
 }
 
-/** `retryable` decides whether at all: of a source that has refused its file, another may have it. */
-function retryOf({ code, retryable }: { readonly code: string; readonly retryable: boolean }): Retry {
+/**
+ * `retryable` decides whether at all: of a source that has refused its file, another may have it. Want of space costs no attempt where
+ * it holds its storage back; where nobody knows whose it is, nothing is held, and it would be tried for ever.
+ */
+function retryOf({ code, scope, retryable }: Pick<TransferFailure, 'scope' | 'retryable'> & { code: string }): Retry {
   if (!retryable) return 'never'
-  const retry = errorEntry(code)?.retry ?? 'soon'
+  const entry = errorEntry(code)
+  if (entry?.holds === 'storage-at-once' && scope !== 'DESTINATION') return 'later'
+  const retry = entry?.retry ?? 'soon'
   return retry === 'never' ? 'soon' : retry
 }

@@ -117,6 +117,22 @@ describe('bad input', () => {
     })
   })
 
+  it('space is kept free only where the capacity is known, and no more than that', async () => {
+    const refused = [400, 'MIN_FREE_IMPOSSIBLE', 'minFreeBytes'] as const
+    const set = (body: object) => ({ body })
+    await raw.refusal(refused, 'PATCH', '/v1/rses/SITE-A', set({ minFreeBytes: 5 }))
+    await raw.refusal(refused, 'PATCH', '/v1/rses/SITE-A', set({ minFreeBytes: 5, capacityBytes: 4 }))
+    await house.client.updateRse({ params: { rse: 'SITE-A' }, body: { minFreeBytes: 4, capacityBytes: 5 } })
+    await raw.refusal(refused, 'PATCH', '/v1/rses/SITE-A', set({ capacityBytes: null }))
+    const rse = await house.client.getRse({ params: { rse: 'SITE-A' } })
+    expect([rse.capacityBytes, rse.minFreeBytes], 'nothing of it was stored').to.deep.equal([5, 4])
+    const { name: _name, ...like } = { ...rse, name: '' }
+    const other = { ...like, name: 'SITE-D', capacityBytes: null }
+    const body = Object.fromEntries(Object.entries(other).filter(([key]) => !key.startsWith('availability')))
+    await raw.refusal(refused, 'POST', '/v1/rses', { body })
+    await house.client.updateRse({ params: { rse: 'SITE-A' }, body: { minFreeBytes: null, capacityBytes: null } })
+  })
+
   it('words hold no control characters', async () => {
     await raw.refusal([400, 'INVALID', 'comment'], 'POST', '/v1/rules', rule({ comment: 'a\u0000b' }))
     const attribute = { body: { value: 'a\u0007b' } }

@@ -1,10 +1,20 @@
 import { expect } from 'chai'
+import { listReplicasOf } from '../../server/catalogue/replica-store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
 import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
+import { postponeTombstones } from '../../server/deletion/store.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
-import { claimTasks, filesOfTasks, holderOf, isTaskDue, type TaskRow } from '../../server/tasks/store.ts'
+import {
+  addToTask,
+  claimTasks,
+  filesOfTasks,
+  holderOf,
+  isTaskDue,
+  MOST_TASKS,
+  type TaskRow,
+} from '../../server/tasks/store.ts'
 import { takeReport } from '../../server/tasks/tasks.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
@@ -29,6 +39,9 @@ describe('how much is deleted', () => {
     expect(bytesToFree({ capacityBytes: null, minFreeBytes: null, usedBytes: 5 })).to.equal(undefined)
     expect(bytesToFree({ capacityBytes: 10, minFreeBytes: null, usedBytes: 5 })).to.equal(undefined)
     expect(firstOf([{ bytes: 1 }, { bytes: 2 }], undefined)).to.have.length(2)
+  })
+  it('is nothing, where nobody can tell what is free', () => {
+    expect(bytesToFree({ capacityBytes: null, minFreeBytes: 1, usedBytes: 5 })).to.equal(0)
   })
   it('is what is missing of the space that is to be free', () => {
     expect(bytesToFree({ capacityBytes: 100, minFreeBytes: 20, usedBytes: 70 })).to.equal(0)
@@ -195,6 +208,11 @@ for (const { name, open } of databases) {
         ])
         await world.clock.advance(30_000 * 2 ** failures)
       }
+      const { id: rseId } = await world.rse('B')
+      const listed = await listReplicasOf(test.db.read, [await world.didId('d.f0'), await world.didId('d.f1')], {
+        rseId,
+      })
+      expect(listed.map(({ fault }) => fault)).to.deep.equal(Array(2).fill('PERMISSION_DENIED: DELETE answered 403'))
       expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
     })
 
@@ -217,6 +235,19 @@ for (const { name, open } of databases) {
       expect(await states('B')).to.deep.equal([])
     })
 
+    it('is given to a worker no further than it can be at so many tasks', async () => {
+      const { id: rse } = await world.rse('B')
+      await world.dataset('many', MOST_TASKS + 1, 'B')
+      const key = { kind: 'delete', vo_id: world.voId, rse_id: rse } as const
+      for (const { id } of await world.rows<{ id: number }>('SELECT id FROM replicas'))
+        await test.db.write(e => addToTask(e, key, [id], 0))
+      const given = async (by: number) =>
+        (await test.db.write(e => claimTasks(e, { sessionId: by }, 1_000, world.clock.now()))).length
+      expect(await given(session)).to.equal(MOST_TASKS)
+      expect(await given(session)).to.equal(0)
+      expect(await given(await world.openSession(86_400_000)), 'another worker').to.equal(1)
+    })
+
     it('waits while nothing may be deleted at the storage', async () => {
       await drop(await copied())
       await world.clock.advance(GRACE)
@@ -235,6 +266,19 @@ for (const { name, open } of databases) {
       await reap()
       expect(await states('B')).to.deep.equal([])
       expect(await take()).to.deep.equal([])
+    })
+
+    it('takes what was registered there too, once a rule has held it and let go', async () => {
+      await world.dataset('d', 2, 'B')
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B'), 'no rule ever held it').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await drop(rule)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
     })
 
     it('leaves alone where a person may be putting the file, and refuses who comes later', async () => {
@@ -335,5 +379,40 @@ for (const { name, open } of databases) {
       await reap()
       expect((await states('B')).sort()).to.deep.equal(['AVAILABLE', 'BEING_DELETED'])
     })
+
+    it('heeds a new threshold at once', async () => {
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      const running = reaper(world.context, GRACE)
+      const threshold = async (free: number | null): Promise<void> => {
+        await world.change('UPDATE rses SET capacity_bytes = 1000, min_free_bytes = CAST(:free AS bigint)', { free })
+        world.context.storages.forget()
+      }
+      await threshold(500)
+      await running.start()
+      await world.clock.untilSleeping()
+      expect(await states('B'), '799 are free').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await threshold(null)
+      await world.clock.advance(5_000)
+      await world.clock.untilSleeping()
+      await running.stop()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('leaves its whole grace to what was wanted again since it was found', async () => {
+      await drop(await copied())
+      const found = await world.rows<{ id: number }>('SELECT id FROM replicas WHERE tombstone_at IS NOT NULL')
+      const ids = found.map(({ id }) => id)
+      await world.clock.advance(GRACE)
+      const before = world.clock.now() - GRACE
+      await drop(await again())
+      await test.db.write(e => postponeTombstones(e, ids, before, before + 1))
+      expect(await world.number('SELECT min(tombstone_at) AS n FROM replicas')).to.equal(world.clock.now())
+    })
+    async function again(): Promise<number> {
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      return rule
+    }
   })
 }

@@ -110,11 +110,45 @@ for (const { name, open } of databases) {
 
     it('that are full for one VO take what another sends', async () => {
       await report(await claim(1), { result: 'failed', error: FULL })
-      await world.change('UPDATE destination_health SET vo_id = vo_id')
       const other = await world.number(`INSERT INTO vos (name) VALUES ('other') RETURNING id AS n`)
       await world.change('UPDATE bundles SET vo_id = :other', { other })
       await world.change('UPDATE transfers SET vo_id = :other', { other })
       expect(await claim(10)).to.have.length(10)
+    })
+
+    it('that are full for one VO, or tried by it, leave another its priorities and shares', async () => {
+      const other = await world.number(`INSERT INTO vos (name) VALUES ('other') RETURNING id AS n`)
+      for (const [did, priority, activity] of [
+        ['idle', 1, 'x'],
+        ['urgent', 5, 'x'],
+        ['also', 5, 'y'],
+      ] as const) {
+        await world.dataset(did, 10, 'A')
+        await world.addRule(did, 'B', 1, priority, activity)
+      }
+      await world.evaluate()
+      await world.grantAll()
+      await report(await claim(1), { result: 'failed', error: FULL })
+      for (const table of ['bundles', 'transfers'])
+        await world.change(`UPDATE ${table} SET vo_id = :other WHERE activity <> 'test'`, { other })
+      // They have failed before, by another storage's fault.
+      await world.change("UPDATE transfers SET attempts = 1 WHERE activity <> 'test' AND priority = 5")
+      const taken = async (limit: number) => {
+        await claim(limit)
+        return world.rows(
+          `SELECT activity, priority, count(*) AS n FROM transfers WHERE state = 'CLAIMED' GROUP BY 1, 2 ORDER BY 1, 2`,
+        )
+      }
+      expect(await taken(4), 'held').to.deep.equal([
+        { activity: 'x', priority: 5, n: 2 },
+        { activity: 'y', priority: 5, n: 2 },
+      ])
+      await world.clock.advance(60_000)
+      expect(await taken(5), 'on trial').to.deep.equal([
+        { activity: 'test', priority: 3, n: 1 },
+        { activity: 'x', priority: 5, n: 4 },
+        { activity: 'y', priority: 5, n: 4 },
+      ])
     })
 
     it('are told once, however many workers fail at once', async () => {

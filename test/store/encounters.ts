@@ -7,7 +7,7 @@ import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { closeLink } from '../../server/storages/store.ts'
 import { refreshReady } from '../../server/tokens/grant-store.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
-import { hopKeeper } from '../../server/transfers/hops.ts'
+import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
@@ -119,6 +119,35 @@ async function halfway(world: World): Promise<void> {
   await world.grantAll()
   await world.claim(1, 100)
 }
+
+/** Two files that A has refused both to B and to C, which are on each other's way. */
+async function refused(world: World): Promise<void> {
+  await world.dataset('d', 2, 'A')
+  await world.change("UPDATE rses SET multihop = true WHERE name IN ('B', 'C')")
+  world.context.storages.forget()
+  for (const rse of ['B', 'C']) await world.addRule('d', rse, 1)
+  await world.evaluate()
+  await world.grantAll()
+  await world.openSession()
+  await world.claim(1, 100)
+  const error = { ...FAILURE, scope: 'SOURCE', code: 'SOURCE_MISSING', retryable: false } as const
+  await report(world, 'failed', 1, error)()
+  await world.change('UPDATE transfers SET not_before = 0')
+}
+
+const planTo =
+  (rse: string) =>
+  async (world: World): Promise<unknown> => {
+    const rows = await world.rows<{ id: number }>(
+      'SELECT transfers.id FROM transfers JOIN rses ON rses.id = destination_rse_id WHERE rses.name = :rse',
+      { rse },
+    )
+    return planHops(
+      world.context,
+      rows.map(row => row.id),
+      world.clock.now(),
+    )
+  }
 
 async function removed(world: World): Promise<void> {
   await world.db.write(e => startRemoval(e, 1, world.clock.now()))
@@ -335,6 +364,19 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     async broken(world) {
       const hops = await world.number('SELECT count(*) AS n FROM hops')
       return hops === 2 ? undefined : `${hops} hops for 2 files`
+    },
+  },
+  'two servers send files over the destinations of each other': {
+    begin: refused,
+    stopped: planTo('B'),
+    other: planTo('C'),
+    async broken(world) {
+      const circles = await world.number(
+        `SELECT count(*) AS n FROM hops AS one JOIN hops AS other ON other.transfer_id = one.carrier_id AND other.carrier_id = one.transfer_id
+          WHERE one.look_at IS NOT NULL AND other.look_at IS NOT NULL`,
+      )
+      const hops = await world.number('SELECT count(*) AS n FROM hops')
+      return circles === 0 && hops === 2 ? undefined : `${hops} hops, ${circles} of them in a circle`
     },
   },
   'a rule is removed whose files are just arriving at the storage between': {

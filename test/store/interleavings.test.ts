@@ -8,6 +8,7 @@ import { requireComponents } from '../interop/components.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
 import { brokenInvariants } from './invariants.ts'
+import { TASK_ENCOUNTERS } from './task-encounters.ts'
 import { World } from './world.ts'
 
 /** How long one may wait for the other's locks before the other is let go on. Milliseconds. */
@@ -36,7 +37,7 @@ describe('two transactions at once on PostgreSQL', () => {
     }
   }
 
-  for (const [name, encounter] of Object.entries(ENCOUNTERS)) {
+  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...TASK_ENCOUNTERS })) {
     it(`keep what is promised when ${name}`, async function () {
       this.timeout(120_000)
       const [, begun] = await withCopy(migrated, encounter.begin, false)

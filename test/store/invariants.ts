@@ -27,6 +27,13 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'what a hop waits for is on its way, or is looked at': `SELECT hops.id FROM hops JOIN replicas ON replicas.id = hops.replica_id
     WHERE look_at > 0 AND replicas.state <> 'AVAILABLE' AND NOT EXISTS
       (SELECT 1 FROM transfers WHERE transfers.replica_id = hops.replica_id AND ${OPEN})`,
+  'no transfer waits for itself by way of others': `WITH RECURSIVE held (transfer, carrier) AS (
+      SELECT hops.transfer_id, hops.carrier_id FROM hops JOIN transfers AS parents ON parents.id = hops.transfer_id
+        JOIN transfers AS carriers ON carriers.id = hops.carrier_id
+       WHERE look_at IS NOT NULL AND parents.${OPEN} AND carriers.${OPEN}),
+    waits (transfer, carrier) AS (SELECT transfer, carrier FROM held
+      UNION SELECT waits.transfer, held.carrier FROM waits JOIN held ON held.transfer = waits.carrier)
+    SELECT transfer FROM waits WHERE transfer = carrier`,
   'a replica that is COPYING has an open transfer': `SELECT id FROM replicas WHERE state = 'COPYING'
     AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id AND ${OPEN})`,
   'an intermediate replica that nobody holds has a tombstone': `SELECT replicas.id FROM replicas

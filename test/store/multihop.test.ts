@@ -5,15 +5,17 @@ import type { Executor } from '../../server/database/sql.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { closeLink, putLink, type RseChange, updateRse } from '../../server/storages/store.ts'
+import { claimToSettle } from '../../server/transfers/claim.ts'
 import { HOP_MS, MOST_TRIES } from '../../server/transfers/hop-decision.ts'
 import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { planTransfers, transferReleaser } from '../../server/transfers/plan.ts'
 import { showTransfer } from '../../server/transfers/read-store.ts'
+import { transferRows } from '../../server/transfers/why-store.ts'
 import type { TransferFailure } from '../../shared/domain/transfer-error.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
-import { World } from './world.ts'
+import { FENCE_BASE, World } from './world.ts'
 
 /** The second failure is the last. */
 const RETRY = { maxAttempts: 2, soon: 5_000, later: 60_000, maxDelay: 60_000 }
@@ -421,6 +423,82 @@ for (const { name, open } of databases) {
       await copy()
       expect(await replicas('C')).to.deep.equal(['BAD locks 0 tombstone'])
       expect(await rules()).to.deep.equal(['OK'])
+    })
+
+    it('a hop that failed for good without anybody seeing it fail is gone around too', async () => {
+      await want('d')
+      const lost = { ...WRONG, scope: 'TRANSFER', code: 'CONNECTION_LOST', retryable: true } as const
+      for (let i = 0; i < RETRY.maxAttempts; i += 1) {
+        await report(await world.claim(session, 10), 'unknown', lost)
+        await world.clock.advance(5_000)
+        const claimant = { sessionId: session, fenceBase: FENCE_BASE }
+        const looked = await test.db.write(e => claimToSettle(e, claimant, 10, world.clock.now()))
+        expect(looked).to.have.length(1)
+        await report(looked, 'absent')
+        await later(61)
+      }
+      expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C FAILED', 'A>D QUEUED'])
+    })
+
+    it('what is being copied after a day is not cut off', async () => {
+      await want('d')
+      await later(HOP_MS / 1000 - 60)
+      const claimed = await world.claim(session, 1)
+      await later(120)
+      expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C CLAIMED'])
+      expect(await world.number('SELECT count(*) AS n FROM hops')).to.equal(1)
+      expect(await replicas('C')).to.deep.equal(['COPYING locks 1'])
+      await report(claimed, 'done')
+      await work()
+      await copy()
+      expect(await rules()).to.deep.equal(['OK'])
+    })
+
+    it('says who brings the next hop, also where another rule began that before', async () => {
+      for (const [from, to] of [
+        ['A', 'C'],
+        ['D', 'B'],
+      ] as const)
+        await close(from, to)
+      await want('d', 1, 'C')
+      await world.addRule('d', 'B', 1)
+      await work()
+      await copy()
+      expect(await transfers()).to.deep.equal(['D>C QUEUED', 'A>D DONE', '->B WAITING MULTIHOP'])
+      const [row] = await transferRows(test.db.read, [3], 10, world.clock.now())
+      expect([row?.via, row?.hop]).to.deep.equal(['C', 1])
+    })
+
+    it('a rule that is more urgent makes the hop more urgent', async () => {
+      await want('d', 1, 'B', 1)
+      await world.addRule('d.f0', 'B', 1, 5)
+      await work()
+      await later(1)
+      expect(await world.rows('SELECT DISTINCT priority FROM transfers')).to.deep.equal([{ priority: 5 }])
+      expect(await transfers()).to.deep.equal(['->B WAITING MULTIHOP', 'A>C QUEUED'])
+    })
+
+    it('two that are refused by their source do not wait for each other', async () => {
+      await set('C', { multihop: false })
+      for (const rse of ['B', 'D']) await set(rse, { multihop: true })
+      for (const [from, to] of [
+        ['A', 'B'],
+        ['B', 'D'],
+        ['D', 'B'],
+      ] as const)
+        await link(from, to)
+      await close('C', 'B')
+      await close('C', 'D')
+      await world.dataset('d', 1, 'A')
+      for (const to of ['B', 'D']) await world.addRule('d', to, 1)
+      await work()
+      expect(await transfers()).to.deep.equal(['A>B QUEUED', 'A>D QUEUED'])
+      for (let minutes = 0; minutes < 10; minutes += 1) {
+        await copy('failed', SOURCE_MISSING)
+        await later(60)
+      }
+      expect(await transfers()).to.deep.equal(['A>B FAILED', 'A>D FAILED'])
+      expect(await rules()).to.deep.equal(['STUCK', 'STUCK'])
     })
 
     it('a crash between planning hops and planning transfers, or between any two rounds, does nothing twice', async () => {

@@ -67,6 +67,21 @@ for (const { name, open } of databases) {
       expect(JSON.parse(last?.figures ?? '')).to.include({ maximum: 60, failures: 0 })
     })
 
+    it('are raised as well where all that runs ends at once, and a look in four finds nothing', async () => {
+      const looks: Look[] = []
+      let count = 0
+      const look = async () => {
+        count += 1
+        if (count % 4 > 0) return optimizeLinks(world.context, looks, world.clock.now())
+        await world.change("UPDATE transfers SET state = 'WAITING' WHERE state = 'CLAIMED'")
+        await optimizeLinks(world.context, looks, world.clock.now())
+        return world.change("UPDATE transfers SET state = 'CLAIMED' WHERE state = 'WAITING' AND session_id IS NOT NULL")
+      }
+      await work(6 * TUNING.window, look)
+      expect((await decisions()).map(({ code }) => code)).to.not.include('DEMAND_BELOW_LIMIT')
+      expect(await limit()).to.be.above(12)
+    })
+
     it('are in force with the next claim, and the lesser of what was learnt and set counts', async () => {
       await world.change('UPDATE links SET learnt_active = 17')
       expect(await world.claim(session, 1_000)).to.have.length(17)
@@ -86,6 +101,20 @@ for (const { name, open } of databases) {
       await work(2 * TUNING.window, look)
       expect([await limit(), (await decisions()).length]).to.deep.equal([learnt, count])
       expect(await set(true)).to.include({ learnt_active: learnt, max_active: 50 })
+    })
+
+    it('rest on nothing that was told late: it held its place for the server, not for its copy', async () => {
+      const claimed = await world.claim(session, 3)
+      const common = { cleaned: false, left: 'own', durationMs: FILE_MS, bytes: 1, mode: 'pull' } as const
+      const failed = { result: 'failed', error: { ...FAILURE, code: 'TRANSFER_FAILED' } } as const
+      const outcomes = [
+        { endedMsAgo: 20_000, result: 'done' as const },
+        { endedMsAgo: 20_000, ...failed },
+        { endedMsAgo: 500, result: 'done' as const },
+      ].map((outcome, i) => ({ transfer: claimed[i]?.id ?? 0, fence: claimed[i]?.fence ?? 0, ...common, ...outcome }))
+      await world.clock.advance(20_000)
+      await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, outcomes)
+      expect(await world.rows('SELECT files, failures FROM link_minutes')).to.deep.equal([{ files: 1, failures: 0 }])
     })
 
     it('are decided once by several servers', async () => {
@@ -114,7 +143,8 @@ for (const { name, open } of databases) {
       const looks: Look[] = []
       const look = () => optimizeLinks(world.context, looks, world.clock.now())
       await work(2 * TUNING.window, look)
-      await work(3 * TUNING.window, look, 'failed')
+      // The first may end a trial only.
+      await work(4 * TUNING.window, look, 'failed')
       expect(await limit()).to.be.below(21)
       expect((await decisions()).map(({ code }) => code)).to.include('OUTAGE')
       await world.change("UPDATE transfers SET not_before = 0, state = 'QUEUED' WHERE state = 'WAITING'")

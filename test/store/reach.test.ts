@@ -108,10 +108,14 @@ for (const { name, open } of databases) {
       expect(await renewable({ links: [there] })).to.have.members(['read', 'write'])
       expect(await renewable({ links: [back] })).to.deep.equal([])
       expect(await renewable({ links: [there], rseIds: [b] })).to.deep.equal(['write'])
-      await world.change("UPDATE grants SET purpose = 'list' WHERE purpose = 'read'")
-      for (const reach of [{ activities: ['test'] }, { links: [there] }]) {
-        expect(await grantsToRenew(test.db.read, reach, world.clock.now(), 10)).to.have.length(1)
-        expect(reachesGrant(reach, { vo_id: world.voId, rse_id: a, purpose: 'list' })).to.equal(false)
+      let before = 'read'
+      for (const purpose of ['list', 'stage', 'delete'] as const) {
+        await world.change('UPDATE grants SET purpose = :purpose WHERE purpose = :before', { purpose, before })
+        before = purpose
+        for (const reach of [{ activities: ['test'] }, { links: [there] }]) {
+          expect(await grantsToRenew(test.db.read, reach, world.clock.now(), 10), purpose).to.have.length(1)
+          expect(reachesGrant(reach, { vo_id: world.voId, rse_id: a, purpose }), purpose).to.equal(false)
+        }
       }
     })
   })

@@ -1,12 +1,14 @@
 import { expect } from 'chai'
-import { recall, wantOf } from '../../server/tape/recall.ts'
+import { archive } from '../../server/tape/archive.ts'
+import { askedNow, recall, wantOf } from '../../server/tape/recall.ts'
 import { stagingKeeper } from '../../server/tape/staging.ts'
-import { HOPELESS, type Told } from '../../server/tasks/kinds.ts'
-import { claimTasks, filesOfTasks, type TaskRow } from '../../server/tasks/store.ts'
+import { HOPELESS, type Order, type Told } from '../../server/tasks/kinds.ts'
+import { claimTasks, endTurn, filesOfTasks, type TaskRow } from '../../server/tasks/store.ts'
 import { takeReport } from '../../server/tasks/tasks.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
+import { endSession } from '../../server/transfers/sessions.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { World } from './world.ts'
@@ -34,6 +36,8 @@ describe('what is wanted of a file of a recall', () => {
     ['ASKED', 0, false, true, 'cancel'],
     ['ASKED', 0, true, false, 'stage'],
     ['ASKED', 0, false, false, 'drop'],
+    ['LATE', 0, true, true, 'cancel'],
+    ['LATE', 0, true, false, 'drop'],
     ['ONLINE', now - HOUR, true, true, 'nothing'],
     ['ONLINE', now - 21 * HOUR, true, true, 'release'],
     ['ONLINE', now - HOUR, false, true, 'release'],
@@ -44,6 +48,27 @@ describe('what is wanted of a file of a recall', () => {
   for (const [state, at, needed, isAsked, want] of rows) {
     it(`is ${want}: ${state} since ${(now - at) / HOUR} h, ${needed ? '' : 'not '}needed, ${isAsked ? '' : 'no '}request`, () => {
       expect(wantOf({ state, at }, needed, isAsked, now)).to.equal(want)
+    })
+  }
+})
+
+describe('how many files a storage is asked for at once', () => {
+  const rows = [
+    // wanted, at most, asked now, to be asked
+    [500, 10_000, 0, 500],
+    [500, 10_000, 9_499, 500],
+    [500, 10_000, 9_501, 0],
+    [20, 10_000, 9_980, 20],
+    [500, 1_000, 899, 101],
+    [500, 1_000, 901, 0],
+    [500, 100, 0, 100],
+    [2, 1, 0, 1],
+    [2, 1, 1, 0],
+    [2, 0, 0, 0],
+  ] as const
+  for (const [wanted, most, asked, now] of rows) {
+    it(`is ${now}: ${wanted} are wanted, ${asked} of ${most} are asked for`, () => {
+      expect(askedNow(wanted, { most, asked })).to.equal(now)
     })
   }
 })
@@ -70,22 +95,40 @@ for (const { name, open } of databases) {
       (await world.rows<{ code: string }>('SELECT code FROM attempts ORDER BY id')).map(row => row.code)
     const take = () =>
       test.db.write(async executor => {
-        const [task] = await claimTasks(executor, { sessionId: session }, 10, world.clock.now())
+        const [task] = await claimTasks(executor, { sessionId: session }, 1, world.clock.now())
         return task
       })
     const isDue = async () => (await take()) !== undefined
 
-    /** Takes the task that is due and answers this for each of its files; what was wanted of them. */
+    /** Takes the task of which something is wanted, and answers this for each of those files; what was wanted. */
     async function step(
       result: Told['results'][number]['result'],
       more: Partial<Told> & { fileError?: Told['error'] } = {},
     ): Promise<string[]> {
-      const task = await take()
-      if (task === undefined) throw new Error('no task is due')
-      const { fileError, ...told } = more
-      const files = await filesOfTasks(test.db.read, [task.id])
-      const wants = await wanted(task, files)
-      const results = files.map(({ replica_id: file }) => ({
+      const ordered = await given()
+      if (ordered === undefined) return []
+      await answer(ordered, result, more)
+      return [...ordered.wants.values()]
+    }
+    /** As `takeTasks` does, which needs an issuer: the first task of whose files something is wanted, with that. */
+    async function given(): Promise<({ task: TaskRow } & Pick<Order, 'wants' | 'last'>) | undefined> {
+      for (let task = await take(); task !== undefined; task = await take()) {
+        const { id, kind } = task
+        if (kind === 'delete') throw new Error('nothing is deleted here')
+        const now = world.clock.now()
+        const order = { recall, archive }[kind].order
+        const { wants, last } = await test.db.write(async e => order(e, task, await filesOfTasks(e, [id]), now))
+        if (wants.size > 0) return { task, wants, last }
+        await test.db.write(e => endTurn(e, id, { notBefore: now + 60_000, failures: 0, error: null }, now))
+      }
+      return undefined
+    }
+    async function answer(
+      { task, wants }: { task: TaskRow; wants: Order['wants'] },
+      result: Told['results'][number]['result'],
+      { fileError, ...told }: Partial<Told> & { fileError?: Told['error'] } = {},
+    ): Promise<void> {
+      const results = [...wants.keys()].map(file => ({
         file,
         result,
         ...(fileError === undefined ? {} : { error: fileError }),
@@ -94,12 +137,6 @@ for (const { name, open } of databases) {
         ...{ session, fence: task.fence, forgotten: false, results: told.error === undefined ? results : [] },
         ...told,
       })
-      return wants
-    }
-    async function wanted(task: TaskRow, files: Awaited<ReturnType<typeof filesOfTasks>>): Promise<string[]> {
-      if (task.kind !== 'recall') return []
-      const { wants } = await test.db.write(e => recall.order(e, task, files, world.clock.now()))
-      return [...wants.values()]
     }
     /** Copies whatever is queued. */
     async function copy(): Promise<number> {
@@ -140,6 +177,18 @@ for (const { name, open } of databases) {
       expect(await world.rows('SELECT id FROM tasks')).to.deep.equal([])
     })
 
+    it('may forget the request when it has done with what is asked of it now, unless a file of it waits on disk', async () => {
+      await asked()
+      await step('asked', { request: 'r1' })
+      await world.clock.advance(HOUR)
+      const ordered = await given()
+      if (ordered === undefined) throw new Error('no task is due')
+      expect(ordered.last).to.equal(true)
+      await answer({ ...ordered, wants: new Map([...ordered.wants].slice(0, 1)) }, 'online')
+      await world.clock.advance(HOUR)
+      expect((await given())?.last).to.equal(false)
+    })
+
     it('is asked again when it has forgotten the request', async () => {
       await asked()
       await step('asked', { request: 'r1' })
@@ -160,7 +209,12 @@ for (const { name, open } of databases) {
       expect(await attempts()).to.deep.equal(['STAGING_TIMEOUT', 'STAGING_TIMEOUT'])
       expect(await transfers()).not.to.include('STAGING')
       await world.clock.advance(HOUR)
+      await world.run(transferReleaser)
+      expect(await transfers(), 'there is no other source').to.deep.equal(['STAGING', 'STAGING'])
       expect(await step('done')).to.deep.equal(['cancel', 'cancel'])
+      await world.run(stagingKeeper)
+      await world.run(transferReleaser)
+      expect(await step('asked', { request: 'r2' })).to.deep.equal(['stage', 'stage'])
     })
 
     it('that has lost a file has it BAD, and its rule is stuck', async () => {
@@ -195,12 +249,78 @@ for (const { name, open } of databases) {
       expect(await attempts()).to.deep.equal(['STAGING_FAILED', 'STAGING_FAILED'])
     })
 
-    it('is asked for no more than its limit at a time', async () => {
+    it('fails nothing while an issuer is away, the storage asks for rest, or the worker cannot reach the server', async () => {
+      await asked()
+      for (const [scope, code] of [
+        ['TOKEN', 'ISSUER_UNREACHABLE'],
+        ['SOURCE', 'TOO_MANY_REQUESTS'],
+        ['SOURCE', 'STORAGE_BUSY'],
+        ['GENERAL', 'SERVER_UNREACHABLE'],
+      ] as const) {
+        for (let failure = 0; failure <= HOPELESS; failure++) {
+          await step('failed', { error: { ...AWAY, scope, code } })
+          expect(await isDue(), 'not at once').to.equal(false)
+          await world.clock.advance(HOUR / 6)
+          expect(await isDue(), `${code}: within minutes`).to.equal(true)
+          await world.change('UPDATE tasks SET session_id = NULL')
+        }
+      }
+      expect(await attempts()).to.deep.equal([])
+      expect(await transfers()).to.deep.equal(['STAGING', 'STAGING'])
+    })
+
+    it('is asked for no more than its limit at a time, and for the rest as soon as there is room', async () => {
       await world.change('UPDATE rses SET max_staging = 1')
       await asked()
-      const task = await take()
-      if (task === undefined) throw new Error('no task')
-      expect(await wanted(task, await filesOfTasks(test.db.read, [task.id]))).to.deep.equal(['stage'])
+      expect(await step('asked', { request: 'r1' })).to.deep.equal(['stage'])
+      expect(await step('asked'), 'no room').to.deep.equal([])
+      await world.clock.advance(HOUR)
+      expect([await step('pending'), await step('asked')].flat(), 'the first is not there yet').to.deep.equal(['poll'])
+      await world.clock.advance(HOUR)
+      expect(await step('online')).to.deep.equal(['poll'])
+      await world.clock.advance(HOUR)
+      expect(await step('asked', { request: 'r2' }), 'it is there, though not copied').to.deep.equal(['stage'])
+    })
+
+    it('is not asked for more by another worker before the first has told, and by the next when that one is lost', async () => {
+      await world.change('UPDATE rses SET max_staging = 1')
+      await asked()
+      const first = await given()
+      expect(first?.wants.size).to.equal(1)
+      expect(await given(), 'there is no room').to.equal(undefined)
+      await test.db.write(e => endSession(e, session, world.clock.now(), world.clock.now()))
+      session = await world.openSession(365 * DAY)
+      expect((await given())?.wants).to.deep.equal(first?.wants)
+    })
+
+    it('is not asked for a file that is copied again meanwhile, once it was let go of', async () => {
+      await asked()
+      await step('asked', { request: 'r1' })
+      await world.clock.advance(HOUR)
+      await step('online')
+      expect(await copy()).to.equal(2)
+      await world.clock.advance(HOUR)
+      const letGo = await given()
+      if (letGo === undefined) throw new Error('no task is due')
+      expect([...letGo.wants.values()]).to.deep.equal(['release', 'release'])
+      await world.addRule('d', 'C', 1)
+      await world.change("UPDATE rses SET availability_read = :no WHERE name = 'B'", { no: false })
+      await world.evaluate()
+      await world.run(transferReleaser)
+      await answer(letGo, 'done')
+      await world.run(transferReleaser)
+      expect(await transfers()).to.deep.equal(['DONE', 'DONE', 'STAGING', 'STAGING'])
+    })
+
+    it('has the priority that another rule gave it meanwhile', async () => {
+      await asked()
+      await step('asked', { request: 'r1' })
+      await world.addRule('d', 'B|C', 2, 5)
+      await world.evaluate()
+      const rows = await world.rows<{ priority: number; state: string }>(
+        "SELECT DISTINCT priority, transfers.state FROM transfers JOIN rses ON rses.id = destination_rse_id AND rses.name = 'B'",
+      )
+      expect(rows).to.deep.equal([{ priority: 5, state: 'STAGING' }])
     })
 
     it('is planned anew, what waited for a storage that may not be read any more', async () => {

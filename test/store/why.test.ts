@@ -128,6 +128,29 @@ for (const { name, open } of databases) {
       await expectWhy('QUEUE_POSITION', { before: 11, active: 0, limit: 1000 }, undefined, 11)
     })
 
+    it('for those whose tokens were asked for first, also when they were just served', async () => {
+      await world.grantAll()
+      await world.openSession()
+      await world.dataset('e', 3, 'A')
+      await world.addRule('e', 'B', 1)
+      await world.evaluate()
+      await world.change(
+        `INSERT INTO accounts (vo_id, name, created_at)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50) SELECT :vo, 'clone' || i, 0 FROM n`,
+        { vo: world.voId },
+      )
+      await world.change(
+        `INSERT INTO bundles (link_id, vo_id, source_directory_id, destination_directory_id, priority, activity, account_id,
+                              has_work, ready, served_at, source_grant_id, destination_grant_id)
+         SELECT link_id, bundles.vo_id, source_directory_id, destination_directory_id, priority, activity, accounts.id, true, true,
+                9000000000000000, source_grant_id, destination_grant_id
+           FROM bundles JOIN accounts ON accounts.name LIKE 'clone%' WHERE bundles.source_grant_id IS NOT NULL`,
+      )
+      await world.change('UPDATE bundles SET served_at = 9000000000000000 WHERE source_grant_id IS NOT NULL')
+      const found = await say(12)
+      expect(found.code, found.sentence).to.equal('QUEUE_POSITION')
+    })
+
     it('for those of another dataset that were served longer ago', async () => {
       await world.dataset('e', 3, 'A')
       await world.addRule('e', 'B', 1)

@@ -7,6 +7,7 @@ import {
   MOST_TRIES,
   pathFinder,
   type Stranded,
+  withoutCircles,
 } from '../../server/transfers/hop-decision.ts'
 import { linkKey, type NetworkLink } from '../../server/transfers/path.ts'
 
@@ -86,6 +87,22 @@ describe('how a transfer without a source gets on', () => {
   }
 })
 
+describe('who waits for whom', () => {
+  const waits = (...pairs: readonly (readonly [transfer: number, carrier: number])[]) =>
+    pairs.map(([transfer, carrier]) => ({ transfer, carrier }))
+  const cases: readonly (readonly [string, ReturnType<typeof waits>, ReturnType<typeof waits>, number])[] = [
+    ['anybody for what waits for nobody', waits([1, 2], [3, 2]), waits(), 2],
+    ['of two that would for each other the first', waits([1, 2], [2, 1]), waits(), 1],
+    ['nobody for what waits for him', waits([1, 2]), waits([2, 1]), 0],
+    ['nor by way of others', waits([1, 2]), waits([2, 3], [2, 4], [4, 5], [5, 1]), 0],
+    ['anybody for what waits for others', waits([1, 2]), waits([2, 3], [3, 4]), 1],
+    ['nobody for himself', waits([1, 1]), waits(), 0],
+  ]
+  for (const [name, wanted, known, free] of cases) {
+    it(name, () => expect(withoutCircles(wanted, known)).to.deep.equal(wanted.slice(0, free)))
+  }
+})
+
 describe('how long an intermediate replica is locked', () => {
   const soon = NOW + 5
   const keep = (until: number) => ({ type: 'keep', expiresAt: until, lookAt: until })
@@ -95,6 +112,8 @@ describe('how long an intermediate replica is locked', () => {
   const cases: readonly (readonly [string, HopFacts, object])[] = [
     ['while it is on its way', hop, keep(soon)],
     ['not longer than a day', { ...hop, expiresAt: NOW }, release],
+    ['longer while it is being brought', { ...hop, carrier: 'COPYING', expiresAt: NOW }, keep(NOW + HOP_MS)],
+    ['not when it was given up for another', { ...hop, expiresAt: 0, lookAt: 0 }, release],
     ['not when what brings it has failed', { ...hop, carrier: 'FAILED', lookAt: 0 }, release],
     ['not when what brings it was cancelled', { ...hop, carrier: 'CANCELLED', lookAt: 0 }, release],
     ['not when it was brought, and lost', { ...hop, carrier: 'DONE', lookAt: 0 }, release],

@@ -6,6 +6,7 @@ import {
   type LinkToTune,
   type MinuteSums,
   minuteToRead,
+  partFull,
   stateFrom,
   TUNING,
   type Tuned,
@@ -42,7 +43,7 @@ function laterLink(
 
 describe('what a link did in a window', () => {
   const began = beginMeasuring(LINK, [sums(999, 'pull', 7), sums(1_000, 'pull', 3)], START + 20_000)
-  const busy = { active: 10, queued: 1_000 }
+  const busy = { active: 10, full: 1, queued: 1_000 }
 
   it('is what its minutes have gained, also those that the window shares', () => {
     const minutes = [sums(999, 'pull', 8), sums(1_000, 'pull', 30), sums(1_001, 'push', 5, 2)]
@@ -80,7 +81,7 @@ describe('what a link did in a window', () => {
 
   it('is told once for the same reason', () => {
     const minutes = [sums(999, 'pull', 7), sums(1_000, 'pull', 3)]
-    const idle = { active: 0, queued: 0, minutes }
+    const idle = { active: 0, full: 0, queued: 0, minutes }
     const one = tuned(laterLink(began, START + 20_000), idle, START + 80_000)
     expect(one.decisions.map(({ subject, code }) => [subject, code])).to.deep.equal([
       ['limit', 'NO_INFORMATION'],
@@ -110,5 +111,6 @@ describe('what a link did in a window', () => {
   it('has as many active as its looks have found on average', () => {
     const looks = [3, undefined, 6].map((active, at) => ({ at, active: new Map(active ? [[1, active]] : []) }))
     expect([averageActive(looks, 1), averageActive([], 1)]).to.deep.equal([3, 0])
+    expect([partFull(looks, 1, 3), partFull(looks, 1, 6), partFull([], 1, 1)]).to.deep.equal([2 / 3, 1 / 3, 0])
   })
 })

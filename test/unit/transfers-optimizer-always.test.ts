@@ -28,6 +28,7 @@ describe('whatever a link does', () => {
           squaredSeconds: files * (each / 1_000) ** 2,
           failures,
           active: idle === 0 ? limit / 3 : limit,
+          full: 0,
           queued,
         }),
     )

@@ -167,6 +167,16 @@ describe('the optimizer finds it again', () => {
     })
   }
 
+  for (const failing of [0.6, 0.8, 1]) {
+    it(`when it is halved, and ${100 * failing} % fail of what is too much`, () => {
+      const all = plays(changing({ ...MEDIUM, failing }, { ...half, failing }), { windows: 300, maximum: 300 })
+      const settled = all.flatMap(steps => steps.slice(200))
+      // A step more would have it fail again.
+      expect(part(settled, step => shareLearnt(step) >= 0.8)).to.be.at.least(0.93)
+      expect(mean(settled.map(step => shareInForce(step)))).to.be.at.least(0.88)
+    })
+  }
+
   it('while capacity rises and falls threefold in six hours: nine tenths of it are carried', () => {
     const at = (window: number): Conditions =>
       steady({ ...MEDIUM, bytesPerSecond: 800 * MB * (1 + 0.5 * Math.sin(window / 60)) })()
@@ -228,6 +238,18 @@ describe('an outage of an hour', () => {
     const all = plays(during(WAN, 'hanging', 600), { windows: 800 }, 15)
     const after = all.flatMap(steps => steps.slice(660))
     expect(part(after, isGood)).to.be.at.least(0.9)
+  })
+
+  it('that comes and goes every few minutes: what was learnt is there again after an hour', () => {
+    const at = (window: number): Conditions => ({
+      shape: MEDIUM,
+      demand: MUCH,
+      outage: window >= 100 && window < 160 && window % 6 >= 3 ? 'failing' : false,
+    })
+    const found = plays(at, { windows: 260 }).map(steps => steps.slice(160).findIndex(isGood))
+    expect(found).to.not.include(-1)
+    expect(quantile(found, 0.9)).to.be.at.most(40)
+    expect(quantile(found, 1)).to.be.at.most(60)
   })
 
   it('lets less run meanwhile, for too much may be its cause', () => {

@@ -15,6 +15,7 @@ const minute: LinkWindow = {
   squaredSeconds: 4_800,
   failures: 0,
   active: 40,
+  full: 0,
   queued: 1_000,
 }
 const nothing: LinkWindow = { ...minute, files: 0, bytes: 0, milliseconds: 0 }
@@ -170,6 +171,48 @@ describe('the next limit of a link', () => {
       '20 -> 40: 1200 files were copied again, on the way back to 40',
     ],
     [
+      'a third more where some still fail',
+      { limit: 10, window: { ...at(10), failures: 300 }, state: { ...settled, reduced: 10 } },
+      'AFTER_OUTAGE',
+      13,
+      '10 -> 13: 1200 files were copied again, on the way back to 40',
+    ],
+    [
+      'an outage is not over where most still fail',
+      { limit: 5, window: { ...at(5), files: 1, failures: 4 }, state: { ...settled, reduced: 5 } },
+      'OUTAGE',
+      5,
+      '5: 4 of 5 attempts failed; 40 is kept in mind',
+    ],
+    [
+      'where most fail while more is tried it is left for what was learnt',
+      { limit: 54, window: { ...nothing, failures: 30 }, state: trying(54) },
+      'FAILURES',
+      40,
+      '54 -> 40: 30 of 30 attempts failed',
+    ],
+    [
+      'the first failure on the way back may be the outage that goes on',
+      { limit: 20, window: { ...nothing, failures: 30 }, state: { ...settled, reduced: 20, worked: 10 } },
+      'OUTAGE',
+      10,
+      '20 -> 10: 30 of 30 attempts failed; 40 is kept in mind',
+    ],
+    [
+      'the fourth says that it was too much',
+      { limit: 20, window: { ...nothing, failures: 30 }, state: { ...settled, reduced: 20, worked: 10, relapses: 3 } },
+      'OVERLOADED',
+      10,
+      '20 -> 10: 30 of 30 attempts failed again, and 10 at a time did not',
+    ],
+    [
+      'but not where no more ran than what copied',
+      { limit: 10, window: { ...nothing, failures: 30 }, state: { ...settled, reduced: 10, worked: 10, relapses: 3 } },
+      'OUTAGE',
+      5,
+      '10 -> 5: 30 of 30 attempts failed; 40 is kept in mind',
+    ],
+    [
       'an outage is not over where nothing ended',
       { limit: 5, window: { ...nothing, active: 0 }, state: { ...settled, reduced: 5 } },
       'NO_INFORMATION',
@@ -182,6 +225,13 @@ describe('the next limit of a link', () => {
       'DEMAND_BELOW_LIMIT',
       40,
       '40: 12 ran on average and 0 waited: nothing to learn from',
+    ],
+    [
+      'one that was reached most of the time is used, though less ran on average: what ends in bulk leaves places empty',
+      { window: { ...at(28), full: 0.6 } },
+      'PROBE_UP',
+      54,
+      '40 -> 54: whether more pays is tried',
     ],
     [
       'a trial without the work for it ends',
@@ -262,6 +312,16 @@ describe('the next limit of a link', () => {
     const first = nextLimit({ ...one, window: failed })
     const next = nextLimit({ ...one, window: few, state: first.state })
     expect([first.code, next.code]).to.deep.equal(['OUTAGE', 'AFTER_OUTAGE'])
+  })
+
+  it('is back after an outage, also where a fifth goes on failing', () => {
+    let [limit, state]: [number, OptimizerState] = [40, settled]
+    for (let number = 0; number < 4; number += 1)
+      ({ limit, state } = nextLimit({ ...input, limit, state, window: { ...nothing, failures: 30 } }))
+    expect(limit).to.equal(5)
+    for (let number = 0; number < 8; number += 1)
+      ({ limit, state } = nextLimit({ ...input, limit, state, window: { ...at(limit), failures: 300 } }))
+    expect([limit, state.reduced]).to.deep.equal([40, 0])
   })
 
   it('rests longer the more trials in a row led nowhere', () => {

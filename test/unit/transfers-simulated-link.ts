@@ -106,7 +106,7 @@ export function simulatedLink(seed: number, noise: number, kept = 0): SimulatedL
 
 type Sums = Omit<LinkWindow, 'length' | 'queued'>
 
-const IDLE: Sums = { files: 0, bytes: 0, milliseconds: 0, squaredSeconds: 0, failures: 0, active: 0 }
+const IDLE: Sums = { files: 0, bytes: 0, milliseconds: 0, squaredSeconds: 0, failures: 0, active: 0, full: 0 }
 
 /** Files that take no time beside a window: only their number counts. */
 function many(chance: Chance, { shape, outage }: Conditions, most: number, carried: number): Sums {
@@ -118,7 +118,15 @@ function many(chance: Chance, { shape, outage }: Conditions, most: number, carri
   const mean = Math.max(0.1, 1 + (chance.normal() * shape.scatter) / Math.sqrt(Math.max(1, files)))
   const milliseconds = attempts === 0 ? 0 : (most * WINDOW_SECONDS * 1_000 * files) / attempts
   const squaredSeconds = files === 0 ? 0 : (milliseconds / 1_000) ** 2 / files
-  return { files, bytes: Math.round(files * shape.size * mean), milliseconds, squaredSeconds, failures, active: most }
+  return {
+    files,
+    bytes: Math.round(files * shape.size * mean),
+    milliseconds,
+    squaredSeconds,
+    failures,
+    active: most,
+    full: 0,
+  }
 }
 
 /** Files that outlast a window: each by itself, in steps of two seconds. */

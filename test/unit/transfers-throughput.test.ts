@@ -19,6 +19,7 @@ const minute: LinkWindow = {
   squaredSeconds: 4_800,
   failures: 0,
   active: 40,
+  full: 0,
   queued: 1_000,
 }
 

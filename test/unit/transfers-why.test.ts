@@ -273,6 +273,15 @@ describe('of several things in the way', () => {
     const grants = { source: undefined, destination: undefined }
     expect(why({ ...FREE, grants, ...queue({ before: 100, isFarBack: true }) }).code).to.equal('QUEUE_POSITION')
   })
+  it('also when all of that was served after it came', () => {
+    const answer = why({
+      ...FREE,
+      grants: { source: undefined, destination: undefined },
+      ...queue({ isFarBack: true }),
+    })
+    expect(answer.code).to.equal('QUEUE_POSITION')
+    expect(answer.sentence).to.contain('none were asked for it yet')
+  })
   it('a link that is at its own limit is not on trial, though its source was', () =>
     expect(why({ ...FREE, ...link({ hold: { ...HOLD, heldUntil: NOW }, active: 60 }) }).code).to.equal('LINK_LIMIT'))
 })

@@ -44,7 +44,7 @@ export const replicaAnswer = z.object({
   md5: z.string().optional(),
   url: z.string(),
   locks: z.number(),
-  fault: z.string().optional().describe('why it is BAD'),
+  fault: z.string().optional().describe('why it is BAD, or what its deletion failed with last'),
 })
 
 export const catalogueRoutes = {

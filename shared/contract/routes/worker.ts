@@ -105,7 +105,12 @@ export const storageTask = z.object({
       'delete: remove the files; one that is not there is removed. recall: have the storage bring them from tape. archive: ask whether they are on tape.',
     ),
   request: z.string().optional().describe('of a recall: what the storage calls it'),
-  last: z.boolean().default(false).describe('of a recall: when this is done the storage may forget the request'),
+  last: z
+    .boolean()
+    .default(false)
+    .describe(
+      'of a recall: no other files are in the request, which the storage may forget when none of these is on its way or wanted on disk',
+    ),
   storage: workerStorage,
   grant: id,
   seconds: z
