@@ -1,6 +1,6 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type ColumnType, type Executor, encodeRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
-import { type EndedAttempt, type Health, type HealthSide, healthAfter, isEvidence, mayFail } from './health.ts'
+import { type EndedAttempt, type Health, type HealthSide, HOLD, healthAfter, isEvidence, mayFail } from './health.ts'
 
 const ACTIVE = stateList(ACTIVE_STATES)
 
@@ -255,9 +255,13 @@ async function isSoleWorker(executor: Executor): Promise<boolean> {
   return (row?.count ?? 0) < 2
 }
 
-/** What has neither failed nor been held since then is as any other. `before`: epoch ms. */
-export async function forgetHealth(executor: Executor, before: number): Promise<void> {
+/** What has neither failed nor been held for long is as any other. */
+export async function forgetHealth(executor: Executor, now: number): Promise<void> {
+  const since = (time: string): string => `failed_at < :${time} AND held_until < :${time}`
   for (const { table } of [LINKS, DESTINATIONS]) {
-    await query(executor, `DELETE FROM ${table} WHERE failed_at < :before AND held_until < :before`, { before })
+    await query(executor, `DELETE FROM ${table} WHERE ${since('long')} OR (successes > 0 AND ${since('recent')})`, {
+      long: now - HOLD.keptFor,
+      recent: now - HOLD.forgetAfter,
+    })
   }
 }

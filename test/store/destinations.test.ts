@@ -1,7 +1,9 @@
 import { expect } from 'chai'
 import { claimWork } from '../../server/transfers/claim-work.ts'
+import { HOLD } from '../../server/transfers/health.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
+import { replanner } from '../../server/transfers/replan.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { FENCE_BASE, World } from './world.ts'
@@ -97,6 +99,35 @@ for (const { name, open } of databases) {
       expect(await claim(10)).to.deep.equal([])
       await world.clock.advance(1)
       expect(await claim(10)).to.have.length(1)
+    })
+
+    it('that say so again on trial are left alone until then, though others succeed', async () => {
+      await report(await claim(1), { result: 'failed', error: FULL })
+      await world.clock.advance(60_000)
+      for (let trial = 0; trial < 4; trial += 1) await report(await claim(4), { result: 'done' })
+      const [first, second] = [await claim(1), await claim(1)]
+      await world.clock.advance(1)
+      await report(first, { result: 'failed', error: BUSY })
+      await report(second, { result: 'done' })
+      expect(await claim(10)).to.deep.equal([])
+      await world.clock.advance(299_999)
+      expect(await claim(10)).to.deep.equal([])
+      await world.clock.advance(1)
+      expect(await claim(10)).to.have.length(1)
+    })
+
+    it('that took something on trial are as any other ten minutes later', async () => {
+      await report(await claim(1), { result: 'failed', error: FULL })
+      await world.clock.advance(60_000)
+      await report(await claim(1), { result: 'done' })
+      const left = async (ms: number) => {
+        await world.clock.advance(ms)
+        await world.run(replanner)
+        return world.number('SELECT count(*) AS n FROM destination_health')
+      }
+      expect(await left(HOLD.forgetAfter)).to.equal(1)
+      expect(await left(1)).to.equal(0)
+      expect((await claim(10)).length).to.be.above(2)
     })
 
     it('do not hold up what goes elsewhere', async () => {
