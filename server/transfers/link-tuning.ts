@@ -2,7 +2,7 @@
 import { type ModeDecision, type ModeSums, preferMode } from './modes.ts'
 import { modeSentenceOf } from './modes-words.ts'
 import { nextLimit } from './optimizer.ts'
-import type { OptimizerState } from './optimizer-decision.ts'
+import { keptLimit, type OptimizerState } from './optimizer-decision.ts'
 import { sentenceOf } from './optimizer-words.ts'
 import { added, NO_SUMS, PACED_MODES, type PacedMode, type Sums } from './pace.ts'
 import type { LinkWindow } from './throughput.ts'
@@ -45,7 +45,7 @@ export interface TuningState {
   readonly modes: { readonly pull: ModeSums; readonly push: ModeSums }
 }
 
-const STATE_VERSION = 2
+const STATE_VERSION = 3
 
 export interface LinkToTune {
   readonly id: number
@@ -77,6 +77,7 @@ export interface Tuned {
   /** What the decision was made on: another has decided meanwhile when it is that no more. */
   readonly measuredAt: number | undefined
   readonly state: TuningState
+  /** The learnt limit, which may be above the maximum. */
   readonly limit: number
   readonly mode: Pick<ModeDecision, 'preferred' | 'tries'> | undefined
   /** Those that changed something, or have another reason than the last. */
@@ -135,7 +136,7 @@ export function tuned(
   const sums = without(totals(seen.minutes), state.before)
   const window = windowOf(length, sums, seen)
   const decision = nextLimit({
-    limit: Math.min(link.learnt, maximum),
+    limit: link.learnt,
     maximum,
     window,
     state: state.optimizer,
@@ -161,7 +162,7 @@ export function tuned(
     ...nextWindow(seen.minutes, now),
     modes,
   }
-  return { linkId, measuredAt, state: next, limit, mode, decisions }
+  return { linkId, measuredAt, state: next, limit: keptLimit(decision.state), mode, decisions }
 }
 
 function nextWindow(minutes: readonly MinuteSums[], now: number): Pick<TuningState, 'minute' | 'before'> {

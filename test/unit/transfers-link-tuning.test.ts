@@ -102,6 +102,15 @@ describe('what a link did in a window', () => {
     expect(again.state.modes.pull.files).to.be.closeTo(link.state.modes.pull.files / Math.E, 1e-6)
   })
 
+  it('leaves what was learnt where the maximum is lower: the lesser of both counts', () => {
+    const minutes = [sums(1_000, 'pull', 103)]
+    const lowered = { ...laterLink(began, START + 20_000), maximum: 4 }
+    const one = tuned(lowered, { ...busy, active: 4, minutes }, START + 80_000)
+    expect([one.limit, one.decisions[0]?.code, one.decisions[0]?.after]).to.deep.equal([10, 'ABOVE_MAXIMUM', 4])
+    const raised = tuned(laterLink(one, START + 80_000), { ...busy, active: 4, minutes }, START + 140_000)
+    expect([raised.limit, raised.decisions[0]?.code]).to.deep.equal([10, 'MAXIMUM_RAISED'])
+  })
+
   it('drops what another version has left', () => {
     expect(stateFrom(null)).to.equal(undefined)
     expect(stateFrom('{}')).to.equal(undefined)
