@@ -4,7 +4,7 @@ import { type EndedAttempt, type Health, type HealthSide, HOLD, healthAfter, isE
 
 const ACTIVE = stateList(ACTIVE_STATES)
 
-interface HealthColumns {
+export interface HealthColumns {
   since: number
   failed_at: number
   gave_at: number
@@ -24,6 +24,7 @@ export interface LinkHealthRow extends HealthColumns {
 
 export interface DestinationHealthRow extends HealthColumns {
   vo_id: number
+  vo: string
   rse_id: number
 }
 
@@ -77,7 +78,11 @@ export async function failingLinks(executor: Executor): Promise<LinkHealthRow[]>
 
 /** The storages that take nothing of a VO, or have failed and are on trial. */
 export async function failingDestinations(executor: Executor): Promise<DestinationHealthRow[]> {
-  return query(executor, `SELECT * FROM destination_health WHERE ${FAILING} ORDER BY vo_id, rse_id`)
+  return query(
+    executor,
+    `SELECT destination_health.*, vos.name AS vo FROM destination_health JOIN vos ON vos.id = vo_id
+      WHERE ${FAILING} ORDER BY vo_id, rse_id`,
+  )
 }
 
 export function healthOf(row: HealthColumns): Health {

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { claimWork } from '../../server/transfers/claim-work.ts'
 import { HOLD } from '../../server/transfers/health.ts'
+import { liftHolds } from '../../server/transfers/lift-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { replanner } from '../../server/transfers/replan.ts'
@@ -128,6 +129,24 @@ for (const { name, open } of databases) {
       expect(await left(HOLD.forgetAfter)).to.equal(1)
       expect(await left(1)).to.equal(0)
       expect((await claim(10)).length).to.be.above(2)
+    })
+
+    it('are on trial at once when an admin asks for it, and the file that failed may try', async () => {
+      await report(await claim(1), { result: 'failed', error: { ...BUSY, retryAfterSeconds: 3_600 } })
+      await world.change(`DELETE FROM transfers WHERE state = 'QUEUED'`)
+      await world.run(transferReleaser)
+      expect(await claim(10)).to.deep.equal([])
+      const b = (await world.rse('B')).id
+      const lift = (rseId: number) => test.db.write(e => liftHolds(e, rseId, world.clock.now()))
+      expect(await lift((await world.rse('C')).id), 'another').to.equal(0)
+      expect(await lift(b)).to.equal(1)
+      await world.run(transferReleaser)
+      const trial = await claim(10)
+      expect(trial).to.have.length(1)
+      await report(trial, { result: 'failed', error: FULL })
+      expect(await world.rows('SELECT holds, code FROM destination_health')).to.deep.equal([
+        { holds: 2, code: 'DESTINATION_FULL' },
+      ])
     })
 
     it('do not hold up what goes elsewhere', async () => {
