@@ -5,10 +5,10 @@ import { openApiDocument } from '../shared/contract/openapi.ts'
 import { RELEASED_WORKER_CONTRACT } from '../shared/contract/worker-contract.ts'
 import { snapshotFaults, snapshotPath, workerSnapshot } from '../shared/contract/worker-snapshot.ts'
 import { ERROR_CATALOGUE, type ErrorEntry, type Holds, type Retry } from '../shared/domain/error-catalogue.ts'
-import { GRANT_MACHINE } from '../shared/domain/grant-state.ts'
-import { LOCK_MACHINE, REPLICA_MACHINE } from '../shared/domain/rule-state.ts'
+import { GRANT_MACHINE, GRANT_STATES } from '../shared/domain/grant-state.ts'
+import { LOCK_MACHINE, LOCK_STATES, REPLICA_MACHINE, REPLICA_STATES } from '../shared/domain/rule-state.ts'
 import type { StateMachine } from '../shared/domain/state-machine.ts'
-import { TRANSFER_MACHINE } from '../shared/domain/transfer-state.ts'
+import { TRANSFER_MACHINE, TRANSFER_STATES } from '../shared/domain/transfer-state.ts'
 import { systemTerminal } from '../shared/runtime/terminal.ts'
 
 const RETRIES: Readonly<Record<Retry, string>> = {
@@ -71,10 +71,10 @@ function statesPage(): string {
   return [
     '# States',
     'Generated from the transition tables in `shared/domain` by `npm run documents`.',
-    ...chapter('Transfer', TRANSFER_MACHINE),
-    ...chapter('Lock', LOCK_MACHINE),
-    ...chapter('Replica', REPLICA_MACHINE),
-    ...chapter('Grant', GRANT_MACHINE),
+    ...chapter('Transfer', TRANSFER_STATES, TRANSFER_MACHINE),
+    ...chapter('Lock', LOCK_STATES, LOCK_MACHINE),
+    ...chapter('Replica', REPLICA_STATES, REPLICA_MACHINE),
+    ...chapter('Grant', GRANT_STATES, GRANT_MACHINE),
     '',
   ].join('\n\n')
 }
@@ -111,9 +111,10 @@ function errorLine([code, { scopes, phases, retry, holds, meaning }]: [string, E
 
 function chapter<State extends string, Event extends string>(
   name: string,
+  meanings: Readonly<Record<State, string>>,
   machine: StateMachine<State, Event>,
 ): string[] {
-  return [`## ${name}`, ['```mermaid', 'stateDiagram-v2', ...arrows(machine), '```'].join('\n')]
+  return [`## ${name}`, definitions(meanings), ['```mermaid', 'stateDiagram-v2', ...arrows(machine), '```'].join('\n')]
 }
 
 /** One arrow for each pair of states, with all events that lead along it. */

@@ -1,4 +1,5 @@
 import type { Secret } from '../shared/domain/secret.ts'
+import type { TransferFailure } from '../shared/domain/transfer-error.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import { type StorageClient, StorageError } from '../shared/storage/types.ts'
 import type { GrantTokens } from './tokens.ts'
@@ -41,7 +42,7 @@ export class StorageAccess {
   readonly #proofs = new Map<string, Proof>()
   /** Likewise: whether the first COPY was believed, once that is known. */
   readonly #copies = new Map<string, Promise<boolean>>()
-  /** Likewise: how many COPYs in a row it denied while it has taken none. */
+  /** Likewise: how many COPYs in a row it denied. */
   readonly #denials = new Map<string, number>()
 
   constructor(options: { tokens: GrantTokens; clock: Clock; signal: AbortSignal }) {
@@ -68,12 +69,12 @@ export class StorageAccess {
 
   /**
    * The first COPY under a grant at a storage goes alone, until the storage has taken it: dCache believes in a HEAD what it refuses
-   * in a COPY, and its third refusal blocks the worker (facts/http-tpc.md section 5). The others wait here.
+   * in a COPY, and its third refusal blocks the worker (facts/http-tpc.md section 5). The others wait here, until `signal` aborts.
    */
-  async copyTurn(place: Place): Promise<CopyTurn> {
+  async copyTurn(place: Place, signal: AbortSignal): Promise<CopyTurn> {
     const key = keyOf(place)
     for (let before = this.#copies.get(key); before !== undefined; before = this.#copies.get(key)) {
-      if (await before) return { isFirst: false, end: () => undefined }
+      if (await orAborted(before, signal)) return NO_TURN
     }
     let settle: (believed: boolean) => void = () => undefined
     const turn = new Promise<boolean>(resolve => {
@@ -89,15 +90,21 @@ export class StorageAccess {
   }
 
   /**
-   * A storage denied a COPY (403), and has taken none under this grant yet: true if another token is worth a try. It may be the token or
-   * the file: once the token is renewed, then one more file may be forbidden by itself, and with the third the grant is held.
+   * A storage denied a COPY (403), or its side of one (401), and has taken none under this grant since: true if another token is worth a
+   * try. It may be the token or the file: once the token is renewed, then one more file may be forbidden by itself, and with the third
+   * the grant is held.
    */
   denied(place: Place, token: Secret, failure: Pick<StorageError, 'message'>): boolean {
     const key = keyOf(place)
     const denials = (this.#denials.get(key) ?? 0) + 1
     remember(this.#denials, key, denials)
-    if (denials !== 2) this.refused(place, token, failure, true)
+    if (denials !== 2) this.refused(place, token, failure, denials > 2)
     return denials === 1
+  }
+
+  /** A storage has done its side of a COPY. */
+  believed(place: Place): void {
+    this.#denials.delete(keyOf(place))
   }
 
   /** Runs one operation, and once more with another token if the first is refused. */
@@ -139,7 +146,7 @@ export class StorageAccess {
     throw refusal
   }
 
-  /** The storage's 401, of which the server will hear. Whatever else a storage answers, it has believed the token. */
+  /** The storage's 401, of which the server will hear. Any other answer of who has looked at the token means that it is believed. */
   async #canary({ url, grant, scope, storage }: Place): Promise<StorageError | undefined> {
     const token = await this.#tokens.tokenFor(grant, LIFE_SECONDS)
     try {
@@ -151,15 +158,37 @@ export class StorageAccess {
         return error
       }
       if (!(error instanceof StorageError) || error.failure.httpStatus === undefined) throw error
+      if (isUnseen(error.failure)) throw error
       return undefined
     }
   }
+}
+
+const UNSEEN = new Set([429, 502, 503, 504])
+
+/** Whether it is an answer of who has not looked at the token: dCache while it blocks an address, or a gateway with no storage behind it. */
+export function isUnseen({ httpStatus }: Pick<TransferFailure, 'httpStatus'>): boolean {
+  return httpStatus !== undefined && UNSEEN.has(httpStatus)
 }
 
 /** Leave to send a COPY. `end`: whether the storage believed the token; only the first call counts. */
 export interface CopyTurn {
   readonly isFirst: boolean
   end(believed: boolean): void
+}
+
+/** For who need not wait, or does not any more. */
+export const NO_TURN: CopyTurn = { isFirst: false, end: () => undefined }
+
+/** What was waited for; true as soon as `signal` aborts. */
+async function orAborted(awaited: Promise<boolean>, signal: AbortSignal): Promise<boolean> {
+  let onAbort: () => void = () => undefined
+  const aborted = new Promise<true>(resolve => {
+    onAbort = () => resolve(true)
+    if (signal.aborted) onAbort()
+    else signal.addEventListener('abort', onAbort, { once: true })
+  })
+  return Promise.race([awaited, aborted]).finally(() => signal.removeEventListener('abort', onAbort))
 }
 
 function remember<T>(map: Map<string, T>, key: string, value: T): void {

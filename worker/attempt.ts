@@ -1,13 +1,13 @@
 import type { ClaimedTransfer, Outcome, WorkerStorage } from '../shared/contract/routes/worker.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
 import type { Random } from '../shared/runtime/random.ts'
-import type { ChecksumAlgorithm, FileStatus, Watchdogs } from '../shared/storage/types.ts'
+import type { ChecksumAlgorithm, Checksums, FileStatus, Watchdogs } from '../shared/storage/types.ts'
 import type { Place, StorageAccess } from './access.ts'
 import type { AttemptFailure } from './failure.ts'
 import type { Macaroons } from './macaroons.ts'
 import type { Mode, ModeMemory } from './mode.ts'
 import type { WorkerApi } from './server.ts'
-import { checks, type ExpectedFile, inspect, judgeSize, knownChecksums, type Sight } from './verify.ts'
+import { checks, type ExpectedFile, inspect, judgeSize, knownChecksums, type Sight, withPassed } from './verify.ts'
 
 /** One claimed transfer under way. */
 export interface Attempt {
@@ -61,11 +61,15 @@ export type Ending =
   | { readonly result: 'growing'; readonly failure?: AttemptFailure }
 
 /**
- * Looks at the destination and compares with the catalogue, or with the source if the catalogue knows no checksum. By the
- * storage's policy it may be the size alone.
+ * Looks at the destination and compares with the catalogue and what `passed` through the worker, or with the source if there is no
+ * checksum of either. By the storage's policy it may be the size alone, of what an attempt has copied.
  */
-export async function lookAtDestination(attempt: Attempt, { access }: Pick<Workshop, 'access'>): Promise<Sight> {
-  const { transfer, destination, stop } = attempt
+export async function lookAtDestination(
+  attempt: Attempt,
+  { access }: Pick<Workshop, 'access'>,
+  passed: Checksums = {},
+): Promise<Sight> {
+  const { transfer, destination, progress, stop } = attempt
   const look = (wantDigest?: ChecksumAlgorithm): Promise<FileStatus> =>
     access.use(destination, token =>
       destination.storage.head(destination.url, token, {
@@ -76,17 +80,28 @@ export async function lookAtDestination(attempt: Attempt, { access }: Pick<Works
       }),
     )
   if (!checks(destination.traits, 'destination')) {
-    return judgeSize({ bytes: transfer.bytes, checksums: {} }, await look())
+    const size = { bytes: transfer.bytes, checksums: {} }
+    if (transfer.kind === 'settle' || progress.left === 'own') return judgeSize(size, await look())
+    // What somebody else may have put there: a replica of ours will be removed one day.
+    const known = knownChecksums(transfer)
+    const sight = await inspect(
+      { bytes: transfer.bytes, checksums: known },
+      destination.traits.checksum,
+      'destination',
+      look,
+    )
+    return sight.kind === 'unproven' ? judgeSize(size, { exists: true, ...sight }) : sight
   }
-  return inspect(await expectedFile(attempt, access), destination.traits.checksum, 'destination', look)
+  return inspect(await expectedFile(attempt, access, passed), destination.traits.checksum, 'destination', look)
 }
 
 async function expectedFile(
   { transfer, source, destination, stop }: Attempt,
   access: StorageAccess,
+  passed: Checksums,
 ): Promise<ExpectedFile> {
   const { bytes } = transfer
-  const known = knownChecksums(transfer)
+  const known = withPassed(knownChecksums(transfer), passed)
   if (Object.keys(known).length > 0) return { bytes, checksums: known }
   const wantDigest = destination.traits.checksum
   const found = await access.use(source, token =>

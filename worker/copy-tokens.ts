@@ -27,23 +27,43 @@ export async function tokensFor(attempt: Attempt, workshop: Workshop, mode: Mode
   return { ...tokens, macaroon: { ...passive, ...(await macaroons.tokenFor(passive, longest)) } }
 }
 
-/** What a storage refused is not shown there again. Where a refusal names no side, it may have been either's. */
+/**
+ * What a storage refused is not shown there again. Where a refusal names no side, it may have been either's. `isFirst`: of the
+ * storage that gets the COPY. The other side is spoken to by a storage, whose address it may block: its third refusal is the last.
+ */
 export function noteRefusal(
   attempt: Attempt,
   { access, macaroons }: Workshop,
+  mode: Mode,
   tokens: Tokens,
   failure: TransferFailure,
-  canary: boolean,
+  isFirst: boolean,
 ): void {
   const { macaroon } = tokens
-  for (const [place, token] of [
-    [attempt.source, tokens.source],
-    [attempt.destination, tokens.destination],
-  ] as const) {
+  for (const [place, token] of placesOf(attempt, tokens)) {
     if (failure.side !== undefined && failure.side !== place.scope) continue
     if (macaroon?.place === place) macaroons.forget(macaroon, macaroon.token)
-    else access.refused(place, token, failure, canary && failure.side === place.scope)
+    else if (place === activeOf(attempt, mode)) {
+      access.refused(place, token, failure, isFirst && failure.side === place.scope)
+    } else access.denied(place, token, failure)
   }
+}
+
+/** Both storages have taken what they were shown. */
+export function noteBelief(attempt: Attempt, { access }: Workshop, tokens: Tokens): void {
+  for (const [place] of placesOf(attempt, tokens)) access.believed(place)
+}
+
+/** The storage that gets the COPY; undefined: none does. */
+export function activeOf({ source, destination }: Attempt, mode: Mode): Attempt['source'] | undefined {
+  return mode === 'stream' ? undefined : mode === 'pull' ? destination : source
+}
+
+function placesOf({ source, destination }: Attempt, tokens: Tokens) {
+  return [
+    [source, tokens.source],
+    [destination, tokens.destination],
+  ] as const
 }
 
 /** At the end of an attempt: a macaroon that may be why it failed is not shown again, and then another attempt is worth it. */

@@ -1,10 +1,11 @@
 import type { TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
 import type { CopyOutcome } from '../shared/storage/types.ts'
-import type { CopyTurn } from './access.ts'
+import { isUnseen, NO_TURN } from './access.ts'
 import type { Attempt, Workshop } from './attempt.ts'
-import { noteRefusal, type Tokens, tokensFor } from './copy-tokens.ts'
+import { activeOf, noteBelief, noteRefusal, type Tokens, tokensFor } from './copy-tokens.ts'
 import { mayBeOwn } from './debris.ts'
+import { failureOf } from './failure.ts'
 import type { Mode } from './mode.ts'
 import { watchdogsFor } from './watchdogs.ts'
 
@@ -25,24 +26,28 @@ interface Copied {
 
 /** A COPY when its turn has come: `isFirst` under its grant at the storage that gets it. */
 export async function copyInTurn(attempt: Attempt, workshop: Workshop, mode: Mode): Promise<Copied> {
-  const active = mode === 'pull' ? attempt.destination : attempt.source
-  const { isFirst, end } = mode === 'stream' ? NO_TURN : await workshop.access.copyTurn(active)
+  const active = activeOf(attempt, mode)
+  const { isFirst, end } = active === undefined ? NO_TURN : await workshop.access.copyTurn(active, attempt.copying)
   let believed = false
   let mayBeToken = false
   try {
     // Not before: whoever was first may have found that another is needed.
     const tokens = await tokensFor(attempt, workshop, mode)
     const outcome = await copyOnce(attempt, workshop, mode, tokens, () => end(true))
-    believed = true
-    if (outcome.kind !== 'failed') return { outcome, tokens, mayBeToken }
+    if (outcome.kind !== 'failed') {
+      believed = true
+      if (outcome.kind === 'done') noteBelief(attempt, workshop, tokens)
+      return { outcome, tokens, mayBeToken }
+    }
     const { error } = outcome
-    if (mayMeanExisting(error, mode) && (await isThere(attempt, workshop))) {
+    if (mayMeanExisting(error, mode) && (await isThere(attempt, workshop).catch(falseIfUnseen))) {
       return { outcome: existing(), tokens, mayBeToken }
     }
-    const isDenied = isFirst && error.code === 'PERMISSION_DENIED' && error.side === active.scope
-    believed = !isDenied && (error.code !== 'TOKEN_REFUSED' || error.side !== active.scope)
+    const isActive = active !== undefined && error.side === active.scope
+    const isDenied = isActive && isFirst && error.code === 'PERMISSION_DENIED'
+    believed = !isDenied && !(isActive && (error.code === 'TOKEN_REFUSED' || isUnseen(error)))
     // Before anybody else's turn: the second refusal is the last.
-    if (error.code === 'TOKEN_REFUSED') noteRefusal(attempt, workshop, tokens, error, isFirst)
+    if (error.code === 'TOKEN_REFUSED') noteRefusal(attempt, workshop, mode, tokens, error, isFirst)
     if (isDenied) mayBeToken = workshop.access.denied(active, activeTokenOf(mode, tokens), error)
     return { outcome, tokens, mayBeToken }
   } finally {
@@ -54,7 +59,11 @@ function activeTokenOf(mode: Mode, tokens: Tokens) {
   return mode === 'pull' ? tokens.destination : tokens.source
 }
 
-const NO_TURN: CopyTurn = { isFirst: false, end: () => undefined }
+/** What could not be looked at is not known to be there: then the refusal stands. */
+function falseIfUnseen(error: unknown): false {
+  failureOf(error)
+  return false
+}
 
 /** One COPY or PUT, and what it may have left behind. */
 async function copyOnce(

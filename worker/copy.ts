@@ -1,7 +1,7 @@
 import { oneLine } from '../shared/domain/one-line.ts'
 import { mayExistAlready, mayLackParent, type TransferFailure } from '../shared/domain/transfer-error.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
-import type { CopyOutcome } from '../shared/storage/types.ts'
+import type { Checksums, CopyOutcome } from '../shared/storage/types.ts'
 import { type Attempt, type Ending, lookAtDestination, type Workshop } from './attempt.ts'
 import { withoutStale } from './copy-tokens.ts'
 import { cancelled, copyInTurn } from './copy-turn.ts'
@@ -10,7 +10,7 @@ import { type AttemptFailure, failureOf, inPhase, interrupted, TokenUnavailable 
 import { chooseMode, type Mode } from './mode.ts'
 import { cleanUp, inTheWay } from './remove.ts'
 import { type Conclusion, lookAgain, settleDestination, unproven } from './settle.ts'
-import { faultOfSource, withBlame, withSilence } from './source.ts'
+import { faultOfSource, withBlame, withCause } from './source.ts'
 import type { Sight } from './verify.ts'
 
 /** What was already done about a failure in this attempt: each remedy is tried once. */
@@ -44,8 +44,8 @@ async function runOnce(attempt: Attempt, workshop: Workshop): Promise<Ending> {
   const { progress, stop, copying } = attempt
   const outcome = await drive(attempt, workshop)
   if (outcome.kind === 'no-token') return { result: 'handed-back', failure: outcome.error }
-  if (outcome.kind === 'done') return verified(attempt, workshop)
-  const failure = copying.aborted ? cancelled() : await withSilence(attempt, workshop, outcome.error)
+  if (outcome.kind === 'done') return verified(attempt, workshop, outcome.checksums)
+  const failure = copying.aborted ? cancelled() : await withCause(attempt, workshop, outcome.error)
   if (outcome.kind === 'unknown' && !copying.aborted) return { result: 'unknown', failure }
   // A stop needs no clean-up of its own: the next lease settles it.
   if (stop.aborted || (progress.left !== 'own' && !mayHaveLeft(failure, progress)))
@@ -78,32 +78,38 @@ async function sendUntilTaken(attempt: Attempt, workshop: Workshop): Promise<Dri
     const mode = chooseMode(source.traits, destination.traits, unsupported, attempt.transfer.mode)
     const { outcome, tokens, mayBeToken } = await copyInTurn(attempt, workshop, mode)
     if (outcome.kind !== 'failed' || copying.aborted) return outcome
-    switch (remedyFor(outcome.error, mode, done, mayBeToken)) {
-      case 'another-mode':
-        if (mode === 'stream') return outcome
-        unsupported.add(mode)
-        modes.remember(...pair, mode)
-        break
-      case 'make-parent': {
-        done = { ...done, parent: true }
-        const parent = new URL('.', destination.url).href
-        await access.use(destination, token => destination.storage.mkcol(parent, token, { scope: 'DESTINATION' }))
-        break
-      }
-      case 'another-token':
-        done = { ...done, token: true }
-        break
-      case 'none':
-        return withoutStale(workshop, tokens, outcome)
+    const remedy = remedyFor(outcome.error, mode, done, mayBeToken)
+    if (remedy === 'none') return withoutStale(workshop, tokens, outcome)
+    if (remedy === 'another-mode' && mode !== 'stream') {
+      unsupported.add(mode)
+      modes.remember(...pair, mode)
     }
+    // The next attempt is the remedy then.
+    if (!(await isClear(attempt, workshop))) return { kind: 'failed', error: { ...outcome.error, retryable: true } }
+    if (remedy === 'make-parent') {
+      const parent = new URL('.', destination.url).href
+      await access.use(destination, token => destination.storage.mkcol(parent, token, { scope: 'DESTINATION' }))
+    }
+    done = { parent: done.parent || remedy === 'make-parent', token: done.token || remedy === 'another-token' }
   }
 }
 
-async function verified(attempt: Attempt, workshop: Workshop): Promise<Ending> {
+/** Whether nothing of an earlier COPY of this attempt lies at the destination, where another COPY would take it for somebody else's. */
+async function isClear(attempt: Attempt, workshop: Workshop): Promise<boolean> {
+  if (attempt.progress.left !== 'own') return true
+  try {
+    return (await lookAtDestination(attempt, workshop)).kind === 'absent'
+  } catch (error) {
+    failureOf(error)
+    return false
+  }
+}
+
+async function verified(attempt: Attempt, workshop: Workshop, passed: Checksums): Promise<Ending> {
   const { transfer } = attempt
   let sight: Sight
   try {
-    sight = await lookAtDestination(attempt, workshop)
+    sight = await lookAtDestination(attempt, workshop, passed)
   } catch (error) {
     return { result: 'unknown', failure: inPhase(failureOf(error), 'FINALIZATION') }
   }

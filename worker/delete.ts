@@ -8,7 +8,10 @@ const PARALLEL = 8
 /** So many files in a row that fail alike end a task: the storage is away, or lets nobody do this. */
 const IN_A_ROW = 5
 
-/** Removes the files, several at once. A file that is not there is removed. */
+/**
+ * Removes the files, the first one alone, then several at once: dCache may believe in a HEAD what it refuses in a DELETE, and its
+ * third refusal blocks the worker (facts/http-tpc.md section 5). A file that is not there is removed.
+ */
 export async function deleteFiles(task: StorageTask, workshop: TaskWorkshop): Promise<Done> {
   const { clock, signal, askedAt } = workshop
   const left = () => permitLeft(askedAt, task.seconds, momentOf(clock))
@@ -17,26 +20,35 @@ export async function deleteFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   let failing = 0
   let code = ''
   let error: AttemptFailure | undefined
-  const work = async (): Promise<void> => {
-    for (;;) {
-      const file = waiting.shift()
-      if (file === undefined || error !== undefined || signal.aborted || left() <= 0) return
-      try {
-        await removeOne(task, file.url, workshop, left)
-        failing = 0
-        results.push({ file: file.file, result: 'done' })
-      } catch (thrown) {
-        if (signal.aborted || left() <= 0) return
-        const failure = failureOf(thrown)
-        failing = failure.code === code ? failing + 1 : 1
-        code = failure.code
-        if (failure.scope === 'TOKEN' || failing >= IN_A_ROW) error = failure
-        results.push({ file: file.file, result: 'failed', error: reportedError(failure) })
-      }
+  /** False: there is no more to do. */
+  const next = async (): Promise<boolean> => {
+    const file = waiting.shift()
+    if (file === undefined || error !== undefined || signal.aborted || left() <= 0) return false
+    try {
+      await removeOne(task, file.url, workshop, left)
+      failing = 0
+      results.push({ file: file.file, result: 'done' })
+    } catch (thrown) {
+      if (signal.aborted || left() <= 0) return false
+      const failure = failureOf(thrown)
+      failing = failure.code === code ? failing + 1 : 1
+      code = failure.code
+      if (failure.scope === 'TOKEN' || asksForRest(failure) || failing >= IN_A_ROW) error = failure
+      results.push({ file: file.file, result: 'failed', error: reportedError(failure) })
     }
+    return true
   }
+  const work = async (): Promise<void> => {
+    while (await next());
+  }
+  await next()
   await Promise.all(Array.from({ length: PARALLEL }, work))
   return { results, ...(error === undefined ? {} : { error }) }
+}
+
+/** 429, or with the time that it asks for: whatever else is sent meanwhile is too much. */
+function asksForRest({ code, retryAfterSeconds }: AttemptFailure): boolean {
+  return code === 'TOO_MANY_REQUESTS' || retryAfterSeconds !== undefined
 }
 
 async function removeOne(

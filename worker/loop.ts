@@ -288,11 +288,12 @@ export class Work implements HeartbeatLoad {
 
 /**
  * At once while a slot has nothing to do. While transfers are held that wait for slots there is no hurry: the larger a claim, the
- * less it costs each of them. Else when some slots came free, and a moment later more.
+ * less it costs each of them. Else when some slots came free, and a moment later more. Never at once while nothing ends: a claim for
+ * nothing would follow the other as fast as the server answers.
  */
-async function gatherRoom(slots: Slots, stop: AbortSignal): Promise<void> {
+export async function gatherRoom(slots: Slots, stop: AbortSignal): Promise<void> {
   if (slots.free > 0) return
-  if (slots.queued > 0) return slots.untilRoom(Math.ceil(slots.pace / 2), GATHER_AHEAD_MS, stop)
+  if (slots.queued > 0) return slots.untilRoom(Math.max(1, Math.ceil(slots.pace / 2)), GATHER_AHEAD_MS, stop)
   await slots.untilRoom(1, FULL_MS, stop)
   if (slots.free > 0) await slots.untilFree(Math.ceil(slots.limit / 8), GATHER_MS, stop)
 }

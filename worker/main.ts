@@ -51,7 +51,7 @@ export async function runWorker(config: WorkerConfig, runtime: WorkerRuntime): P
     ...runtime,
     api: serverClient(config, http, issuers, clock),
     issuers,
-    storages: new Storages({ ...pools, clock }),
+    storages: new Storages({ ...pools, clock, watchdogs: watchdogsOf(config.watchdogs) }),
     modes: new ModeMemory(clock),
     metrics,
     slots: new Slots(config.concurrency, clock),

@@ -33,6 +33,13 @@ export async function withBlame(attempt: Attempt, workshop: Access, failure: Att
   }
 }
 
+/** What a look at the source adds to a failure of a copy that is not through. */
+export async function withCause(attempt: Attempt, workshop: Access, failure: AttemptFailure): Promise<AttemptFailure> {
+  // In a stream the worker itself saw that the source gives something else.
+  const isOther = failure.code === 'SIZE_MISMATCH' && failure.scope === 'SOURCE'
+  return isOther ? withBlame(attempt, workshop, failure) : withSilence(attempt, workshop, failure)
+}
+
 const STALLS = new Set(['TIMEOUT_NO_PROGRESS', 'TIMEOUT_NO_MARKER'])
 const SILENCE = new Set(['CONNECT_FAILED', 'RESOLVE_FAILED', 'TLS_FAILED', 'TIMEOUT_CONNECT', 'TIMEOUT_HEADERS'])
 
@@ -40,15 +47,15 @@ const SILENCE = new Set(['CONNECT_FAILED', 'RESOLVE_FAILED', 'TLS_FAILED', 'TIME
  * A pull of which no byte came: from a source that is switched off a destination sees nothing but a stall. A source that does
  * not answer the worker either is to blame.
  */
-export async function withSilence(
-  { source, progress, stop }: Attempt,
+async function withSilence(
+  { source, progress, copying }: Attempt,
   { access }: Access,
   failure: AttemptFailure,
 ): Promise<AttemptFailure> {
   const stalled = failure.scope === 'TRANSFER' && STALLS.has(failure.code)
   if (!stalled || progress.mode !== 'pull' || progress.bytes > 0) return failure
   try {
-    await access.use(source, token => source.storage.head(source.url, token, { scope: 'SOURCE', signal: stop }))
+    await access.use(source, token => source.storage.head(source.url, token, { scope: 'SOURCE', signal: copying }))
     return failure
   } catch (error) {
     const { scope, code, message } = failureOf(error)
@@ -58,7 +65,8 @@ export async function withSilence(
   }
 }
 
-function lookAtSource({ transfer, source, stop }: Attempt, { access }: Access): Promise<Sight> {
+/** It may take the source hours to sum a file: a cancellation ends it. */
+function lookAtSource({ transfer, source, copying }: Attempt, { access }: Access): Promise<Sight> {
   const expected = { bytes: transfer.bytes, checksums: knownChecksums(transfer) }
   return inspect(expected, source.traits.checksum, 'source', wantDigest =>
     access.use(
@@ -68,7 +76,7 @@ function lookAtSource({ transfer, source, stop }: Attempt, { access }: Access): 
           wantDigest,
           expectedSize: transfer.bytes,
           scope: 'SOURCE',
-          signal: stop,
+          signal: copying,
         }),
     ),
   )

@@ -16,32 +16,33 @@ export async function recallFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   const results: TaskResult[] = []
   const { request } = task
   const named = (want: Want) => pathsOf(task, want)
+  const ask = askerOf(task, workshop, 'SOURCE')
   let asked: string | undefined
   let forgotten = false
   try {
-    await withTape(task, workshop, 'SOURCE', async (tape, url, token, options) => {
-      // It is begun anew with another token when one was refused in the middle.
-      results.length = 0
-      const [stage, poll, release, cancel] = [named('stage'), named('poll'), named('release'), named('cancel')]
-      if (stage.size > 0) {
-        const files = [...stage.keys()].map(path => ({ path, diskLifetime: DISK_LIFETIME }))
-        const { requestId } = await tape.stage(url, token, files, options)
-        asked = requestId
-        results.push(...[...stage.values()].map(file => ({ file, result: 'asked' as const })))
-      }
-      if (request === undefined) return
-      if (poll.size > 0) {
-        const progress = await tape.poll(url, token, request, [...poll.keys()], options)
-        forgotten = !progress.known
-        const states = progress.known ? progress.files : new Map<string, RecallState>()
-        const lost = await lostOf(tape, url, token, states, options)
-        results.push(...[...poll].map(([path, file]) => recalled(file, states.get(path), lost.has(path))))
-      }
-      if (release.size > 0) await tape.release(url, token, request, [...release.keys()], options)
-      if (cancel.size > 0) await tape.cancel(url, token, request, [...cancel.keys()], options)
-      results.push(...[...release.values(), ...cancel.values()].map(file => ({ file, result: 'done' as const })))
-      if (task.last && !results.some(stillHeld)) await tape.forget(url, token, request, options)
-    })
+    const [stage, poll, release, cancel] = [named('stage'), named('poll'), named('release'), named('cancel')]
+    if (stage.size > 0) {
+      const files = [...stage.keys()].map(path => ({ path, diskLifetime: DISK_LIFETIME }))
+      const { requestId } = await ask((tape, url, token, options) => tape.stage(url, token, files, options))
+      asked = requestId
+      results.push(...[...stage.values()].map(file => ({ file, result: 'asked' as const })))
+    }
+    if (request === undefined) return done(results, asked, forgotten)
+    if (poll.size > 0) {
+      const paths = [...poll.keys()]
+      const progress = await ask((tape, url, token, options) => tape.poll(url, token, request, paths, options))
+      forgotten = !progress.known
+      const states = progress.known ? progress.files : new Map<string, RecallState>()
+      const lost = await lostOf(ask, states)
+      results.push(...[...poll].map(([path, file]) => recalled(file, states.get(path), lost.has(path))))
+    }
+    const [releasing, cancelling] = [[...release.keys()], [...cancel.keys()]]
+    if (release.size > 0)
+      await ask((tape, url, token, options) => tape.release(url, token, request, releasing, options))
+    if (cancel.size > 0) await ask((tape, url, token, options) => tape.cancel(url, token, request, cancelling, options))
+    results.push(...[...release.values(), ...cancel.values()].map(file => ({ file, result: 'done' as const })))
+    if (task.last && !results.some(stillHeld))
+      await ask((tape, url, token, options) => tape.forget(url, token, request, options))
     return done(results, asked, forgotten)
   } catch (error) {
     // What was obeyed before stays told.
@@ -58,30 +59,25 @@ function stillHeld({ result }: TaskResult): boolean {
 export async function locateFiles(task: StorageTask, workshop: TaskWorkshop): Promise<Done> {
   const paths = pathsOf(task, 'locate')
   try {
-    return await withTape(task, workshop, 'DESTINATION', async (tape, url, token, options) => {
-      const found = await tape.archiveInfo(url, token, [...paths.keys()], options)
-      return { results: [...paths].map(([path, file]) => located(file, found.get(path) ?? {})) }
-    })
+    const ask = askerOf(task, workshop, 'DESTINATION')
+    const found = await ask((tape, url, token, options) => tape.archiveInfo(url, token, [...paths.keys()], options))
+    return { results: [...paths].map(([path, file]) => located(file, found.get(path) ?? {})) }
   } catch (error) {
     return { results: [], error: failureOf(error) }
   }
 }
 
 /** Of the files that could not be brought those that never will be: where a file is, a storage says in words that all share. */
-async function lostOf(
-  tape: TapeClient,
-  url: string,
-  token: Secret,
-  states: ReadonlyMap<string, RecallState>,
-  options: Options,
-): Promise<Set<string>> {
+async function lostOf(ask: Ask, states: ReadonlyMap<string, RecallState>): Promise<Set<string>> {
   const failing = [...states].filter(([, { kind }]) => kind === 'failed').map(([path]) => path)
   if (failing.length === 0) return new Set()
-  const places = await tape.archiveInfo(url, token, failing, { ...options, scope: 'SOURCE' }).catch(error => {
-    // Nobody says that they are lost, then; and the others are told all the same.
-    failureOf(error)
-    return new Map<string, ArchiveInfo>()
-  })
+  const places = await ask((tape, url, token, options) => tape.archiveInfo(url, token, failing, options)).catch(
+    error => {
+      // Nobody says that they are lost, then; and the others are told all the same.
+      failureOf(error)
+      return new Map<string, ArchiveInfo>()
+    },
+  )
   return new Set(
     [...places].filter(([, { locality }]) => locality === 'LOST' || locality === 'NONE').map(([path]) => path),
   )
@@ -124,15 +120,18 @@ function pathsOf({ files }: StorageTask, want: Want): Map<string, number> {
   return new Map(files.filter(file => file.want === want).map(({ file, url }) => [tapePath(url), file]))
 }
 
-function withTape<T>(
+/** One request, and once more with another token if the first is refused: each by itself, since what was asked for twice is brought twice. */
+type Ask = <T>(request: (tape: TapeClient, url: string, token: Secret, options: Options) => Promise<T>) => Promise<T>
+
+function askerOf(
   { storage, grant, files }: StorageTask,
   { access, storages, signal }: TaskWorkshop,
   scope: 'SOURCE' | 'DESTINATION',
-  run: (tape: TapeClient, url: string, token: Secret, options: Options) => Promise<T>,
-): Promise<T> {
+): Ask {
   const [first] = files
   if (first === undefined) throw new Error('a task without files')
-  const client = storages.client(storage, first.url)
-  const place = { url: first.url, grant, scope, storage: client }
-  return access.use(place, token => run(client.tape, first.url, token, { scope, signal }))
+  const { url } = first
+  const client = storages.client(storage, url)
+  const place = { url, grant, scope, storage: client }
+  return request => access.use(place, token => request(client.tape, url, token, { scope, signal }))
 }

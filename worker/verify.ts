@@ -7,6 +7,18 @@ export function knownChecksums({ adler32, md5 }: Pick<ClaimedTransfer, 'adler32'
   return { ...(adler32 === undefined ? {} : { adler32 }), ...(md5 === undefined ? {} : { md5 }) }
 }
 
+/**
+ * With the sums of what passed through the worker: they stand for what the catalogue does not know. The catalogue's values win, so
+ * where one of them contradicts, what passed was another file.
+ */
+export function withPassed(known: Checksums, passed: Checksums): Checksums {
+  const agrees = ALGORITHMS.every(algorithm => {
+    const [one, other] = [known[algorithm], passed[algorithm]]
+    return one === undefined || other === undefined || sameChecksum(algorithm, one, other)
+  })
+  return agrees ? { ...passed, ...known } : known
+}
+
 /** Whether a storage's policy wants what it gives, or what it took, compared with the catalogue. */
 export function checks(
   { checksumPolicy }: Pick<WorkerStorage, 'checksumPolicy'>,

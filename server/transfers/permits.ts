@@ -64,7 +64,7 @@ export async function grantPermit(
   if (place.planned) throw refused('somebody has planned an upload to this place: what lies there may be theirs')
   if (!held.written && !place.written) {
     throw refused(
-      'another file lies there, which no attempt of Waybill’s can have left: it stays, and whoever put it there may remove it',
+      'another file lies there, and nothing tells that an attempt of Waybill’s left it: it stays. Look whose it is (a worker that was killed as its COPY began may have left a part), and remove it there',
     )
   }
   if (!place.availability_delete) {

@@ -63,11 +63,11 @@ const STORAGE_ERRORS = {
     'the destination answered 409 and did not say why',
   ),
   DESTINATION_FULL: row(
-    ['DESTINATION', 'GENERAL'],
+    ['DESTINATION'],
     ALWAYS,
     'uncounted',
     'storage-at-once',
-    'no space or quota: make room. Nothing else is sent there meanwhile; a single file tries again after a minute, then less and less often, at most every hour. Where nobody knows whose space it is (GENERAL) nothing is held, and it counts',
+    'no space or quota: make room. Nothing else is sent there meanwhile; a single file tries again after a minute, then less and less often, at most every hour.',
   ),
   PARENT_MISSING: row(
     ['DESTINATION'],
@@ -76,7 +76,13 @@ const STORAGE_ERRORS = {
     'nothing',
     'the parent directory is missing and could not be made',
   ),
-  NOT_FOUND: row(['DESTINATION', 'GENERAL'], ALWAYS, 'never', 'nothing', '404, and the storage did not say what'),
+  NOT_FOUND: row(
+    ['SOURCE', 'DESTINATION', 'GENERAL'],
+    ALWAYS,
+    'never',
+    'nothing',
+    '404, and the storage did not say what',
+  ),
   TOKEN_REFUSED: row(
     ['TOKEN'],
     ALWAYS,
@@ -88,7 +94,13 @@ const STORAGE_ERRORS = {
   NOT_SUPPORTED: row(ANYWHERE, ALWAYS, 'never', 'nothing', 'neither pull nor push, and streaming was refused too'),
   REQUEST_REFUSED: row(ANYWHERE, ALWAYS, 'never', 'nothing', 'another 4xx'),
   TOO_MANY_REQUESTS: row(ANYWHERE, ALWAYS, 'later', 'storage', '429. `Retry-After` is obeyed, for all that goes there'),
-  STORAGE_BUSY: row(ANYWHERE, ALWAYS, 'later', 'storage', '503. `Retry-After` is obeyed, for all that goes there'),
+  STORAGE_BUSY: row(
+    ANYWHERE,
+    ALWAYS,
+    'later',
+    'storage',
+    '503, 408, 423 or 425. `Retry-After` is obeyed, for all that goes there',
+  ),
   STORAGE_ERROR: row(ANYWHERE, ALWAYS, 'later', 'storage', 'another 5xx'),
   STAGING_FAILED: row(
     ['SOURCE'],
@@ -231,7 +243,7 @@ const OWN_ERRORS = {
     BEFORE,
     'uncounted',
     'grant',
-    '401, twice: the storage’s audience, issuer, clock or rights. Held for 5 minutes',
+    '401, or 403 for two files, and again with a new token: the storage’s audience, issuer, clock or rights. Held for 5 minutes',
   ),
   TOKEN_LATE: row(['TOKEN'], BEFORE, 'uncounted', 'nothing', 'no token came in time: the issuer is slow'),
   ISSUER_UNREACHABLE: row(['TOKEN'], BEFORE, 'uncounted', 'grant', 'the issuer gave no usable answer'),

@@ -1,10 +1,14 @@
 import type { StateMachine } from './state-machine.ts'
 
-/**
- * WANTED: no token yet. LIVE: an access token that may be used. RENEWING: it needs an exchange or a refresh, or somebody is
- * at it. HELD: the issuer or a storage refused it. REVOKED and EXPIRED are ends.
- */
-export type GrantState = 'WANTED' | 'LIVE' | 'RENEWING' | 'HELD' | 'REVOKED' | 'EXPIRED'
+export const GRANT_STATES = {
+  WANTED: 'no token yet',
+  LIVE: 'an access token that may be used',
+  RENEWING: 'it needs an exchange or a refresh, or somebody is at it',
+  HELD: 'the issuer or a storage refused it: it is begun anew after a while',
+  REVOKED: 'its tokens were revoked',
+  EXPIRED: 'nothing asks for it any more; it is begun anew when something does',
+} as const
+export type GrantState = keyof typeof GRANT_STATES
 export type GrantEvent =
   | 'mint' // the server got a token; whether it must be exchanged is the issuer's mode
   | 'need' // a worker takes the lease to exchange or refresh

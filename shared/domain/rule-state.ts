@@ -2,8 +2,21 @@ import type { StateMachine } from './state-machine.ts'
 
 /** facts/rules.md, "A rule". */
 export type RuleState = 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
-export type LockState = 'REPLICATING' | 'OK' | 'STUCK'
-export type ReplicaState = 'AVAILABLE' | 'UNAVAILABLE' | 'COPYING' | 'BEING_DELETED' | 'BAD' | 'TEMPORARY_UNAVAILABLE'
+export const LOCK_STATES = {
+  REPLICATING: 'its replica is not there yet, or not on tape where that is wanted',
+  OK: 'its replica is there',
+  STUCK: 'its replica could not be brought, or was lost: the repair of its rule takes it up',
+} as const
+export type LockState = keyof typeof LOCK_STATES
+export const REPLICA_STATES = {
+  AVAILABLE: 'there, as uploaded, registered or verified',
+  UNAVAILABLE: 'not there, and nobody is bringing it now',
+  COPYING: 'a transfer brings it',
+  BEING_DELETED: 'a worker is to delete it',
+  BAD: 'what lies there was found not to be the file',
+  TEMPORARY_UNAVAILABLE: 'there, but not to be had for a while',
+} as const
+export type ReplicaState = keyof typeof REPLICA_STATES
 
 /** What a rule's state follows from: nothing else is stored about it. */
 export interface RuleFacts {

@@ -2,17 +2,20 @@ import { afterFailure, DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry-po
 import { type StateMachine, targetsOf } from './state-machine.ts'
 import type { TransferFailure } from './transfer-error.ts'
 
-export type TransferState =
-  | 'WAITING' // not before a time, or until a source appears
-  | 'QUEUED' // may be claimed
-  | 'CLAIMED' // a worker's session has it
-  | 'STAGING' // its source is asked back from tape: nobody holds it, and it takes no slots
-  | 'COPYING' // the storage took the COPY: something may lie at the destination
-  | 'SETTLING' // nobody saw how it ended: the destination will be looked at
-  | 'ARCHIVING' // on disk, not yet on tape
-  | 'DONE'
-  | 'FAILED'
-  | 'CANCELLED'
+export const TRANSFER_STATES = {
+  WAITING: 'not before a time, or until a source appears',
+  QUEUED: 'may be claimed',
+  CLAIMED: 'a worker’s session has it',
+  STAGING: 'its source is asked back from tape: nobody holds it, and it takes no slots',
+  COPYING: 'the storage took the COPY: something may lie at the destination',
+  SETTLING:
+    'nobody saw how it ended: the destination is looked at. Nothing there (absent): nothing happened, and it is queued again',
+  ARCHIVING: 'on disk, not yet on tape',
+  DONE: 'its file is there and was verified',
+  FAILED: 'no attempt is left: the locks on its replica are STUCK, and the repair of their rules opens another',
+  CANCELLED: 'nobody wants it any more',
+} as const
+export type TransferState = keyof typeof TRANSFER_STATES
 
 export type TransferEventType =
   | 'release' // what it waited for is there

@@ -1,5 +1,6 @@
 import type { CustomFetch } from 'openid-client'
 import type { Secret } from '../domain/secret.ts'
+import { retryAfterOf } from '../http/retry-after.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { IssuerError } from './issuer-error.ts'
 import { withoutTokens } from './printable.ts'
@@ -18,7 +19,6 @@ export interface IssuerFetchOptions {
 
 /** Token answers are a few kB, key sets tens of kB. */
 const MAX_ANSWER_BYTES = 1_048_576
-const MAX_RETRY_AFTER_SECONDS = 86_400
 /** Form fields whose values must not come back to us in an error. */
 const SECRET_FIELDS = ['subject_token', 'refresh_token', 'token']
 
@@ -116,7 +116,11 @@ function networkReason(error: unknown): string {
 function failureOf(response: Response, where: string): IssuerError | undefined {
   const { status } = response
   if (status === 429 || status === 503) {
-    const retryAfterSeconds = retryAfter(response)
+    const { headers } = response
+    const retryAfterSeconds = retryAfterOf({
+      'retry-after': headers.get('retry-after') ?? undefined,
+      date: headers.get('date') ?? undefined,
+    })
     const when = retryAfterSeconds === undefined ? '' : `, and asks to wait ${retryAfterSeconds} s`
     const options = retryAfterSeconds === undefined ? {} : { retryAfterSeconds }
     return new IssuerError('ISSUER_BUSY', `${where} is busy (HTTP ${status})${when}`, options)
@@ -151,14 +155,4 @@ function oauthError(text: string): { error: string; description: string | undefi
   } catch {
     return undefined
   }
-}
-
-/** Seconds; the date form of the header is measured against the answer's own `Date`, so that clocks need not agree. */
-function retryAfter({ headers }: Response): number | undefined {
-  const value = headers.get('retry-after')?.trim()
-  if (!value) return undefined
-  const seconds = /^\d{1,9}$/.test(value)
-    ? Number(value)
-    : Math.ceil((Date.parse(value) - Date.parse(headers.get('date') ?? '')) / 1000)
-  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), MAX_RETRY_AFTER_SECONDS) : undefined
 }

@@ -7,6 +7,7 @@ import {
 import { oneLine } from '../domain/one-line.ts'
 import type { TransferFailure } from '../domain/transfer-error.ts'
 import type { HttpFailureKind } from '../http/failure.ts'
+import { retryAfterOf } from '../http/retry-after.ts'
 
 export type Side = 'SOURCE' | 'DESTINATION'
 
@@ -55,7 +56,7 @@ export function classifyAnswer(
   attempted: Attempted,
   status: number,
   words: string,
-  retryAfter?: string,
+  headers: Readonly<Record<string, string>> = {},
 ): TransferFailure {
   if (attempted.verb === 'COPY') {
     // XRootD from 5.7.2 on refuses when the source does, and quotes it: 6 with the source's status, 5 with 500.
@@ -70,11 +71,17 @@ export function classifyAnswer(
     transferFailure(code, where, 'PREPARATION', describe(attempted.verb, status, words), {
       side,
       httpStatus: status,
-      retryAfterSeconds: parseRetryAfter(retryAfter),
+      retryAfterSeconds: retryAfterOf(headers),
     })
 
   if (isTape(attempted)) return make(codeOf(status), status === 401 ? 'TOKEN' : scope)
-  if (isFull(words) || status === 507) return make('DESTINATION_FULL', side === 'SOURCE' ? 'GENERAL' : scope)
+  if (isFull(words) || status === 507) {
+    if (side !== 'SOURCE') return make('DESTINATION_FULL')
+    // A source has no room for what it stages or spools; of a push nobody knows whose room it is. No destination is held for that.
+    return make('STORAGE_ERROR', attempted.verb === 'COPY' ? 'GENERAL' : scope)
+  }
+  // XRootD: 409 to who reads a directory. Nothing was to be written.
+  if (READING.has(attempted.verb) && (status === 409 || status === 412)) return make('REQUEST_REFUSED')
   switch (status) {
     case 400:
     case 404:
@@ -91,9 +98,14 @@ export function classifyAnswer(
   }
 }
 
+const READING: ReadonlySet<string> = new Set(['HEAD', 'GET', 'PROPFIND'])
+
 function isTape(attempted: Attempted): boolean {
   return attempted.verb.includes('/')
 }
+
+/** They pass by themselves (RFC 9110, 4918, 8470): a request that came too slowly, or too early, a file that is locked, a busy storage. */
+const PASSING = new Set([408, 423, 425, 503])
 
 /** What a status says by itself. */
 function codeOf(status: number): TransferCode {
@@ -109,9 +121,8 @@ function codeOf(status: number): TransferCode {
       return 'NOT_SUPPORTED'
     case 429:
       return 'TOO_MANY_REQUESTS'
-    case 503:
-      return 'STORAGE_BUSY'
     default:
+      if (PASSING.has(status)) return 'STORAGE_BUSY'
       if (status >= 500) return 'STORAGE_ERROR'
       return status >= 400 ? 'REQUEST_REFUSED' : 'PROTOCOL_VIOLATION'
   }
@@ -203,7 +214,7 @@ function passiveStatus(mode: 'pull' | 'push', status: number, words: string, pha
   const side: Side = mode === 'pull' ? 'SOURCE' : 'DESTINATION'
   const make = (code: TransferCode, scope: TransferScope = side) =>
     transferFailure(code, scope, phase, words, { side, httpStatus: status })
-  if (status === 507 || isFull(words)) return make('DESTINATION_FULL', 'DESTINATION')
+  if (mode === 'push' && (status === 507 || isFull(words))) return make('DESTINATION_FULL')
   if (status === 401) return make('TOKEN_REFUSED', 'TOKEN')
   if (status === 403) return make('PERMISSION_DENIED')
   if (status === 404 || status === 410) return make(mode === 'pull' ? 'SOURCE_MISSING' : 'PARENT_MISSING')
@@ -211,7 +222,7 @@ function passiveStatus(mode: 'pull' | 'push', status: number, words: string, pha
   if (status === 409 && mode === 'push') return make('DESTINATION_CONFLICT')
   if (status === 412 && mode === 'push') return make('DESTINATION_EXISTS')
   if (status === 429) return make('TOO_MANY_REQUESTS')
-  if (status === 503) return make('STORAGE_BUSY')
+  if (PASSING.has(status)) return make('STORAGE_BUSY')
   return make(status >= 500 ? 'STORAGE_ERROR' : 'REQUEST_REFUSED')
 }
 
@@ -278,9 +289,4 @@ function isMissing(words: string): boolean {
 
 function describe(verb: string, status: number, words: string): string {
   return words === '' ? `${verb} answered ${status}` : oneLine(`${verb} answered ${status}: ${words}`, 1000)
-}
-
-/** `Retry-After` in seconds. The date form is left out: it needs the storage's clock to agree with ours. */
-export function parseRetryAfter(value: string | undefined): number | undefined {
-  return value !== undefined && /^\d{1,9}$/.test(value.trim()) ? Math.min(Number(value), 86_400) : undefined
 }

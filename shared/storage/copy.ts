@@ -134,7 +134,9 @@ class CopyWatch {
         return
       }
       this.#deadlines.set('noMarker', this.#watchdogs.noMarker)
-      if (event.bytes > (this.#bytes ?? 0)) this.#deadlines.set('noProgress', this.#watchdogs.noProgress)
+      // All of it has come: what the storage does now (it sums, it closes the file) moves no byte.
+      if (event.bytes >= (this.#request.size ?? Number.POSITIVE_INFINITY)) this.#deadlines.clear('noProgress')
+      else if (event.bytes > (this.#bytes ?? 0)) this.#deadlines.set('noProgress', this.#watchdogs.noProgress)
       this.#bytes = Math.max(event.bytes, this.#bytes ?? 0)
       this.#request.onProgress?.(this.#bytes)
     }

@@ -3,7 +3,7 @@ import type { HttpResponse } from '../http/client.ts'
 import { type Attempted, transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
 import { parseMultistatus } from './multistatus.ts'
-import { answeredFailure, type StorageDeps, send, TIMEOUTS } from './send.ts'
+import { answeredFailure, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { type ListedEntry, type Options, type StorageClient, StorageError } from './types.ts'
 
 /** So long a directory once seen counts as there: for the other transfers that go to it, not for ever. */
@@ -59,7 +59,12 @@ export class DirectoryMaker {
 
   #mkcol(attempted: Attempted, url: string, token: Secret | undefined): Promise<HttpResponse> {
     return orStorageError(attempted, () =>
-      send(this.#deps, this.#deps.client, { method: 'MKCOL', url: `${url}/`, token, timeouts: TIMEOUTS }),
+      send(this.#deps, this.#deps.client, {
+        method: 'MKCOL',
+        url: `${url}/`,
+        token,
+        timeouts: timeoutsAt(this.#deps, url),
+      }),
     )
   }
 
@@ -130,7 +135,7 @@ function propfind(
     'Content-Length': String(PROPERTIES.length),
   }
   // A directory of 100,000 files takes its time.
-  const timeouts = { ...TIMEOUTS, idle: 60_000, total: 600_000 }
+  const timeouts = { ...timeoutsAt(deps, url), idle: 60_000, total: 600_000 }
   return orStorageError(attempted, () =>
     send(deps, deps.client, { method: 'PROPFIND', url, token, headers, body: PROPERTIES, signal, timeouts }),
   )

@@ -5,19 +5,23 @@ import type { HttpTimeouts } from '../http/client.ts'
 import { type Attempted, transferFailure } from './classify.ts'
 import { digestTimeout, parseDigests } from './digest.ts'
 import { Meter } from './meter.ts'
-import { answeredFailure, failureOf, type Outgoing, type StorageDeps, send, TIMEOUTS } from './send.ts'
+import { answeredFailure, failureOf, type Outgoing, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { type Checksums, type FileStatus, type Options, type StorageClient, StorageError } from './types.ts'
 
 /** Bytes may pause for so long while a file is read or written. */
 const IDLE_MS = 60_000
-const FILE_TIMEOUTS: HttpTimeouts = { connect: TIMEOUTS.connect, headers: TIMEOUTS.headers, idle: IDLE_MS }
+
+/** Of an exchange whose body is the file: it takes as long as it moves. */
+function bodyTimeouts({ connect, headers }: HttpTimeouts, idle: number): HttpTimeouts {
+  return { connect, headers, idle }
+}
 
 type OpenedFile = { body: Readable; size: number | undefined }
 
 export async function head(deps: StorageDeps, ...parameters: Parameters<StorageClient['head']>): Promise<FileStatus> {
   const [url, token, { wantDigest, expectedSize, signal, scope = 'GENERAL' } = {}] = parameters
   const attempted: Attempted = { verb: 'HEAD', scope }
-  const headers = wantDigest === undefined ? TIMEOUTS.headers : digestTimeout(expectedSize)
+  const answerMs = wantDigest === undefined ? 0 : digestTimeout(expectedSize)
   const response = await orStorageError(attempted, () =>
     send(deps, deps.client, {
       method: 'HEAD',
@@ -25,7 +29,7 @@ export async function head(deps: StorageDeps, ...parameters: Parameters<StorageC
       token,
       signal,
       headers: wantDigest === undefined ? {} : { 'Want-Digest': wantDigest },
-      timeouts: { connect: TIMEOUTS.connect, headers, total: TIMEOUTS.connect + headers },
+      timeouts: timeoutsAt(deps, url, answerMs),
     }),
   )
   if (response.status === 404 || response.status === 410) return { exists: false }
@@ -37,7 +41,7 @@ export async function head(deps: StorageDeps, ...parameters: Parameters<StorageC
 
 export function get(deps: StorageDeps, ...parameters: Parameters<StorageClient['get']>): Promise<OpenedFile> {
   const [url, token, options = {}] = parameters
-  return openFile(deps, url, token, { ...options, timeouts: FILE_TIMEOUTS })
+  return openFile(deps, url, token, { ...options, timeouts: bodyTimeouts(timeoutsAt(deps, url), IDLE_MS) })
 }
 
 export async function openFile(
@@ -75,7 +79,7 @@ export async function openFile(
 export async function put(deps: StorageDeps, ...parameters: Parameters<StorageClient['put']>): Promise<Checksums> {
   const [url, token, body, size, { overwrite, signal, scope = 'GENERAL' }] = parameters
   // Storages sum a file when it is closed: the answer may take as long as a checksum.
-  const timeouts = { ...FILE_TIMEOUTS, headers: digestTimeout(size), idle: Math.max(IDLE_MS, digestTimeout(size)) }
+  const timeouts = bodyTimeouts(timeoutsAt(deps, url, digestTimeout(size)), Math.max(IDLE_MS, digestTimeout(size)))
   const meter = new Meter(size, () => undefined)
   // Its outcome is the meter's, which is what is sent.
   pipeline(body, meter, () => undefined)
@@ -137,7 +141,7 @@ export async function remove(
   const [url, token, { signal, scope = 'GENERAL' } = {}] = parameters
   const attempted: Attempted = { verb: 'DELETE', scope }
   const response = await orStorageError(attempted, () =>
-    send(deps, deps.client, { method: 'DELETE', url, token, signal, timeouts: TIMEOUTS }),
+    send(deps, deps.client, { method: 'DELETE', url, token, signal, timeouts: timeoutsAt(deps, url) }),
   )
   if (response.status === 404 || response.status === 410) return { existed: false }
   if (response.status === 200 || response.status === 202 || response.status === 204) return { existed: true }

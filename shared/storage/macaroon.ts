@@ -4,7 +4,7 @@ import { Secret } from '../domain/secret.ts'
 import { transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
 import { activityFault } from './macaroon-packets.ts'
-import { answeredFailure, type StorageDeps, send, TIMEOUTS } from './send.ts'
+import { answeredFailure, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { type Macaroon, type StorageClient, StorageError } from './types.ts'
 import { storageWords } from './words.ts'
 
@@ -37,7 +37,7 @@ export async function macaroon(
   const attempted = { verb: 'POST', scope } as const
   const body = JSON.stringify({ caveats: [`activity:${activity}`], validity: `PT${Math.ceil(lifeSeconds)}S` })
   const headers = { 'Content-Type': 'application/macaroon-request', 'Content-Length': String(Buffer.byteLength(body)) }
-  const request = { method: 'POST', url, token, headers, body, signal, timeouts: TIMEOUTS }
+  const request = { method: 'POST', url, token, headers, body, signal, timeouts: timeoutsAt(deps, url) }
   const response = await orStorageError(attempted, () => send(deps, deps.client, request))
   if (response.status !== 200 && response.status !== 201) {
     const failure = await answeredFailure(attempted, response, [token])

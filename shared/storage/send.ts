@@ -4,7 +4,7 @@ import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
 import type { TransferFailure } from '../domain/transfer-error.ts'
 import type { HttpClient, HttpResponse, HttpTimeouts } from '../http/client.ts'
-import type { DeadlineTimer } from '../http/deadlines.ts'
+import { Deadlines, type DeadlineTimer } from '../http/deadlines.ts'
 import { HttpFailure } from '../http/failure.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { type Attempted, classifyAnswer, classifyHttpFailure, transferFailure } from './classify.ts'
@@ -21,6 +21,14 @@ export interface StorageDeps {
   readonly timer: DeadlineTimer
   /** Where the storage at `host` may redirect to, as patterns (`redirects.ts`). */
   readonly redirectHosts: (host: string) => readonly string[]
+  /** What the storage at `host` (with its port) is given instead of the usual, milliseconds. */
+  readonly patience: (host: string) => Patience
+}
+
+/** How long a connection may take, and an answer that needs no work. Milliseconds. */
+export interface Patience {
+  readonly connect?: number | undefined
+  readonly headers?: number | undefined
 }
 
 export interface Outgoing {
@@ -33,7 +41,20 @@ export interface Outgoing {
   readonly timeouts: HttpTimeouts
 }
 
-export const TIMEOUTS: HttpTimeouts = { connect: 15_000, headers: 30_000, total: 60_000 }
+const USUAL = { connect: 15_000, headers: 30_000 }
+/** For the body of an answer that has little to say. */
+const BODY_MS = 15_000
+
+/** The deadlines of a request to this address, of which the answer may take `answerMs` because the storage has to work for it. */
+export function timeoutsAt(
+  { patience }: Pick<StorageDeps, 'patience'>,
+  url: string,
+  answerMs = 0,
+): HttpTimeouts & { total: number } {
+  const { connect = USUAL.connect, headers = USUAL.headers } = patience(URL.canParse(url) ? new URL(url).host : '')
+  const longer = Math.max(headers, answerMs)
+  return { connect, headers: longer, total: connect + longer + BODY_MS }
+}
 
 /** Verbs without side effects that matter: worth one repeat when a kept connection turned out to be dead. */
 const REPEATABLE = new Set(['HEAD', 'GET', 'PROPFIND', 'MKCOL'])
@@ -50,6 +71,7 @@ export async function send(deps: StorageDeps, client: HttpClient, outgoing: Outg
   const allowed = deps.redirectHosts(url.hostname)
   for (let hops = 0; ; hops++) {
     const response = await sendOnce(client, outgoing, url)
+    endInTime(deps, outgoing, response)
     if (response.status < 301 || response.status > 308 || response.status === 304) return response
     // Read, so that the connection can be kept.
     void response.text(4096).catch(() => undefined)
@@ -62,6 +84,17 @@ export async function send(deps: StorageDeps, client: HttpClient, outgoing: Outg
     }
     url = decision.url
   }
+}
+
+/**
+ * What is no success has to be over soon, also where a success may take its time: nobody watches the words of a refused COPY, and
+ * a storage that never ends them would keep the attempt for ever.
+ */
+function endInTime({ timer }: StorageDeps, { timeouts }: Outgoing, { status, body }: HttpResponse): void {
+  if (status < 300 || timeouts.total !== undefined) return
+  const deadlines = new Deadlines<'words'>(timer, () => body.destroy())
+  deadlines.set('words', timeouts.headers)
+  body.once('close', () => deadlines.close())
 }
 
 async function sendOnce(client: HttpClient, outgoing: Outgoing, url: URL): Promise<HttpResponse> {
@@ -115,5 +148,5 @@ export async function answeredFailure(
 ): Promise<TransferFailure> {
   // A body that breaks off takes nothing from the status.
   const text = await response.text(16_384).catch(() => '')
-  return classifyAnswer(attempted, response.status, storageWords(text, tokens), response.headers['retry-after'])
+  return classifyAnswer(attempted, response.status, storageWords(text, tokens), response.headers)
 }

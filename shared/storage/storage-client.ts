@@ -6,7 +6,7 @@ import { DirectoryMaker, list } from './directories.ts'
 import { get, head, put, remove } from './files.ts'
 import { macaroon } from './macaroon.ts'
 import { defaultRedirectHosts } from './redirects.ts'
-import type { StorageDeps } from './send.ts'
+import type { Patience, StorageDeps } from './send.ts'
 import { stream } from './stream.ts'
 import { createTapeClient } from './tape.ts'
 import type { StorageClient } from './types.ts'
@@ -19,6 +19,8 @@ export interface StorageClientOptions {
   clock: Clock
   /** Where the storage at `host` may redirect to: host names, or `.domain`. Default: its parent domain. */
   redirectHosts?: (host: string) => readonly string[]
+  /** How long the storage at `host` (with its port) may take, where that is not as usual. */
+  patience?: (host: string) => Patience
 }
 
 /**
@@ -26,8 +28,8 @@ export interface StorageClientOptions {
  * tape APIs are.
  */
 export function createStorageClient(options: StorageClientOptions): StorageClient {
-  const { copyClient, client, clock, redirectHosts = defaultRedirectHosts } = options
-  const deps: StorageDeps = { copyClient, client, clock, timer: new DeadlineTimer(clock), redirectHosts }
+  const { copyClient, client, clock, redirectHosts = defaultRedirectHosts, patience = () => ({}) } = options
+  const deps: StorageDeps = { copyClient, client, clock, timer: new DeadlineTimer(clock), redirectHosts, patience }
   const directories = new DirectoryMaker(deps)
   return {
     head: (...parameters) => head(deps, ...parameters),

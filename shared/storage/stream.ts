@@ -97,8 +97,14 @@ async function pass(
     if (meter.errored instanceof StorageError) return { kind: 'failed', error: meter.errored.failure }
     if (sourceError instanceof HttpFailure && !signal.aborted) return { kind: 'failed', error: cutOff(sourceError) }
     const lost = error instanceof HttpFailure && allSent
-    return { kind: lost ? 'unknown' : 'failed', error: failureOf(DESTINATION, error, 'TRANSFER') }
+    return { kind: lost ? 'unknown' : 'failed', error: inItsPhase(failureOf(DESTINATION, error, 'TRANSFER'), meter) }
   }
+}
+
+/** Once bytes went, a storage that is busy or fails may have kept some. What it says of the request itself it says before. */
+function inItsPhase(failure: TransferFailure, { readableDidRead }: Meter): TransferFailure {
+  const { httpStatus = 0 } = failure
+  return readableDidRead && (httpStatus >= 500 || httpStatus === 429) ? { ...failure, phase: 'TRANSFER' } : failure
 }
 
 function cutOff(error: HttpFailure): TransferFailure {

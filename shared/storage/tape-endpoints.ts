@@ -3,7 +3,7 @@ import type { Secret } from '../domain/secret.ts'
 import { type Attempted, transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
 import { decideRedirect } from './redirects.ts'
-import { addressOf, answeredFailure, type StorageDeps, send, TIMEOUTS } from './send.ts'
+import { addressOf, answeredFailure, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { parseDiscovery } from './tape-answers.ts'
 import { readJson } from './tape-json.ts'
 import { StorageError, type TapeEndpoint } from './types.ts'
@@ -41,7 +41,13 @@ export class TapeEndpoints {
     const url = `${origin}/.well-known/wlcg-tape-rest-api`
     const headers = { Accept: 'application/json' }
     const response = await orStorageError(attempted, () =>
-      send(this.#deps, this.#deps.client, { method: 'GET', url, token, headers, timeouts: TIMEOUTS }),
+      send(this.#deps, this.#deps.client, {
+        method: 'GET',
+        url,
+        token,
+        headers,
+        timeouts: timeoutsAt(this.#deps, url),
+      }),
     )
     if (response.status === 404 || response.status === 410) {
       const failure = await answeredFailure(attempted, response, [token])

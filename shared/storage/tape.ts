@@ -1,10 +1,10 @@
 import type { TransferScope } from '../domain/error-catalogue.ts'
 import type { Secret } from '../domain/secret.ts'
-import type { HttpResponse, HttpTimeouts } from '../http/client.ts'
+import type { HttpResponse } from '../http/client.ts'
 import type { TapeVerb } from './classify.ts'
 import { orStorageError } from './files.ts'
 import { decideRedirect } from './redirects.ts'
-import { answeredFailure, type StorageDeps, send, TIMEOUTS } from './send.ts'
+import { answeredFailure, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { collapseSlashes, parseArchiveInfo, parseProgress, parseReceipt } from './tape-answers.ts'
 import { TapeEndpoints } from './tape-endpoints.ts'
 import { notUnderstood, readJson } from './tape-json.ts'
@@ -18,7 +18,7 @@ const FILES_PER_SECOND_REQUEST = 50
 /** An answer above this is not read; 100,000 files have about 20 MB. */
 const ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
 /** EOS hands each file to its tape system before it answers, and dCache pages through its database. */
-const BULK_TIMEOUTS: HttpTimeouts = { connect: TIMEOUTS.connect, headers: 120_000, total: 180_000 }
+const BULK_MS = 120_000
 
 /** One request to a storage's tape API. */
 interface Call {
@@ -167,7 +167,7 @@ async function call(tape: Tape, { verb, scope, storage, token, target, body, sig
       },
       ...(text !== undefined && { body: text }),
       signal,
-      timeouts: BULK_TIMEOUTS,
+      timeouts: timeoutsAt(tape.deps, storage, BULK_MS),
     }),
   )
 }

@@ -1,13 +1,12 @@
 import { expect } from 'chai'
-import type { TransferCode, TransferScope } from '../../shared/domain/error-catalogue.ts'
-import { mayExistAlready, mayLackParent, type TransferFailure } from '../../shared/domain/transfer-error.ts'
 import {
-  type Attempted,
-  classifyAnswer,
-  classifyHttpFailure,
-  classifyLastLine,
-  parseRetryAfter,
-} from '../../shared/storage/classify.ts'
+  ERROR_CATALOGUE,
+  type ErrorEntry,
+  type TransferCode,
+  type TransferScope,
+} from '../../shared/domain/error-catalogue.ts'
+import { mayExistAlready, mayLackParent, type TransferFailure } from '../../shared/domain/transfer-error.ts'
+import { type Attempted, classifyAnswer, classifyHttpFailure, classifyLastLine } from '../../shared/storage/classify.ts'
 
 const PULL: Attempted = { verb: 'COPY', mode: 'pull' }
 const PUSH: Attempted = { verb: 'COPY', mode: 'push' }
@@ -93,6 +92,8 @@ describe('answers that are no success', () => {
     ['method not allowed', PUSH, 405, '', 'NOT_SUPPORTED SOURCE never'],
     ['too many', PULL, 429, '', 'TOO_MANY_REQUESTS DESTINATION again'],
     ['busy', PULL, 503, '', 'STORAGE_BUSY DESTINATION again'],
+    ['a file that somebody writes, XRootD', PULL, 423, '', 'STORAGE_BUSY DESTINATION again'],
+    ['a request that came too slowly', at('HEAD', 'SOURCE'), 408, '', 'STORAGE_BUSY SOURCE again'],
     ['gateway', PULL, 504, '', 'STORAGE_ERROR DESTINATION again'],
     ['teapot', PULL, 418, '', 'REQUEST_REFUSED DESTINATION never'],
     ['a status that is none', PULL, 999, '', 'STORAGE_ERROR DESTINATION again'],
@@ -104,6 +105,18 @@ describe('answers that are no success', () => {
     ['PUT without space', at('PUT', 'DESTINATION'), 507, '', 'DESTINATION_FULL DESTINATION again'],
     ['HEAD without the right', at('HEAD', 'DESTINATION'), 403, '', 'PERMISSION_DENIED DESTINATION never'],
     ['HEAD with a bad token', at('HEAD', 'SOURCE'), 401, '', 'TOKEN_REFUSED TOKEN again'],
+    ['GET of a directory, XRootD', at('GET', 'SOURCE'), 409, '', 'REQUEST_REFUSED SOURCE never'],
+    ['HEAD under a condition', at('HEAD', 'SOURCE'), 412, '', 'REQUEST_REFUSED SOURCE never'],
+    ['HEAD of a source without room', at('HEAD', 'SOURCE'), 507, '', 'STORAGE_ERROR SOURCE again'],
+    ['a push of which nobody knows who is full', PUSH, 507, '', 'STORAGE_ERROR GENERAL again'],
+    ['a push, with words', PUSH, 400, 'no space left on device', 'STORAGE_ERROR GENERAL again'],
+    [
+      'XRootD 6: relays a source without room',
+      PULL,
+      507,
+      'Remote side failed with status code 507',
+      'STORAGE_ERROR SOURCE again',
+    ],
     [
       'DELETE of a full directory [seen]',
       at('DELETE', 'DESTINATION'),
@@ -128,13 +141,24 @@ describe('answers that are no success', () => {
     expect(classifyAnswer(PULL, 401, 'Remote side failed with status code 401').side).to.equal('SOURCE')
   })
 
-  it('keep Retry-After within a day, and not as a date', () => {
-    expect(classifyAnswer(PULL, 429, '', '7').retryAfterSeconds).to.equal(7)
-    expect(classifyAnswer(PULL, 503, '', '99999999').retryAfterSeconds).to.equal(86_400)
-    for (const value of [undefined, '', '-1', 'soon', 'Sun, 22 Nov 2026 21:35:08 GMT']) {
-      expect(parseRetryAfter(value)).to.equal(undefined)
+  it('keep Retry-After within a day, and a date as the time from the answer`s own', () => {
+    const asked = (headers: Record<string, string>) => classifyAnswer(PULL, 503, '', headers).retryAfterSeconds
+    const date = 'Sun, 22 Nov 2026 21:35:08 GMT'
+    for (const [value, seconds] of [
+      ['7', 7],
+      [' 7 ', 7],
+      ['0', 0],
+      ['99999999', 86_400],
+      ['Sun, 22 Nov 2026 21:36:38 GMT', 90],
+      ['Tue, 22 Dec 2026 21:35:08 GMT', 86_400],
+      ['Sun, 22 Nov 2026 21:35:00 GMT', 0],
+      ['', undefined],
+      ['soon', undefined],
+    ] as const) {
+      expect(asked({ 'retry-after': value, date }), value).to.equal(seconds)
     }
-    expect(classifyAnswer(PULL, 429, '', 'soon')).not.to.have.property('retryAfterSeconds')
+    expect(asked({ 'retry-after': 'Sun, 22 Nov 2026 21:36:38 GMT' }), 'from when?').to.equal(undefined)
+    expect(classifyAnswer(PULL, 429, '', { 'retry-after': 'soon' })).not.to.have.property('retryAfterSeconds')
   })
 
   it('have messages of 1000 characters at most', () => {
@@ -263,6 +287,14 @@ describe('last lines that are no success', () => {
     ['StoRM: anything', 'pull', 'failure: IOException', 'TRANSFER_FAILED TRANSFER again'],
     ['dCache: source missing', 'pull', 'failure: rejected GET: 404 Not Found', 'SOURCE_MISSING SOURCE never'],
     ['dCache: checksum', 'pull', 'failure: Checksum mismatch', 'CHECKSUM_MISMATCH TRANSFER again'],
+    ['dCache: source full', 'pull', 'failure: rejected GET: 507 Insufficient Storage', 'STORAGE_ERROR SOURCE again'],
+    [
+      'XRootD: source full, in its own words',
+      'pull',
+      'failure: Remote side failed with status code 500; error message: "No space left on device"',
+      'STORAGE_ERROR SOURCE again',
+    ],
+    ['dCache: source locked', 'pull', 'failure: rejected GET: 423 Locked', 'STORAGE_BUSY SOURCE again'],
     ['dCache: source busy', 'pull', 'failure: rejected GET: 503 Too busy', 'STORAGE_BUSY SOURCE again'],
     ['source with an error', 'pull', 'failure: rejected GET: 500 Oops', 'STORAGE_ERROR SOURCE again'],
     ...(
@@ -354,4 +386,41 @@ describe('what to do about a refused COPY', () => {
       expect([mayExistAlready(failure), mayLackParent(failure)]).to.deep.equal([exists, parent])
     })
   }
+})
+
+describe('whatever a storage answers', () => {
+  const WORDS = ['', 'no such file', 'file exists', 'no space left', 'status code 403', 'status code 507', 'parent']
+  const ANYWHERE = ['HEAD', 'GET', 'POST', 'PROPFIND', 'POST /stage', 'POST /archiveinfo'] as const
+  const requests: readonly Attempted[] = [
+    ...ANYWHERE.flatMap(verb => (['SOURCE', 'DESTINATION'] as const).map(scope => ({ verb, scope }))),
+    ...(['PUT', 'MKCOL', 'DELETE'] as const).map(verb => ({ verb, scope: 'DESTINATION' as const })),
+  ]
+  const fits = ({ code, scope, phase }: TransferFailure): boolean => {
+    const { scopes, phases } = ERROR_CATALOGUE[code] as ErrorEntry
+    return scopes.includes(scope) && phases.includes(phase)
+  }
+  const unfit = (failures: readonly (readonly [unknown, TransferFailure])[]) =>
+    failures.filter(([, failure]) => !fits(failure)).map(([what, failure]) => `${what}: ${summary(failure)}`)
+
+  it('to a request is told with a scope and a phase that its code has in the catalogue', () => {
+    const answers = [PULL, PUSH, ...requests].flatMap(attempted =>
+      WORDS.flatMap(words =>
+        Array.from({ length: 300 }, (_, i) => {
+          const failure = classifyAnswer(attempted, 300 + i, words)
+          return [`${JSON.stringify(attempted)} ${300 + i} ${words}`, failure] as const
+        }),
+      ),
+    )
+    expect(unfit(answers)).to.deep.equal([])
+  })
+
+  it('at the end of a COPY, too', () => {
+    const lines = (['pull', 'push'] as const).flatMap(mode =>
+      [
+        ...Array.from({ length: 200 }, (_, i) => `failure: Remote side failed with status code ${400 + i}`),
+        ...[...WORDS, 'partial file', 'checksum', 'timed out', 'permission denied'].map(words => `failure: ${words}`),
+      ].map(line => [`${mode} ${line}`, classifyLastLine(mode, line)] as const),
+    )
+    expect(unfit(lines)).to.deep.equal([])
+  })
 })

@@ -293,6 +293,44 @@ describe('third-party copy', () => {
       expect(ended).to.have.nested.property('error.message').that.includes('1000 bytes')
     })
 
+    it('waits for a storage that sums or closes a file of which all bytes have come', async () => {
+      const { base, answered } = await slow()
+      const progress = new Progress()
+      const outcome = pull(base, { size: 1000, onProgress: progress.take })
+      const response = await answered
+      await clock.untilSleeping()
+      for (let passed = 0; passed < 300_000; passed += 30_000) {
+        await progress.after(response, marker(1000))
+        await clock.advance(30_000)
+      }
+      response.end('success: Created')
+      expect(code(await outcome)).to.equal('done')
+    })
+
+    for (const [what, status, headers, expected] of [
+      ['a refusal', 403, {}, 'failed PERMISSION_DENIED'],
+      ['a redirect', 307, { Location: 'https://evil.example.net/' }, 'failed REDIRECT_REFUSED'],
+    ] as const) {
+      it(`does not wait for the end of ${what} that has none`, async () => {
+        let onGone: () => void = () => undefined
+        const gone = new Promise<void>(resolve => {
+          onGone = resolve
+        })
+        const base = await stage.storage((_request, response) => {
+          response.once('close', onGone)
+          response.writeHead(status, { ...headers, 'Content-Length': '100' })
+          response.write('no')
+        })
+        const outcome = pull(base, { watchdogs: { headers: 1_000 } })
+        await clock.untilSleeping()
+        await clock.advance(1_000)
+        expect(code(await outcome)).to.equal(expected)
+        await gone
+        await turn()
+        expect(clock.sleepers).to.equal(0)
+      })
+    }
+
     it('ends when its time for the size is over, however well it moves', async () => {
       const { base, answered } = await slow()
       const progress = new Progress()

@@ -101,6 +101,30 @@ describe('streamed copy', () => {
     )
   })
 
+  for (const [status, code, phase] of [
+    [503, 'STORAGE_BUSY', 'TRANSFER'],
+    [429, 'TOO_MANY_REQUESTS', 'TRANSFER'],
+    [403, 'PERMISSION_DENIED', 'PREPARATION'],
+    [412, 'DESTINATION_EXISTS', 'PREPARATION'],
+  ] as const) {
+    it(`a destination that says ${status} after the bytes ${phase === 'TRANSFER' ? 'may have kept some' : 'has kept none'}`, async () => {
+      const outcome = await run(await source(Buffer.alloc(6)), await destination(status))
+      expect(outcome).to.deep.nested.include({ kind: 'failed', 'error.code': code, 'error.phase': phase })
+    })
+  }
+
+  it('nothing was kept where the answer came instead of 100 Continue', async () => {
+    const to = await stage.storage((request, response) =>
+      response.writeHead(request.method === 'HEAD' ? 404 : 503, { Connection: 'close' }).end(),
+    )
+    const outcome = await run(await source(Buffer.alloc(6)), to)
+    expect(outcome).to.deep.nested.include({
+      kind: 'failed',
+      'error.code': 'STORAGE_BUSY',
+      'error.phase': 'PREPARATION',
+    })
+  })
+
   it('does not know the outcome when all was sent and no answer came', async () => {
     const to = await stage.storage((request, response) => {
       if (request.method === 'HEAD') response.writeHead(404).end()

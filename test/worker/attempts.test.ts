@@ -98,6 +98,14 @@ describe('an attempt, between embedded storages', () => {
       expect(outcome.error).to.include({ code: 'SOURCE_CORRUPT', retryable: false })
     })
 
+    it('not a source of another size, streamed: it is its replica that is BAD', async () => {
+      await begin({ source: { canPush: false }, destination: { canPull: false } })
+      stage.start()
+      const outcome = await run(await stage.transfer('f1', CONTENT, { bytes: 5 }))
+      expect(outcome).to.deep.include({ result: 'failed', cleaned: false, mode: 'stream' })
+      expect(outcome.error).to.include({ code: 'SOURCE_CORRUPT', scope: 'SOURCE', retryable: false })
+    })
+
     it('debris of a failed pull, as XRootD leaves it', async () => {
       await begin()
       stage.b.behaviour.debris = true

@@ -18,7 +18,7 @@ import { backoff, isAway, isSessionOver } from '../../worker/server.ts'
 import { stopBy } from '../../worker/session.ts'
 import { concludeSettling } from '../../worker/settle.ts'
 import { isFresh } from '../../worker/tokens.ts'
-import { digestsToAsk, judge, type Sight } from '../../worker/verify.ts'
+import { digestsToAsk, judge, type Sight, withPassed } from '../../worker/verify.ts'
 import { manualClock } from '../unit/oidc-manual-clock.ts'
 
 const failure = (
@@ -101,6 +101,20 @@ describe('the worker decides', () => {
     }
   })
 
+  describe('which checksums a streamed copy must have', () => {
+    const passed = { adler32: '0000000a', md5: 'b'.repeat(32) }
+    for (const [what, known, expected] of [
+      ['those that passed, where the catalogue has none', {}, passed],
+      ['the catalogue`s and the other one', { adler32: 'A' }, { ...passed, adler32: 'A' }],
+      ['the catalogue`s alone, where another file passed', { adler32: '0000000c' }, { adler32: '0000000c' }],
+      ['the catalogue`s alone, by md5', { md5: 'c'.repeat(32) }, { md5: 'c'.repeat(32) }],
+    ] as const) {
+      it(what, () => expect(withPassed(known, passed)).to.deep.equal(expected))
+    }
+    it('the catalogue`s where nothing passed', () =>
+      expect(withPassed({ adler32: 'a' }, {})).to.deep.equal({ adler32: 'a' }))
+  })
+
   describe('whether a failed attempt may have left something', () => {
     for (const [what, given, progress, left] of [
       ['nothing was sent', failure('PERMISSION_DENIED'), { sent: false, mode: 'pull' }, false],
@@ -127,6 +141,8 @@ describe('the worker decides', () => {
       ],
       ['the destination is full', failure('DESTINATION_FULL'), { sent: true, mode: 'pull' }, true],
       ['it broke off', failure('SOURCE_CUT_OFF', 'SOURCE', 'TRANSFER'), { sent: true, mode: 'pull' }, true],
+      ['busy before bytes went', failure('STORAGE_BUSY'), { sent: true, mode: 'stream' }, false],
+      ['busy after', failure('STORAGE_BUSY', 'DESTINATION', 'TRANSFER'), { sent: true, mode: 'stream' }, true],
       ['no connection', failure('CONNECT_FAILED'), { sent: true, mode: 'pull' }, false],
       ['the source of a stream refused', failure('PERMISSION_DENIED', 'SOURCE'), { sent: true, mode: 'stream' }, false],
     ] as const) {

@@ -1,6 +1,12 @@
 import { expect } from 'chai'
+import { Secret } from '../../shared/domain/secret.ts'
+import { classifyHttpFailure } from '../../shared/storage/classify.ts'
+import { StorageError } from '../../shared/storage/types.ts'
+import type { StorageAccess } from '../../worker/access.ts'
+import type { Attempt } from '../../worker/attempt.ts'
+import { faultOfSource } from '../../worker/source.ts'
 import { watchdogsFor } from '../../worker/watchdogs.ts'
-import { Stage } from './stage.ts'
+import { refusePermits, Stage } from './stage.ts'
 
 const CONTENT = Buffer.from('some content of a file\n'.repeat(100))
 const WRONG = { adler32: '00000001' }
@@ -38,6 +44,32 @@ describe('checksum policies', () => {
     expect([digests('a'), digests('b')]).to.deep.equal([0, 0])
   })
 
+  for (const [what, content, expected] of [
+    ['another file of the same size', CONTENT.toString().toUpperCase(), 'DESTINATION_EXISTS'],
+    ['the file itself', CONTENT, 'done'],
+  ] as const) {
+    it(`none: ${what} that was there before is looked at more closely: ${expected}`, async () => {
+      stage = await Stage.create({ source: { checksumPolicy: 'none' }, destination: { checksumPolicy: 'none' } })
+      stage.server.before = refusePermits
+      await stage.write('SITE-B', 'f1', content)
+      stage.start()
+      const transfer = await stage.transfer('f1', CONTENT)
+      stage.server.enqueue(transfer)
+      const { error, result } = await stage.server.outcomeOf(transfer.transfer)
+      expect(error?.code ?? result).to.equal(expected)
+    })
+  }
+
+  it('none: the size of what was there before has to do where its storage tells no checksum', async () => {
+    stage = await Stage.create({ source: { checksumPolicy: 'none' }, destination: { checksumPolicy: 'none' } })
+    stage.b.behaviour.checksums = []
+    await stage.write('SITE-B', 'f1', CONTENT)
+    stage.start()
+    const transfer = await stage.transfer('f1', CONTENT)
+    stage.server.enqueue(transfer)
+    expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result: 'done', bytes: 0 })
+  })
+
   it('source: a source that contradicts the catalogue twice is not copied', async () => {
     const outcome = await copied(['source', 'none'], WRONG)
     expect(outcome).to.deep.include({ result: 'failed', cleaned: false })
@@ -68,12 +100,43 @@ describe('checksum policies', () => {
     expect(await stage.read('SITE-A', 'f1'), 'no worker removes it').to.deep.equal(CONTENT)
   })
 
+  for (const [md5, result] of [
+    ['9c677286866aad38f8e9b660f5411814', 'done'],
+    ['00000000000000000000000000000001', 'unknown'],
+  ] as const) {
+    it(`of a stream the worker knows both; md5 ${md5} in the catalogue, adler32 at the storages: ${result}`, async () => {
+      stage = await Stage.create({ source: { canPush: false }, destination: { canPull: false } })
+      for (const { behaviour } of [stage.a, stage.b]) behaviour.checksums = ['adler32']
+      stage.start()
+      const { adler32: _, ...transfer } = await stage.transfer('f1', 'Wikipedia')
+      stage.server.enqueue({ ...transfer, md5 })
+      expect(await stage.server.outcomeOf(transfer.transfer)).to.include({ result, mode: 'stream' })
+    })
+  }
+
   it('and not if it is right', async () => {
     const outcome = await copied(['destination', 'destination'], {}, () => {
       stage.b.behaviour.strayChecksums = 1
     })
     expect(outcome.error).to.include({ code: 'CHECKSUM_MISMATCH', scope: 'TRANSFER', retryable: true })
   })
+})
+
+it('a source that sums a file for hours keeps no transfer that was cancelled', async () => {
+  const cancelled = new AbortController()
+  const cancelledError = new StorageError(classifyHttpFailure({ verb: 'HEAD', scope: 'SOURCE' }, 'aborted', 'words'))
+  const head = (_url: string, _token: Secret, { signal }: { signal: AbortSignal }) =>
+    new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(cancelledError)))
+  const access = { use: (_place: unknown, run: (token: Secret) => unknown) => run(new Secret('token')) }
+  const attempt = {
+    transfer: { bytes: 1, adler32: '00000001' },
+    source: { traits: { checksumPolicy: 'source', checksum: 'adler32' }, storage: { head } },
+    copying: cancelled.signal,
+    stop: new AbortController().signal,
+  } as unknown as Attempt
+  const looking = faultOfSource(attempt, { access: access as unknown as StorageAccess }).catch(error => error)
+  cancelled.abort()
+  expect(await looking).to.equal(cancelledError)
 })
 
 describe('the deadlines of a copy', () => {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { gatherRoom } from '../../worker/loop.ts'
 import { Slots } from '../../worker/slots.ts'
 import { ManualClock } from '../unit/http-manual-clock.ts'
 
@@ -18,6 +19,23 @@ describe('the slots of a worker', () => {
     await new Promise(setImmediate)
     expect(given).to.deep.equal(['first true', 'second true', 'third true'])
     expect([slots.free, slots.queued]).to.deep.equal([1, 0])
+  })
+
+  it('that are all taken by what lasts, while others wait, make no claim follow the other at once', async () => {
+    const clock = new ManualClock()
+    const slots = new Slots(1, clock)
+    const { signal } = new AbortController()
+    await slots.take(signal)
+    void slots.take(signal)
+    expect([slots.queued, slots.pace]).to.deep.equal([1, 0])
+    let over = false
+    void gatherRoom(slots, signal).then(() => {
+      over = true
+    })
+    await new Promise(setImmediate)
+    expect(over).to.equal(false)
+    await clock.advance(250)
+    expect(over).to.equal(true)
   })
 
   it('are not waited for longer than 5 s, nor by what is stopped', async () => {
