@@ -3,9 +3,7 @@ import { dirname } from 'node:path'
 import { expect } from 'chai'
 import type { Behaviour, RunningStorage } from '../../sandbox/main.ts'
 import { WELL_BEHAVED } from '../../sandbox/storage/behaviour.ts'
-import { query } from '../../server/database/sql.ts'
 import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
-import { systemClock } from '../../shared/runtime/clock.ts'
 import {
   askCopy,
   didOf,
@@ -306,64 +304,6 @@ describe('storages in trouble', () => {
     expect(found?.transfer).to.include({ state: 'WAITING', attempts: 0 })
     expect(found?.transfer.attemptList.map(inShort)).to.deep.equal(['failed DESTINATION PREPARATION DESTINATION_FULL'])
     expect(got('SITE-C', 'COPY') - before).to.equal(1)
-  })
-
-  it('a destination that is held back says so, and is tried at once when an admin asks for it', async () => {
-    await placeDataset(house, 'SITE-C', 'room-again', files)
-    storage('SITE-A').refuse({ verb: 'COPY', status: 507, times: 1 })
-    const rule = await askCopy(house, 'room-again', 'SITE-A')
-    const params = { rse: 'SITE-A' }
-    const { failing: [held] = [] } = await until(
-      () => house.client.getRse({ params }),
-      ({ failing }) => failing !== undefined,
-    )
-    expect(held).to.include({ vo: 'exp', code: 'DESTINATION_FULL', holds: 1 })
-    expect((held?.heldUntil ?? 0) - (held?.since ?? 0)).to.equal(60_000)
-    const listed = (await house.client.listRses({ query: {} })).items
-    expect(listed.find(({ name }) => name === 'SITE-A')?.failing).to.deep.equal([held])
-    expect(await house.client.retryRse({ params })).to.deep.equal({ lifted: 1 })
-    const before = systemClock.monotonic()
-    await untilRule(house, rule, 'OK')
-    expect(systemClock.monotonic() - before).to.be.below(30_000)
-    expect(await house.client.retryRse({ params })).to.deep.equal({ lifted: 0 })
-  })
-
-  it('a source that is held back on a link is tried at once, too', async () => {
-    const db = house.database.open()
-    const later = systemClock.now() + 3_600_000
-    await db.write(executor =>
-      query(
-        executor,
-        `INSERT INTO link_health (link_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds, held_until, code, message)
-         SELECT links.id, 1, 1, 0, 0, 0, true, 1, 1, :until, 'CONNECT_FAILED', 'refused' FROM links
-           JOIN rses ON rses.id = destination_rse_id AND rses.name = 'SITE-C'`,
-        { until: later },
-      ),
-    )
-    await db.close()
-    expect(await house.client.retryRse({ params: { rse: 'SITE-A' } })).to.deep.equal({ lifted: 1 })
-    const held = (await house.client.listDistances()).items.flatMap(({ source, failing }) =>
-      failing === undefined ? [] : [[source, (failing.heldUntil ?? 0) === later]],
-    )
-    expect(held).to.deep.include.members([
-      ['SITE-A', false],
-      ['SITE-B', true],
-    ])
-    expect(await house.client.retryRse({ params: { rse: 'SITE-B' } })).to.deep.equal({ lifted: 1 })
-  })
-
-  it('a rule that is stuck is repaired at once when its owner asks for it', async () => {
-    await placeDataset(house, 'SITE-A', 'mended', files)
-    storage('SITE-B').refuse({ verb: 'COPY', status: 403, times: 2 })
-    const { rule } = await bring('mended', 'STUCK')
-    const params = { id: rule.id }
-    expect(await house.client.repairRule({ params })).to.include({ id: rule.id, state: 'STUCK' })
-    await untilRule(house, rule.id, 'OK')
-    const refused = await house.client.repairRule({ params }).then(
-      () => undefined,
-      (error: { code?: string; status?: number }) => [error.code, error.status],
-    )
-    expect(refused).to.deep.equal(['RULE_NOT_STUCK', 409])
   })
 
   it('what a copy without an outcome left half done is removed before the next one', async () => {
