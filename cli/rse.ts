@@ -50,6 +50,7 @@ export function addRseCommands(program: Command, tools: Tools): void {
           { name: 'open for', value: openFor },
           { name: 'url', value: item => item.protocols[0]?.url },
           { name: 'attributes', value: attributesText },
+          { name: 'fails', value: failsText },
         ],
       )
     },
@@ -90,6 +91,17 @@ export function addRseCommands(program: Command, tools: Tools): void {
     examples: ['rse remove SITE-A', 'rse set SITE-A --read off --write off --delete off'],
     run: async ({ client, output }, [name = '']) =>
       output.done(`there is no storage ${name} any more`, await client.removeRse({ params: { rse: name } })),
+  })
+
+  addCommand(rse, tools, {
+    usage: 'retry <name>',
+    summary: 'try a storage now that is held back, as a destination or as a source',
+    examples: ['rse retry SITE-A'],
+    run: async ({ client, output }, [name = '']) => {
+      const answer = await client.retryRse({ params: { rse: name } })
+      const { lifted } = answer
+      output.done(lifted === 0 ? `${name} is not held back` : `${name} is tried by a few files`, answer)
+    },
   })
 
   addCommand<{ remove?: true }>(rse, tools, {
@@ -199,14 +211,20 @@ function attributesText({ attributes }: { attributes: Readonly<Record<string, un
 /** Every property of a storage, for people. */
 export function rseFields(rse: Rse): Record<string, unknown> {
   const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...others } = rse
-  const { watchdogs, ...rest } = others
+  const { watchdogs, failing: ____, ...rest } = others
   return {
     ...rest,
     watchdogs: Object.keys(watchdogs).length === 0 ? undefined : attributesText({ attributes: watchdogs }),
     'open for': openFor(rse),
     attributes: Object.keys(attributes).length === 0 ? undefined : attributesText(rse),
     protocols: protocols.map(protocolText).join('; '),
+    fails: failsText(rse),
   }
+}
+
+/** As a destination. */
+function failsText({ failing }: Rse): string | undefined {
+  return failing?.map(({ vo, ...own }) => `for ${vo} ${failingText(own)}`).join('; ')
 }
 
 function limitText({ limit, optimize }: Distance): string {

@@ -126,6 +126,14 @@ export function addRuleCommands(program: Command, tools: Tools): void {
     },
   })
 
+  addCommand(rule, tools, {
+    usage: 'repair <id>',
+    summary: 'try again now what is stuck',
+    examples: ['rule repair 17'],
+    run: async ({ client, output }, [id = '']) =>
+      output.done(`rule ${id} is being repaired`, await client.repairRule({ params: { id } })),
+  })
+
   addCommand<{ timeout?: number }>(rule, tools, {
     usage: 'watch <id>',
     summary: 'show the progress of a rule until it is OK (exit status 0) or stuck (1)',

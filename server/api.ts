@@ -12,6 +12,7 @@ import { tokenHandlers } from './tokens/routes.ts'
 import type { TokenContext } from './tokens/tokens.ts'
 import { activityHandlers } from './transfers/activity-routes.ts'
 import { fleetHandlers } from './transfers/fleet-routes.ts'
+import { holdHandlers } from './transfers/hold-routes.ts'
 import { transferHandlers } from './transfers/routes.ts'
 import { whyHandlers } from './transfers/why-routes.ts'
 import { type WorkerSettings, workerHandlers } from './transfers/worker-routes.ts'
@@ -43,6 +44,7 @@ export function createHandlers(
     ...activityHandlers(context, vos),
     ...whyHandlers(context, pools),
     ...fleetHandlers(context, pools),
+    ...holdHandlers(context),
     ...workerHandlers(context, worker),
     ...statusHandlers(context, pools, version),
   }

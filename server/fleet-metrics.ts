@@ -34,6 +34,11 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
   const storageActive = gauge('storage_active', 'Active transfers of a storage, in and out', ['rse', 'direction'])
   const storageLimit = gauge('storage_limit', 'Transfers that may be active at a storage', ['rse', 'direction'])
   const held = gauge('link_held', 'Links whose source fails: held back, or on trial', link)
+  const full = gauge(
+    'destination_held',
+    'Storages that fail as a destination of a VO, or are full: held back, or on trial',
+    ['vo', 'rse'],
+  )
   const rules = gauge('rules', 'Rules by state', ['state'])
   const locks = gauge('locks', 'Locks by state', ['state'])
   const grants = gauge('grants', 'Grants by state', ['state'])
@@ -56,6 +61,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     storageActive,
     storageLimit,
     held,
+    full,
     rules,
     locks,
     grants,
@@ -87,6 +93,7 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
         storageLimit.set({ rse, direction: 'out' }, max_outbound)
       }
       for (const labels of found.held) held.set(labels, 1)
+      for (const labels of found.destinations) full.set(labels, 1)
       for (const { state, count } of found.rules) rules.set({ state }, count)
       locks.set({ state: 'OK' }, found.locks.ok)
       locks.set({ state: 'REPLICATING' }, found.locks.replicating)
@@ -121,6 +128,7 @@ interface Fleet {
   links: (LinkNames & { max_active: number; learnt: number | null })[]
   storages: StorageFigures[]
   held: LinkNames[]
+  destinations: { vo: string; rse: string }[]
   rules: { state: string; count: number }[]
   locks: { ok: number; replicating: number; stuck: number }
   grants: { state: string; count: number }[]
@@ -169,6 +177,11 @@ async function readFleet(read: Executor): Promise<Fleet> {
       `SELECT source.name AS source, destination.name AS destination FROM link_health
          JOIN links ON links.id = link_health.link_id JOIN rses AS source ON source.id = source_rse_id
          JOIN rses AS destination ON destination.id = destination_rse_id WHERE held_until > 0`,
+    ),
+    destinations: await query<Fleet['destinations'][number]>(
+      read,
+      `SELECT vos.name AS vo, rses.name AS rse FROM destination_health JOIN vos ON vos.id = destination_health.vo_id
+         JOIN rses ON rses.id = rse_id WHERE held_until > 0`,
     ),
     rules: await query<Fleet['rules'][number]>(read, 'SELECT state, count(*) AS count FROM rules GROUP BY state'),
     locks: locks ?? { ok: 0, replicating: 0, stuck: 0 },

@@ -70,5 +70,5 @@ export class Wake {
   }
 }
 
-export const TOPICS = ['rules', 'grants', 'queue'] as const
+export const TOPICS = ['rules', 'grants', 'queue', 'repairs'] as const
 export type Topic = (typeof TOPICS)[number]

@@ -9,16 +9,25 @@ import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import type { StorageDirectory } from '../storages/directory.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
-import { startRemoval } from './step-store.ts'
+import { repairNow, startRemoval } from './step-store.ts'
 import { submitRules } from './submit.ts'
 import { problemOf } from './why.ts'
 
-type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule'>
+type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule' | 'repairRule'>
+
+/** A caller with an account. */
+type Owner = Parameters<RuleHandlers['removeRule']>[0]['caller']
 
 const PROBLEMS_SHOWN = 100
 
 export function ruleHandlers(context: Context): RuleHandlers {
   const { db, storages } = context
+
+  async function requireOwnRule(caller: Owner, id: number): Promise<ShownRule> {
+    const rule = await requireRule(db.read, sightOf(caller), id)
+    if (rule.account_id === caller.account.id || caller.admin) return rule
+    throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
+  }
 
   return {
     async addRules(request) {
@@ -45,11 +54,17 @@ export function ruleHandlers(context: Context): RuleHandlers {
       const problems = await shownProblems(db.read, storages, rule.id)
       return { ...viewRule(rule), ...(problems.length === 0 ? {} : { problems }) }
     },
-    async removeRule({ params, caller }) {
-      const rule = await requireRule(db.read, sightOf(caller), params.id)
-      if (rule.account_id !== caller.account.id && !caller.admin) {
-        throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
+    async repairRule({ params, caller }) {
+      const rule = await requireOwnRule(caller, params.id)
+      if (!(await db.write(executor => repairNow(executor, rule.id, context.clock.now())))) {
+        const message = `rule ${rule.id} is ${rule.state}: only what is STUCK is repaired`
+        throw new WaybillError('RULE_NOT_STUCK', message, { status: 409 })
       }
+      context.wake.notify('repairs')
+      return viewRule(rule)
+    },
+    async removeRule({ params, caller }) {
+      const rule = await requireOwnRule(caller, params.id)
       await db.write(executor => startRemoval(executor, rule.id, context.clock.now()))
       context.wake.notify('rules')
       return {}

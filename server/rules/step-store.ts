@@ -147,6 +147,17 @@ export async function repairFor(executor: Executor, fileIds: readonly number[], 
   })
 }
 
+/** Somebody says that it is worth trying: false when nothing is stuck. */
+export async function repairNow(executor: Executor, ruleId: number, now: number): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `UPDATE rules SET repair_at = CASE WHEN repair_at < :now THEN repair_at ELSE CAST(:now AS bigint) END
+      WHERE id = :ruleId AND state = 'STUCK' AND stage <> 'REMOVING' AND (locks_stuck > 0 OR error IS NOT NULL) RETURNING id`,
+    { ruleId, now },
+  )
+  return rows.length > 0
+}
+
 /** A rule that found too few storages looks again. */
 export async function chooseAgain(executor: Executor, ruleId: number): Promise<void> {
   await query(

@@ -50,6 +50,7 @@ export function ruleRepairer(context: Context): Service {
     ...context,
     name: 'repair rules',
     interval: 5_000,
+    topic: 'repairs',
     async round() {
       const now = context.clock.now()
       const unscheduled = await unscheduledRepairs(context.db.read, RULES_PER_ROUND)

@@ -5,10 +5,11 @@ import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { type DecisionRow, decisionsOf } from '../transfers/decision-store.ts'
-import { failingLinks, type LinkHealthRow } from '../transfers/health-store.ts'
+import { failingLinks } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
+import { failingAt, viewFailing } from './failing.ts'
 import { removeRse } from './removal.ts'
 import { checkSpace } from './space.ts'
 import {
@@ -82,10 +83,14 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
     async listRses({ query: { expression }, caller }) {
       const rses = await storages.seenBy(sightOf(caller))
       const names = expression === undefined ? undefined : new Set(resolveExpression(expression, [...rses]))
-      return { items: rses.filter(rse => names?.has(rse.name) ?? true).map(view) }
+      const named = rses.filter(rse => names?.has(rse.name) ?? true)
+      const failing = await failingAt(db.read, sightOf(caller))
+      return { items: named.map(rse => ({ ...view(rse), ...failing(rse.id) })) }
     },
     async getRse({ params, caller }) {
-      return view(await storages.byName(sightOf(caller), params.rse))
+      const sight = sightOf(caller)
+      const rse = await storages.byName(sight, params.rse)
+      return { ...view(rse), ...(await failingAt(db.read, sight))(rse.id) }
     },
     async updateRse({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, rse => db.write(executor => updateRse(executor, rse.id, body)))
@@ -162,7 +167,8 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
           const destination = names.get(link.destination_rse_id)
           if (source === undefined || destination === undefined) return []
           const own = viewLink(link)
-          return [{ source, destination, ...own, ...viewFailing(failing.get(link.id)) }]
+          const fails = failing.get(link.id)
+          return [{ source, destination, ...own, ...(fails && { failing: viewFailing(fails) }) }]
         }),
       }
     },
@@ -196,10 +202,4 @@ function viewLink(link: Link) {
 function viewDecision({ at, subject, before, after, code, sentence, figures }: DecisionRow) {
   const parsed = JSON.parse(figures) as Record<string, unknown>
   return { at, subject, from: JSON.parse(before), to: JSON.parse(after), code, sentence, figures: parsed }
-}
-
-function viewFailing(row: LinkHealthRow | undefined) {
-  if (row === undefined) return {}
-  const { failures, holds, since, held_until, code, message } = row
-  return { failing: { failures, holds, since, code, message, ...(held_until > 0 ? { heldUntil: held_until } : {}) } }
 }

@@ -1,10 +1,10 @@
 import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
 import { type ColumnType, type Executor, encodeRows, query, queryOne, recordset, stateList } from '../database/sql.ts'
-import { type EndedAttempt, type Health, type HealthSide, healthAfter, isEvidence, mayFail } from './health.ts'
+import { type EndedAttempt, type Health, type HealthSide, HOLD, healthAfter, isEvidence, mayFail } from './health.ts'
 
 const ACTIVE = stateList(ACTIVE_STATES)
 
-interface HealthColumns {
+export interface HealthColumns {
   since: number
   failed_at: number
   gave_at: number
@@ -24,6 +24,7 @@ export interface LinkHealthRow extends HealthColumns {
 
 export interface DestinationHealthRow extends HealthColumns {
   vo_id: number
+  vo: string
   rse_id: number
 }
 
@@ -77,7 +78,11 @@ export async function failingLinks(executor: Executor): Promise<LinkHealthRow[]>
 
 /** The storages that take nothing of a VO, or have failed and are on trial. */
 export async function failingDestinations(executor: Executor): Promise<DestinationHealthRow[]> {
-  return query(executor, `SELECT * FROM destination_health WHERE ${FAILING} ORDER BY vo_id, rse_id`)
+  return query(
+    executor,
+    `SELECT destination_health.*, vos.name AS vo FROM destination_health JOIN vos ON vos.id = vo_id
+      WHERE ${FAILING} ORDER BY vo_id, rse_id`,
+  )
 }
 
 export function healthOf(row: HealthColumns): Health {
@@ -255,9 +260,13 @@ async function isSoleWorker(executor: Executor): Promise<boolean> {
   return (row?.count ?? 0) < 2
 }
 
-/** What has neither failed nor been held since then is as any other. `before`: epoch ms. */
-export async function forgetHealth(executor: Executor, before: number): Promise<void> {
+/** What has neither failed nor been held for long is as any other. */
+export async function forgetHealth(executor: Executor, now: number): Promise<void> {
+  const since = (time: string): string => `failed_at < :${time} AND held_until < :${time}`
   for (const { table } of [LINKS, DESTINATIONS]) {
-    await query(executor, `DELETE FROM ${table} WHERE failed_at < :before AND held_until < :before`, { before })
+    await query(executor, `DELETE FROM ${table} WHERE ${since('long')} OR (successes > 0 AND ${since('recent')})`, {
+      long: now - HOLD.keptFor,
+      recent: now - HOLD.forgetAfter,
+    })
   }
 }

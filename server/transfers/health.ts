@@ -42,8 +42,9 @@ export const HOLD = {
   beforeMoving: 60_000,
   /** Copies on trial after which all is well. Each lets one more run. */
   successes: 20,
-  /** A failure that is older has nothing to do with the next. */
+  /** A failure that is older has nothing to do with the next; of what has given nothing since it is remembered for longer. */
   forgetAfter: 600_000,
+  keptFor: 3_600_000,
   /** What a worker kept so long, while the server was away, tells of another time. */
   late: 60_000,
 } as const
@@ -111,11 +112,23 @@ export function healthAfter(
   now: number,
 ): Health | undefined {
   const fresh = attempts.filter(({ endedAt }) => now - endedAt < HOLD.late)
-  if (before === undefined || before.heldUntil === 0) {
-    const old = before !== undefined && now - before.failedAt > HOLD.forgetAfter
-    return inRun(old ? undefined : before, fresh, side, others, now)
-  }
-  return onTrial(before, fresh, side, others, now)
+  const isOld = before !== undefined && isForgotten(before, now)
+  if (before === undefined || isOld) return inRun(undefined, fresh, side, others, now)
+  return before.heldUntil === 0
+    ? inRun(before, fresh, side, others, now)
+    : onTrial(restedLonger(before, fresh, now), fresh, side, others, now)
+}
+
+/** Also what is on trial and did something: where little is sent so many successes as end a trial may never come. */
+function isForgotten({ failedAt, heldUntil, successes }: Health, now: number): boolean {
+  return (heldUntil === 0 || successes > 0) && now - Math.max(failedAt, heldUntil) > HOLD.forgetAfter
+}
+
+/** What was on its way when it was held still says when to come back: it may be later. */
+function restedLonger(before: Health, attempts: readonly EndedAttempt[], now: number): Health {
+  const asked = attempts.filter(({ endedAt }) => endedAt < before.heldUntil)
+  const until = asked.map(({ endedAt, error }) => endedAt + (error?.retryAfterSeconds ?? 0) * 1000)
+  return { ...before, heldUntil: Math.max(before.heldUntil, ...until.filter(at => at > now)) }
 }
 
 /** A success ends the run, unless the storage asks for rest itself. A file counts once: one that always fails makes no run. */
@@ -126,8 +139,7 @@ function inRun(
   others: Others,
   now: number,
 ): Health | undefined {
-  // One file that is too large for what is left must not hold up those that are not.
-  const asked = attempts.filter(({ again, error }) => !again && error !== undefined && asksForRest(error))
+  const asked = attempts.filter(asksForRest)
   if (asked.length === 0 && attempts.some(isSuccess)) return undefined
   const failed = asked.length > 0 ? asked : attempts.filter(({ again }) => !again)
   const last = failed.at(-1)
@@ -139,7 +151,7 @@ function inRun(
   const many = failures >= HOLD.failures && (confirmed || isBelieved(before, others, now))
   const isHeld = many || asked.length > 0
   return {
-    since: before?.since ?? now,
+    since: asked.length > 0 ? now : (before?.since ?? now),
     failedAt: now,
     gaveAt: 0,
     failures: isHeld ? 0 : failures,
@@ -156,7 +168,8 @@ function inRun(
 /**
  * Held, and then on trial: as long as more succeeds than fails it may do more. What was claimed before the hold ended is no trial;
  * but a copy that began after the first failure and is done ends a hold. A trial that the worker fails by itself proves nothing,
- * and the next is not at once either. A storage that did something and fails again is held as at first.
+ * and the next is not at once either. A storage that did something and fails again is held as at first. One that asks for rest is
+ * held at once, whatever has succeeded.
  */
 function onTrial(
   before: Health,
@@ -168,17 +181,21 @@ function onTrial(
   const succeeded = attempts.filter(attempt => isSuccess(attempt) && attempt.claimedAt >= before.since)
   const tried = attempts.filter(attempt => !isSuccess(attempt) && attempt.claimedAt >= before.heldUntil)
   const believed = isBelieved(before, others, now)
-  const failed = tried.filter(attempt => isTold(attempt, side) || believed || attempt.sessionId !== before.sessionId)
+  const asked = attempts.filter(attempt => attempt.endedAt >= before.heldUntil && asksForRest(attempt))
+  const proven = tried.filter(attempt => isTold(attempt, side) || believed || attempt.sessionId !== before.sessionId)
+  const failed = asked.length > 0 ? asked : proven
   const failures = before.failures + failed.length
   const successes = before.successes + succeeded.length
   const error = failed.at(-1)?.error
   const { code, message } = error ?? before
   const failedAt = failed.length > 0 ? now : before.failedAt
   const gaveAt = succeeded.length > 0 ? now : before.gaveAt
-  if (error !== undefined && failures > successes) {
+  if (error !== undefined && (asked.length > 0 || failures > successes)) {
     const holds = successes > 0 ? 0 : before.holds
     const held = { failures: 0, successes: 0, holds: holds + 1, heldUntil: now + holdLength(error, holds) }
-    return { ...before, ...held, failedAt, gaveAt, code, message }
+    // What began before it asked does not end its rest. One that has given nothing goes on failing since then.
+    const since = asked.length > 0 && successes > 0 ? now : before.since
+    return { ...before, ...held, since, failedAt, gaveAt, code, message }
   }
   if (successes >= HOLD.successes) return undefined
   return { ...before, failures, successes, failedAt, gaveAt, heldUntil: holdAfter(), code, message }
@@ -191,15 +208,14 @@ function onTrial(
 
 /** Whether there is anything to judge where nothing failed before: a success among failures is all well. */
 export function mayFail(attempts: readonly EndedAttempt[]): boolean {
-  return (
-    attempts.every(({ error }) => error !== undefined) ||
-    attempts.some(({ error }) => error !== undefined && asksForRest(error))
-  )
+  return attempts.every(({ error }) => error !== undefined) || attempts.some(asksForRest)
 }
 
-/** The storage is full, or said when to come back. */
-function asksForRest({ code, retryAfterSeconds }: AttemptError): boolean {
-  return errorEntry(code)?.holds === 'storage-at-once' || (retryAfterSeconds ?? 0) > 0
+/** The storage said when to come back, or is full: but one file that is too large for what is left must not hold up the others. */
+function asksForRest({ again, error }: EndedAttempt): boolean {
+  if (error === undefined) return false
+  const isFull = errorEntry(error.code)?.holds === 'storage-at-once'
+  return (error.retryAfterSeconds ?? 0) > 0 || (isFull && !again)
 }
 
 /** As long as the storage asked for, or as is usual; doubled with each hold before. */

@@ -1,8 +1,8 @@
 /** A link's limit and mode, decided anew by what it did since the last time. Pure; times are epoch milliseconds. */
-import { type ModeDecision, type ModeSums, preferMode } from './modes.ts'
+import { type Mode, type ModeDecision, type ModeSums, preferMode } from './modes.ts'
 import { modeSentenceOf } from './modes-words.ts'
 import { nextLimit } from './optimizer.ts'
-import type { OptimizerState } from './optimizer-decision.ts'
+import { keptLimit, type OptimizerState } from './optimizer-decision.ts'
 import { sentenceOf } from './optimizer-words.ts'
 import { added, NO_SUMS, PACED_MODES, type PacedMode, type Sums } from './pace.ts'
 import type { LinkWindow } from './throughput.ts'
@@ -16,6 +16,8 @@ export const TUNING = {
   looks: 6,
   /** What copies of one mode add up to fades to a third in a day. */
   modes: 86_400_000,
+  /** What tells that a mode has begun to fail fades so in ten minutes. */
+  recent: 600_000,
 } as const
 
 /** How many were active on each link, at one time. */
@@ -42,10 +44,13 @@ export interface TuningState {
   /** The window's sums are those since this minute, less those that were there when it began. */
   readonly minute: number
   readonly before: SumsByMode
-  readonly modes: { readonly pull: ModeSums; readonly push: ModeSums }
+  readonly modes: SumsOfModes
+  readonly recent: SumsOfModes
 }
 
-const STATE_VERSION = 2
+type SumsOfModes = Readonly<Record<Mode, ModeSums>>
+
+const STATE_VERSION = 3
 
 export interface LinkToTune {
   readonly id: number
@@ -77,6 +82,7 @@ export interface Tuned {
   /** What the decision was made on: another has decided meanwhile when it is that no more. */
   readonly measuredAt: number | undefined
   readonly state: TuningState
+  /** The learnt limit, which may be above the maximum. */
   readonly limit: number
   readonly mode: Pick<ModeDecision, 'preferred' | 'tries'> | undefined
   /** Those that changed something, or have another reason than the last. */
@@ -109,10 +115,12 @@ export function isIdle({ measuredAt, state }: LinkToTune, now: number): boolean 
 
 /** Begins to measure a link of which nothing is known, or that was idle: its limit and mode stay. */
 export function beginMeasuring(link: LinkToTune, minutes: readonly MinuteSums[], now: number): Tuned {
-  const kept = link.state ?? { version: STATE_VERSION, modes: { pull: NO_MODE_SUMS, push: NO_MODE_SUMS } }
+  const kept = link.state ?? { version: STATE_VERSION, modes: NO_MODES, recent: NO_MODES }
   const passed = now - (link.measuredAt ?? now)
-  const modes = { pull: faded(kept.modes.pull, passed), push: faded(kept.modes.push, passed) }
-  const state = { ...kept, ...nextWindow(minutes, now), modes }
+  const sums = byMode(() => NO_SUMS)
+  const modes = later(kept.modes, sums, passed, TUNING.modes)
+  const recent = later(kept.recent, sums, passed, TUNING.recent)
+  const state = { ...kept, ...nextWindow(minutes, now), modes, recent }
   return { linkId: link.id, measuredAt: link.measuredAt, state, limit: link.learnt, mode: link.mode, decisions: [] }
 }
 
@@ -135,14 +143,15 @@ export function tuned(
   const sums = without(totals(seen.minutes), state.before)
   const window = windowOf(length, sums, seen)
   const decision = nextLimit({
-    limit: Math.min(link.learnt, maximum),
+    limit: link.learnt,
     maximum,
     window,
     state: state.optimizer,
   })
-  const modes = { pull: later(state.modes.pull, sums.pull, length), push: later(state.modes.push, sums.push, length) }
+  const modes = later(state.modes, sums, length, TUNING.modes)
+  const recent = later(state.recent, sums, length, TUNING.recent)
   const preferred = link.mode?.preferred ?? 'pull'
-  const mode = link.bothModes ? preferMode({ preferred, ...modes }) : undefined
+  const mode = link.bothModes ? preferMode({ preferred, ...modes, recent }) : undefined
   const decisions: KeptDecision[] = []
   const { from, limit, code, figures } = decision
   if (from !== limit || code !== state.limitCode) {
@@ -160,8 +169,9 @@ export function tuned(
     ...(mode === undefined ? {} : { modeCode: mode.code }),
     ...nextWindow(seen.minutes, now),
     modes,
+    recent,
   }
-  return { linkId, measuredAt, state: next, limit, mode, decisions }
+  return { linkId, measuredAt, state: next, limit: keptLimit(decision.state), mode, decisions }
 }
 
 function nextWindow(minutes: readonly MinuteSums[], now: number): Pick<TuningState, 'minute' | 'before'> {
@@ -193,25 +203,18 @@ function windowOf(
 }
 
 const NO_MODE_SUMS: ModeSums = { files: 0, bytes: 0, milliseconds: 0, failures: 0 }
+const NO_MODES: SumsOfModes = { pull: NO_MODE_SUMS, push: NO_MODE_SUMS }
 
-function faded({ files, bytes, milliseconds, failures }: ModeSums, passed: number): ModeSums {
-  const kept = Math.exp(-passed / TUNING.modes)
-  return {
-    files: files * kept,
-    bytes: bytes * kept,
-    milliseconds: milliseconds * kept,
-    failures: failures * kept,
-  }
-}
-
-function later(before: ModeSums, window: Sums, passed: number): ModeSums {
-  const kept = faded(before, passed)
-  return {
-    files: kept.files + window.files,
-    bytes: kept.bytes + window.bytes,
-    milliseconds: kept.milliseconds + window.milliseconds,
-    failures: kept.failures + window.failures,
-  }
+/** With a window that passed; what was before fades to a third in `memory` milliseconds. */
+function later(before: SumsOfModes, window: SumsByMode, passed: number, memory: number): SumsOfModes {
+  const part = Math.exp(-passed / memory)
+  const sum = (mode: Mode): ModeSums => ({
+    files: before[mode].files * part + window[mode].files,
+    bytes: before[mode].bytes * part + window[mode].bytes,
+    milliseconds: before[mode].milliseconds * part + window[mode].milliseconds,
+    failures: before[mode].failures * part + window[mode].failures,
+  })
+  return { pull: sum('pull'), push: sum('push') }
 }
 
 /** The mean number of active transfers on a link over these looks. */

@@ -21,6 +21,8 @@ export interface ModesInput {
   readonly preferred: Mode
   readonly pull: ModeSums
   readonly push: ModeSums
+  /** Of the last minutes only: what has begun to fail is not to wait for all that went well before. */
+  readonly recent: Readonly<Record<Mode, ModeSums>>
 }
 
 export type ModeCode =
@@ -58,18 +60,26 @@ export const MODES = {
   /** So many failures, and less than this part of the attempts that succeed: the mode fails. */
   failures: 10,
   success: 0.5,
+  /** Copies of the last minutes that show that the other mode still works. */
+  recent: 3,
   /** Of a thousand transfers: as long as little is known, when enough is, and where the other fails. */
   tries: { learning: 100, knowing: 20, failing: 5 },
 } as const
 
 /** The mode to prefer on a link, how many transfers try the other, and why. Only for links that can do both. */
-export function preferMode({ preferred, pull, push }: ModesInput): ModeDecision {
+export function preferMode({ preferred, pull, push, recent }: ModesInput): ModeDecision {
   const other: Mode = preferred === 'pull' ? 'push' : 'pull'
-  const [own, its] = preferred === 'pull' ? [pull, push] : [push, pull]
   const sums = { pull, push }
+  const [own, its] = [sums[preferred], sums[other]]
   const { learning, knowing, failing } = MODES.tries
-  if (fails(own) && works(its)) return { preferred: other, tries: failing, code: 'PREFERRED_FAILS', figures: sums }
-  if (fails(its)) return { preferred, tries: failing, code: 'OTHER_FAILS', figures: sums }
+  const lately = fails(recent[preferred])
+  const figuresOf = (mode: Mode): typeof sums => (fails(recent[mode]) ? recent : sums)
+  if ((lately || fails(own)) && works(its) && (!lately || stillWorks(recent[other]))) {
+    return { preferred: other, tries: failing, code: 'PREFERRED_FAILS', figures: figuresOf(preferred) }
+  }
+  if (fails(its) || fails(recent[other])) {
+    return { preferred, tries: failing, code: 'OTHER_FAILS', figures: figuresOf(other) }
+  }
   if (its.files + its.failures === 0) return { preferred, tries: learning, code: 'OTHER_UNTRIED', figures: sums }
   if (Math.min(own.files, its.files) < MODES.files) {
     return { preferred, tries: learning, code: 'TOO_FEW_FILES', figures: sums }
@@ -78,7 +88,8 @@ export function preferMode({ preferred, pull, push }: ModesInput): ModeDecision 
   const needed = Math.max(MODES.worth, MODES.errors * errorOf(own, its))
   const figures = { ...sums, faster, needed }
   // As long as chance could hide what is worth a change, more is tried.
-  const tries = needed > MODES.worth ? learning : knowing
+  const tries = lately || needed > MODES.worth ? learning : knowing
+  if (faster > needed && failsLast(recent[other])) return { preferred, tries, code: 'OTHER_FAILS', figures: recent }
   if (faster > needed) return { preferred: other, tries, code: 'OTHER_FASTER', figures }
   return { preferred, tries, code: 'NOT_FASTER', figures }
 }
@@ -90,6 +101,15 @@ function fails(sums: ModeSums): boolean {
 /** Enough copies to rely on. */
 function works(sums: ModeSums): boolean {
   return sums.files >= MODES.failures && successShare(sums) >= MODES.success
+}
+
+function stillWorks(sums: ModeSums): boolean {
+  return sums.files >= MODES.recent && successShare(sums) >= MODES.success
+}
+
+/** However few it were: a mode that is left for its failures is not gone back to before some of the few that try it succeed. */
+function failsLast({ files, failures }: ModeSums): boolean {
+  return failures > files
 }
 
 function successShare({ files, failures }: ModeSums): number {

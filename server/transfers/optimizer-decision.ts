@@ -21,6 +21,7 @@ export type OptimizerCode =
   | 'MEASURING'
   | 'AT_MAXIMUM'
   | 'ABOVE_MAXIMUM'
+  | 'MAXIMUM_RAISED'
   | 'THROUGHPUT_FELL'
   | 'THROUGHPUT_ROSE'
   | 'OTHER_SIZES'
@@ -66,8 +67,10 @@ export const OPTIMIZER = {
 
 /** What a decision left for the next: plain numbers, to be stored as JSON. */
 export interface OptimizerState {
-  /** The limit that was learnt: it outlives trials, outages and idle times. */
+  /** The limit that was learnt: it outlives trials, outages and idle times. Of more than the maximum so much as that. */
   readonly learnt: number
+  /** All that was learnt, while the maximum is below it. 0: it is not. */
+  readonly beyond: number
   readonly atLearnt: Level
   /** The limit on trial. 0: none is. */
   readonly trial: number
@@ -147,6 +150,7 @@ export function turnOf(from: number, maximum: number, window: LinkWindow, state:
 export function startAt(limit: number): OptimizerState {
   return {
     learnt: Math.max(1, Math.floor(limit)),
+    beyond: 0,
     atLearnt: NO_LEVEL,
     trial: 0,
     atTrial: NO_LEVEL,
@@ -171,6 +175,12 @@ export function inForce({ reduced, trial, between, learnt }: OptimizerState): nu
   return reduced || (between ? 0 : trial) || learnt
 }
 
+/** The limit to keep for the link: as far as the maximum is in force it is all that was learnt, and the lesser of both counts. */
+export function keptLimit(state: OptimizerState): number {
+  const limit = inForce(state)
+  return limit === state.learnt ? Math.max(limit, state.beyond) : limit
+}
+
 export function withoutTrial(state: OptimizerState): OptimizerState {
   return { ...state, trial: 0, atTrial: NO_LEVEL, between: false }
 }
@@ -184,9 +194,12 @@ export function decided(
   const { from, maximum, window, seen } = turn
   const { length, files, bytes, failures, active, queued } = seen
   const sums = { seconds: length / 1_000, files, bytes, failures, active, queued }
-  const figures = { ...sums, learnt: state.learnt, maximum, ...(compared === undefined ? {} : { compared }) }
   const limit = inForce(state)
-  const next = limit === from ? state : { ...state, pending: NOTHING, delay: delayAfter(state, window) }
+  // Who has found another limit below the maximum has no use for what is above.
+  const own = state.learnt === turn.state.learnt ? state : { ...state, beyond: 0 }
+  const next = limit === from ? own : { ...own, pending: NOTHING, delay: delayAfter(state, window) }
+  const learnt = Math.max(next.learnt, next.beyond)
+  const figures = { ...sums, learnt, maximum, ...(compared === undefined ? {} : { compared }) }
   return { from, limit, code, figures, state: next }
 }
 

@@ -17,7 +17,9 @@ const REASONS: Readonly<Record<OptimizerCode, (figures: OptimizerFigures) => str
   PROBE_DOWN: () => 'whether less suffices is tried',
   MEASURING: figures => `measured at ${figures.learnt} before the next trial: ${rates(figures)}`,
   AT_MAXIMUM: figures => `the link and its storages allow ${figures.maximum}`,
-  ABOVE_MAXIMUM: figures => `the link and its storages allow ${figures.maximum} now`,
+  ABOVE_MAXIMUM: figures =>
+    `the link and its storages allow ${figures.maximum} now${figures.learnt > figures.maximum ? `; ${figures.learnt} is kept in mind` : ''}`,
+  MAXIMUM_RAISED: figures => `the link and its storages allow ${figures.maximum} now, and ${figures.learnt} was learnt`,
   THROUGHPUT_FELL: figures => `throughput ${changed(figures.compared)} at the same limit`,
   THROUGHPUT_ROSE: figures => `throughput ${changed(figures.compared)} at the same limit`,
   OTHER_SIZES: figures => `the files are of other sizes, ${meanSize(figures)} on average: it is measured anew`,

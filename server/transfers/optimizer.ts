@@ -6,7 +6,7 @@
  */
 import {
   decided,
-  inForce,
+  keptLimit,
   OPTIMIZER,
   type OptimizerDecision,
   type OptimizerState,
@@ -19,7 +19,7 @@ import { judge, trialLeft, WIDE } from './optimizer-trials.ts'
 import { type LinkWindow, NO_LEVEL, NOTHING, successShare } from './throughput.ts'
 
 export interface OptimizerInput {
-  /** The limit in force while the window passed. */
+  /** What was kept of the last decision (`keptLimit`): in force while the window passed, as far as the maximum allows. */
   readonly limit: number
   /** What the link's own limit and its two storages allow. */
   readonly maximum: number
@@ -35,9 +35,10 @@ export interface OptimizerInput {
  */
 export function nextLimit({ limit, maximum, window, state }: OptimizerInput): OptimizerDecision {
   const most = Math.max(1, Math.floor(maximum))
-  const turn = turnOf(limit, most, window, stateFor(limit, most, state))
+  const before = stateFor(limit, state)
+  const turn = turnOf(Math.min(limit, most), most, window, within(most, before))
   return (
-    aboveMaximum(turn) ??
+    otherMaximum(turn, before) ??
     withoutChoice(turn) ??
     inOutage(turn) ??
     afterOutage(turn) ??
@@ -50,20 +51,26 @@ export function nextLimit({ limit, maximum, window, state }: OptimizerInput): Op
 }
 
 /** Where somebody else has set a limit it begins anew, from there. */
-function stateFor(limit: number, maximum: number, state: OptimizerState | undefined): OptimizerState {
+function stateFor(limit: number, state: OptimizerState | undefined): OptimizerState {
   if (state === undefined) return startAt(limit)
-  const own = inForce(state)
-  if (own === limit || Math.min(own, maximum) === limit) return state
+  if (keptLimit(state) === limit) return state
   return { ...startAt(limit), noise: state.noise, sizeEffect: state.sizeEffect }
 }
 
-function aboveMaximum(turn: Turn): OptimizerDecision | undefined {
-  const { state, maximum } = turn
-  if (Math.max(state.learnt, state.trial) <= maximum) return undefined
-  const learnt = Math.min(state.learnt, maximum)
-  const atLearnt = learnt === state.learnt ? state.atLearnt : NO_LEVEL
+/** A maximum below what was learnt is the learnt limit for as long as it lasts: at what is above nothing can be measured. */
+function within(maximum: number, state: OptimizerState): OptimizerState {
+  const all = Math.max(state.learnt, state.beyond)
+  const learnt = Math.min(all, maximum)
+  if (learnt === state.learnt) return state.trial > maximum ? { ...withoutTrial(state), odd: NO_LEVEL } : state
   const reduced = state.reduced < learnt ? state.reduced : 0
-  return decided(turn, 'ABOVE_MAXIMUM', { ...withoutTrial(state), learnt, atLearnt, reduced, odd: NO_LEVEL })
+  const fresh = { atLearnt: NO_LEVEL, odd: NO_LEVEL, pending: NOTHING, delay: 0 }
+  return { ...withoutTrial(state), ...fresh, learnt, beyond: all > maximum ? all : 0, reduced }
+}
+
+function otherMaximum(turn: Turn, before: OptimizerState): OptimizerDecision | undefined {
+  const { state } = turn
+  if (state === before) return undefined
+  return decided(turn, state.learnt > before.learnt ? 'MAXIMUM_RAISED' : 'ABOVE_MAXIMUM', state)
 }
 
 function withoutChoice(turn: Turn): OptimizerDecision | undefined {

@@ -104,7 +104,7 @@ async function findSlow({ db }: Context, now: number): Promise<Leaving[]> {
 async function prune({ db }: Context, now: number): Promise<void> {
   const before = now - KEPT_MINUTES * 60_000
   await db.write(async executor => {
-    await forgetHealth(executor, before)
+    await forgetHealth(executor, now)
     await pruneMinutes(executor, Math.floor(before / 60_000))
   })
 }

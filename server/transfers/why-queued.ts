@@ -1,4 +1,4 @@
-import type { GrantFacts, HoldFacts, Why, WhyFacts } from './why-facts.ts'
+import type { GrantFacts, HoldFacts, ReplicaFacts, Why, WhyFacts } from './why-facts.ts'
 
 /** What may be in the way of a queued transfer. */
 type Check = (facts: WhyFacts) => Why | undefined
@@ -33,6 +33,29 @@ export function blockerInQueue(facts: WhyFacts): Why {
     sentence: 'nothing is in its way: a worker takes it as soon as it has room for more',
     figures: { workers: serving, busy },
   }
+}
+
+/**
+ * What will still be in the way of a waiting transfer when its backoff is over. Of its last source only if there is no other: the
+ * next may be another.
+ */
+export function blockerAfterBackoff(facts: WhyFacts): Why | undefined {
+  const { workers, notBefore, replicas, source } = facts
+  if (workers.alive === workers.drained) return noWorker(facts)
+  const usable = replicas.some.filter(isUsable)
+  const isSame = usable.length === 1 && usable[0]?.storage === source?.name
+  const certain = isSame ? facts : { ...facts, source: undefined, link: undefined }
+  for (const check of OUTLASTING) {
+    const found = check(certain)
+    if (found?.again !== undefined && found.again > notBefore) return found
+  }
+  return undefined
+}
+
+const OUTLASTING: readonly Check[] = [destinationHeld, sourceHeld, tokenRefused, tokenMissing, pathBlocked]
+
+export function isUsable({ state, isReadable, isLinked }: ReplicaFacts): boolean {
+  return state === 'AVAILABLE' && isReadable && isLinked
 }
 
 function closed({ source, destination, link, now }: WhyFacts): Why | undefined {
@@ -98,10 +121,9 @@ interface Side {
 }
 
 function sidesOf({ grants, source, destination }: WhyFacts): readonly Side[] {
-  return [
-    { side: 'source', storage: nameOf(source), grant: grants.source },
-    { side: 'destination', storage: destination.name, grant: grants.destination },
-  ]
+  const from = { side: 'source', storage: nameOf(source), grant: grants.source } as const
+  const to = { side: 'destination', storage: destination.name, grant: grants.destination } as const
+  return source === undefined ? [to] : [from, to]
 }
 
 function tokenRefused(facts: WhyFacts): Why | undefined {

@@ -1,5 +1,5 @@
 import { type ReplicaFacts, type Why, type WhyFacts, wordsOf } from './why-facts.ts'
-import { blockerInQueue, destinationHeld, noWorker, pathBlocked, tokenMissing } from './why-queued.ts'
+import { blockerAfterBackoff, blockerInQueue, isUsable, noWorker, pathBlocked, tokenMissing } from './why-queued.ts'
 
 /**
  * The one thing that keeps a transfer from going on: what would still be in the way if all others were gone comes first. Pure;
@@ -54,8 +54,8 @@ function whyWaiting(facts: WhyFacts): Why {
       again: Math.max(now, notBefore),
     }
   }
-  const held = destinationHeld(facts)
-  if (held?.again !== undefined && held.again > notBefore) return held
+  const blocker = blockerAfterBackoff(facts)
+  if (blocker !== undefined) return blocker
   if (notBefore > now) return whyBackoff(facts)
   return {
     code: 'UNPLANNED',
@@ -73,10 +73,6 @@ function whyBackoff({ attempts, lastError, notBefore }: WhyFacts): Why {
       ? 'it has a source again, and is planned when its time comes'
       : `its last attempt failed (${wordsOf(lastError)}), and it waits before the next`
   return { code: 'BACKOFF', sentence, figures, again: notBefore }
-}
-
-function isUsable({ state, isReadable, isLinked }: ReplicaFacts): boolean {
-  return state === 'AVAILABLE' && isReadable && isLinked
 }
 
 const NAMED = 5

@@ -149,6 +149,8 @@ describe('who calls the API', () => {
       await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rses', { token, body: rse })
       await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/identities', { token, body: identity })
       await raw.refusal([403, 'FORBIDDEN'], 'DELETE', `/v1/rules/${rule}`, { token })
+      await raw.refusal([403, 'FORBIDDEN'], 'POST', `/v1/rules/${rule}/repair`, { token })
+      await raw.refusal([403, 'FORBIDDEN'], 'POST', '/v1/rses/SITE-A/retry', { token })
       expect((await house.client.getRule({ params: { id: rule } })).account).to.equal('alice')
     })
 

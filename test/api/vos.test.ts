@@ -98,6 +98,7 @@ const writesOf = (
     ['/v1/rules', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],
   ],
   removeRule: ({ rule }) => [[`/v1/rules/${rule}`]],
+  repairRule: ({ rule }) => [[`/v1/rules/${rule}/repair`]],
   planUpload: ({ rse }, { vo }) => [
     ['/v1/uploads', { rse, dataset: `${vo}:run1`, files: [{ did: `${vo}:f`, bytes: 1, adler32: '1' }], key }],
   ],

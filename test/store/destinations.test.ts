@@ -1,7 +1,10 @@
 import { expect } from 'chai'
 import { claimWork } from '../../server/transfers/claim-work.ts'
+import { HOLD } from '../../server/transfers/health.ts'
+import { liftHolds } from '../../server/transfers/lift-store.ts'
 import { applyOutcomes, type ReportedOutcome } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
+import { replanner } from '../../server/transfers/replan.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { FENCE_BASE, World } from './world.ts'
@@ -97,6 +100,53 @@ for (const { name, open } of databases) {
       expect(await claim(10)).to.deep.equal([])
       await world.clock.advance(1)
       expect(await claim(10)).to.have.length(1)
+    })
+
+    it('that say so again on trial are left alone until then, though others succeed', async () => {
+      await report(await claim(1), { result: 'failed', error: FULL })
+      await world.clock.advance(60_000)
+      for (let trial = 0; trial < 4; trial += 1) await report(await claim(4), { result: 'done' })
+      const [first, second] = [await claim(1), await claim(1)]
+      await world.clock.advance(1)
+      await report(first, { result: 'failed', error: BUSY })
+      await report(second, { result: 'done' })
+      expect(await claim(10)).to.deep.equal([])
+      await world.clock.advance(299_999)
+      expect(await claim(10)).to.deep.equal([])
+      await world.clock.advance(1)
+      expect(await claim(10)).to.have.length(1)
+    })
+
+    it('that took something on trial are as any other ten minutes later', async () => {
+      await report(await claim(1), { result: 'failed', error: FULL })
+      await world.clock.advance(60_000)
+      await report(await claim(1), { result: 'done' })
+      const left = async (ms: number) => {
+        await world.clock.advance(ms)
+        await world.run(replanner)
+        return world.number('SELECT count(*) AS n FROM destination_health')
+      }
+      expect(await left(HOLD.forgetAfter)).to.equal(1)
+      expect(await left(1)).to.equal(0)
+      expect((await claim(10)).length).to.be.above(2)
+    })
+
+    it('are on trial at once when an admin asks for it, and the file that failed may try', async () => {
+      await report(await claim(1), { result: 'failed', error: { ...BUSY, retryAfterSeconds: 3_600 } })
+      await world.change(`DELETE FROM transfers WHERE state = 'QUEUED'`)
+      await world.run(transferReleaser)
+      expect(await claim(10)).to.deep.equal([])
+      const b = (await world.rse('B')).id
+      const lift = (rseId: number) => test.db.write(e => liftHolds(e, rseId, world.clock.now()))
+      expect(await lift((await world.rse('C')).id), 'another').to.equal(0)
+      expect(await lift(b)).to.equal(1)
+      await world.run(transferReleaser)
+      const trial = await claim(10)
+      expect(trial).to.have.length(1)
+      await report(trial, { result: 'failed', error: FULL })
+      expect(await world.rows('SELECT holds, code FROM destination_health')).to.deep.equal([
+        { holds: 2, code: 'DESTINATION_FULL' },
+      ])
     })
 
     it('do not hold up what goes elsewhere', async () => {

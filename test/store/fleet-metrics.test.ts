@@ -60,6 +60,18 @@ for (const { name, open } of databases) {
       ])
     })
 
+    it('tell which storages take nothing of a VO, or little', async () => {
+      const world = await busy()
+      await world.change(
+        `INSERT INTO destination_health (vo_id, rse_id, since, failed_at, gave_at, failures, successes, confirmed, session_id, holds,
+           held_until, code, message)
+         SELECT vos.id, rses.id, 0, 0, 0, 1, 0, false, 1, 1, CASE rses.name WHEN 'B' THEN 1 ELSE 0 END, 'DESTINATION_FULL', '' FROM vos CROSS JOIN rses`,
+      )
+      expect((await figures(world)).filter(line => line.includes('destination_held'))).to.deep.equal([
+        'waybill_fleet_destination_held{vo="vo",rse="B"} 1',
+      ])
+    })
+
     it('are read once for scrapes that follow each other closely', async () => {
       const world = await busy()
       const metrics = createServerMetrics(test.db, world.clock)

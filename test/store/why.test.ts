@@ -298,6 +298,15 @@ for (const { name, open } of databases) {
       await expectWhy('FAILED', { attempts: 1, error: 'PERMISSION_DENIED', since: again }, undefined, 1)
     })
 
+    it('for a token that is refused for longer than they wait after a failure', async () => {
+      const session = await work()
+      await report(session, await claim(session, 1), { result: 'failed', error: FAILURE })
+      const grant = await world.number('SELECT destination_grant_id AS n FROM bundles')
+      const later = world.clock.now() + DAY
+      await world.change(`UPDATE grants SET state = 'HELD', not_before = :later WHERE id = :grant`, { later, grant })
+      await expectWhy('TOKEN_REFUSED', { side: 'destination', storage: 'B', grant }, later)
+    })
+
     it('while a worker has them, and when it is lost', async () => {
       const session = await work()
       const [first] = await claim(session, 2)

@@ -51,6 +51,9 @@ const OTHER = {
   capacityBytes: 1,
   minFreeBytes: 1,
   attributes: { tier: 1 },
+  failing: [
+    { vo: 'exp', failures: 0, holds: 1, since: 1, heldUntil: 2, code: 'DESTINATION_FULL', message: 'no space' },
+  ],
 }
 const OTHER_PROTOCOL = {
   url: 'https://b.example.org',

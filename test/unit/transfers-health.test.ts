@@ -106,6 +106,18 @@ describe('the health of a link', () => {
       { since: SINCE, gaveAt: NOW - 9, holds: 1, ...heldFor(HOLD.first) },
     ],
     ['many that succeed end it', { ...trial, successes: HOLD.successes - 1 }, [done], undefined],
+    [
+      'one that says when to come back is held until then also on trial, whatever has succeeded',
+      { ...trial, successes: 15 },
+      [{ ...failed, error: { ...FAULT, code: 'STORAGE_BUSY', retryAfterSeconds: 600 } }],
+      { ...heldFor(600_000), code: 'STORAGE_BUSY', since: NOW, holds: 1 },
+    ],
+    [
+      'it asks again and again, and gives nothing: it fails since then',
+      trial,
+      [{ ...failed, error: { ...FAULT, code: 'STORAGE_BUSY', retryAfterSeconds: 600 } }],
+      { since: SINCE, holds: 2 },
+    ],
   ]
   for (const [what, before, attempts, expected] of cases) {
     it(what, () => {
@@ -216,7 +228,11 @@ it('a file that was there already says nothing of its source', () => {
 describe('the health of a destination', () => {
   const FULL = { scope: 'DESTINATION', phase: 'TRANSFER', code: 'DESTINATION_FULL', message: 'no space left' }
   const BUSY = { ...FULL, code: 'STORAGE_BUSY', message: '503' }
+  const RESTS = { ...FULL, code: 'TOO_MANY_REQUESTS', retryAfterSeconds: 600 }
   const at = (error: typeof FULL & { retryAfterSeconds?: number }): EndedAttempt => ({ ...failed, error })
+  const again = (error: typeof FULL): EndedAttempt => ({ ...at(error), again: true })
+  const early = (error: typeof FULL): EndedAttempt => ({ ...at(error), claimedAt: trial.heldUntil - 1 })
+  const held = (length: number) => ({ failures: 0, successes: 0, heldUntil: NOW + length })
   const fullTrial: Health = { ...trial, code: FULL.code }
   const cases: [string, Health | undefined, EndedAttempt[], Partial<Health>][] = [
     ['that is full is held with the first file', undefined, [at(FULL)], { holds: 1, heldUntil: NOW + 60_000 }],
@@ -237,10 +253,67 @@ describe('the health of a destination', () => {
       [at({ ...BUSY, retryAfterSeconds: 1 })],
       { holds: 1, heldUntil: NOW + 1_000 },
     ],
+    [
+      'that says when to come back is held until then also on trial, whatever has succeeded',
+      { ...trial, holds: 3, successes: 15 },
+      [at(RESTS)],
+      { holds: 1, since: NOW, code: RESTS.code, ...held(600_000) },
+    ],
+    ['also where it said so of one file before', { ...trial, successes: 15 }, [again(RESTS)], held(600_000)],
+    ['and to what was claimed before', { ...trial, successes: 15 }, [early(RESTS)], held(600_000)],
+    ['and at first', undefined, [done, again(RESTS)], held(600_000)],
+    [
+      'that is full again on trial is held at once, as at first',
+      { ...fullTrial, successes: 15 },
+      [at(FULL)],
+      held(60_000),
+    ],
+    ['also among those that found room', { ...fullTrial, successes: 15 }, [done, at(FULL)], held(60_000)],
+    [
+      'but not for one file that is too large for what is left',
+      { ...fullTrial, successes: 15 },
+      [again(FULL)],
+      { successes: 15, failures: 1, heldUntil: trial.heldUntil },
+    ],
+    [
+      'that is held, and tells what was on its way to come later, is held until then',
+      { ...trial, holds: 1, heldUntil: NOW + 10_000 },
+      [at(RESTS), at({ ...BUSY, retryAfterSeconds: 1 })],
+      { holds: 1, failures: 0, heldUntil: NOW + 600_000 },
+    ],
+    [
+      'whose trial failed long ago is as any other',
+      { ...trial, holds: 5, successes: 3, failedAt: NOW - HOLD.forgetAfter - 1, heldUntil: NOW - HOLD.forgetAfter - 1 },
+      [at(BUSY)],
+      { since: NOW, holds: 0, failures: 1, heldUntil: 0 },
+    ],
+    [
+      'but not where nothing has succeeded since',
+      { ...trial, holds: 5, failedAt: NOW - HOLD.forgetAfter - 1, heldUntil: NOW - HOLD.forgetAfter - 1 },
+      [at(BUSY)],
+      { holds: 6, failures: 0 },
+    ],
+    [
+      'nor just after it was held',
+      { ...trial, holds: 5, failedAt: NOW - HOLD.forgetAfter - 1 },
+      [at(BUSY)],
+      { holds: 6, failures: 0 },
+    ],
   ]
   for (const [what, before, attempts, expected] of cases) {
     it(what, () => expect(healthAfter(before, attempts, 'DESTINATION', OTHERS, NOW)).to.include(expected))
   }
+
+  it('whose trial is long over is well with the next copy', () => {
+    const over = { ...trial, successes: 1, failedAt: 0, heldUntil: NOW - HOLD.forgetAfter - 1 }
+    expect(healthAfter(over, [done], 'DESTINATION', OTHERS, NOW)).to.equal(undefined)
+  })
+
+  it('that rests is not woken by copies that began before it asked', () => {
+    const rests = healthAfter({ ...trial, successes: 15 }, [at(RESTS)], 'DESTINATION', OTHERS, NOW)
+    const later = healthAfter(rests, [{ ...done, claimedAt: NOW - 1 }], 'DESTINATION', OTHERS, NOW + 1)
+    expect(later).to.include(held(600_000))
+  })
 
   it('is judged where something may be wrong only', () => {
     expect(mayFail([done, at(BUSY)])).to.equal(false)

@@ -22,6 +22,8 @@ const LINK: LinkToTune = {
   mode: undefined,
   bothModes: true,
 }
+const NO_SUMS = { files: 0, bytes: 0, milliseconds: 0, squaredSeconds: 0, failures: 0 }
+const NOTHING_BEFORE = { pull: NO_SUMS, push: NO_SUMS, stream: NO_SUMS, none: NO_SUMS }
 const START = 1_000 * 60_000
 
 function sums(minute: number, mode: MinuteSums['mode'], files: number, failures = 0): MinuteSums {
@@ -100,6 +102,48 @@ describe('what a link did in a window', () => {
     const again = beginMeasuring(link, [], now)
     expect([again.limit, again.decisions]).to.deep.equal([link.learnt, []])
     expect(again.state.modes.pull.files).to.be.closeTo(link.state.modes.pull.files / Math.E, 1e-6)
+  })
+
+  it('leaves what was learnt where the maximum is lower: the lesser of both counts', () => {
+    const minutes = [sums(1_000, 'pull', 103)]
+    const lowered = { ...laterLink(began, START + 20_000), maximum: 4 }
+    const one = tuned(lowered, { ...busy, active: 4, minutes }, START + 80_000)
+    expect([one.limit, one.decisions[0]?.code, one.decisions[0]?.after]).to.deep.equal([10, 'ABOVE_MAXIMUM', 4])
+    const raised = tuned(laterLink(one, START + 80_000), { ...busy, active: 4, minutes }, START + 140_000)
+    expect([raised.limit, raised.decisions[0]?.code]).to.deep.equal([10, 'MAXIMUM_RAISED'])
+  })
+
+  it('leaves a mode that begins to fail within minutes, whatever it did all day, and goes back when it works', () => {
+    // 50 pulls a minute, one push in fifty at least; pull fails for an hour.
+    let link = laterLink(beginMeasuring(LINK, [], START), START)
+    let now = START
+    const turns: [number, string][] = []
+    for (let minute = 0; minute < 1_000; minute += 1) {
+      const isDown = minute >= 700 && minute < 760
+      const { preferred = 'pull', tries = 100 } = link.mode ?? {}
+      const other = (50 * tries) / 1_000
+      const [pulls, pushes] = preferred === 'pull' ? [50, other] : [other, 50]
+      const copied = { bytes: 1e6, milliseconds: 1_000, squaredSeconds: 1 }
+      const done = (mode: 'pull' | 'push', files: number, each: number): MinuteSums => ({
+        minute: Math.floor(now / 60_000),
+        mode,
+        files,
+        bytes: files * copied.bytes,
+        milliseconds: files * each * copied.milliseconds,
+        squaredSeconds: files,
+        failures: 0,
+      })
+      const pulled = isDown ? { ...done('pull', 0, 1), failures: pulls } : done('pull', pulls, 1)
+      now += 60_000
+      const seen = { active: 10, full: 1, queued: 1_000, minutes: [pulled, done('push', pushes, 2)] }
+      const next = tuned({ ...link, state: { ...link.state, minute: 0, before: NOTHING_BEFORE } }, seen, now)
+      if (next.mode !== undefined && next.mode.preferred !== preferred) turns.push([minute, next.mode.preferred])
+      link = laterLink(next, now)
+    }
+    expect(turns.map(([, mode]) => mode)).to.deep.equal(['push', 'pull'])
+    const [[left = 0] = [], [back = 0] = []] = turns
+    expect(left - 700).to.be.within(3, 12)
+    expect(back - 760).to.be.within(0, 60)
   })
 
   it('drops what another version has left', () => {

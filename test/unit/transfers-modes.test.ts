@@ -17,6 +17,10 @@ function copied(files: number, seconds: number, bytes = MB, failures = 0): ModeS
   return { files, bytes: files * bytes, milliseconds: files * seconds * 1_000, failures }
 }
 
+/** Of a link that did nothing before. */
+const prefer = (preferred: Mode, pull: ModeSums, push: ModeSums): ModeDecision =>
+  preferMode({ preferred, pull, push, recent: { pull, push } })
+
 describe('the mode to prefer on a link', () => {
   const { learning, knowing, failing } = MODES.tries
   // [what, pull (preferred), push, expected mode, transfers of a thousand that try the other, code]
@@ -56,25 +60,62 @@ describe('the mode to prefer on a link', () => {
   ]
   for (const [what, pull, push, preferred, tries, code] of cases) {
     it(`${what}: ${preferred}`, () => {
-      const decision = preferMode({ preferred: 'pull', pull, push })
+      const decision = prefer('pull', pull, push)
       expect([decision.preferred, decision.tries, decision.code]).to.deep.equal([preferred, tries, code])
       // The names of the two make no difference.
-      const mirrored = preferMode({ preferred: 'push', pull: push, push: pull })
+      const mirrored = prefer('push', push, pull)
       expect([mirrored.preferred, mirrored.code]).to.deep.equal([preferred === 'pull' ? 'push' : 'pull', code])
     })
   }
 
   it('says what it compared', () => {
-    const { figures } = preferMode({ preferred: 'pull', pull: copied(10_000, 2), push: copied(400, 1) })
+    const { figures } = prefer('pull', copied(10_000, 2), copied(400, 1))
     expect(figures.faster).to.be.closeTo(Math.log(2), 1e-9)
     expect(figures.needed).to.be.closeTo(Math.log(1.15), 0.05)
   })
 
   it('does not go to and fro: what has just been preferred is not left on the same figures', () => {
     for (const seconds of [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4]) {
-      const sums = { pull: copied(1_000, 2), push: copied(1_000, seconds) }
-      const first = preferMode({ preferred: 'pull', ...sums })
-      expect(preferMode({ preferred: first.preferred, ...sums }).preferred).to.equal(first.preferred)
+      const sums = [copied(1_000, 2), copied(1_000, seconds)] as const
+      const first = prefer('pull', ...sums)
+      expect(prefer(first.preferred, ...sums).preferred).to.equal(first.preferred)
+    }
+  })
+
+  describe('after a day in which both worked, by the last minutes', () => {
+    const day = { pull: copied(80_000, 1), push: copied(1_600, 2) }
+    const dead = copied(0, 0, MB, 40)
+    const lately: [string, Mode, ModeSums, ModeSums, Mode, number, ModeDecision['code']][] = [
+      [
+        'the preferred fails, the other works',
+        'pull',
+        copied(30, 1, MB, 40),
+        copied(3, 2),
+        'push',
+        failing,
+        'PREFERRED_FAILS',
+      ],
+      ['few failures are no failing', 'pull', copied(0, 0, MB, 9), copied(3, 2), 'pull', knowing, 'NOT_FASTER'],
+      [
+        'nobody knows whether the other works: more is tried',
+        'pull',
+        dead,
+        copied(2, 2),
+        'pull',
+        learning,
+        'NOT_FASTER',
+      ],
+      ['the other fails as well', 'pull', dead, copied(1, 2, MB, 2), 'pull', learning, 'NOT_FASTER'],
+      ['both fail', 'pull', dead, dead, 'pull', failing, 'OTHER_FAILS'],
+      ['what was left goes on failing', 'push', dead, copied(500, 2), 'push', failing, 'OTHER_FAILS'],
+      ['also where few try it', 'push', copied(0, 0, MB, 0.1), copied(500, 2), 'push', knowing, 'OTHER_FAILS'],
+      ['it works again, and is faster', 'push', copied(1, 1, MB, 0.1), copied(500, 2), 'pull', knowing, 'OTHER_FASTER'],
+    ]
+    for (const [what, before, pull, push, preferred, tries, code] of lately) {
+      it(`${what}: ${preferred}`, () => {
+        const decision = preferMode({ preferred: before, ...day, recent: { pull, push } })
+        expect([decision.preferred, decision.tries, decision.code]).to.deep.equal([preferred, tries, code])
+      })
     }
   })
 })
@@ -124,7 +165,7 @@ describe('the faster mode of a simulated link', () => {
         failures: 0,
       }
       if (id % 100 !== 0) continue
-      const next = preferMode({ preferred: decision.preferred, ...sums })
+      const next = preferMode({ preferred: decision.preferred, ...sums, recent: sums })
       if (next.preferred !== decision.preferred) [at, changes] = [id, changes + 1]
       decision = next
     }

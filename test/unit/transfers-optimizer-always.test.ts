@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { nextLimit } from '../../server/transfers/optimizer.ts'
-import { OPTIMIZER, type OptimizerState, startAt } from '../../server/transfers/optimizer-decision.ts'
+import { keptLimit, OPTIMIZER, type OptimizerState, startAt } from '../../server/transfers/optimizer-decision.ts'
 import { sentenceOf } from '../../server/transfers/optimizer-words.ts'
 import { type LinkWindow, NOTHING } from '../../server/transfers/throughput.ts'
 
@@ -42,14 +42,19 @@ describe('whatever a link does', () => {
         let limit = start
         let state: OptimizerState | undefined
         for (const [window, maximum] of windows) {
-          const decision = nextLimit({ limit, maximum, window: window(limit), state })
+          const from = Math.min(limit, Math.max(1, maximum))
+          const decision = nextLimit({ limit, maximum, window: window(from), state })
           expect(Number.isInteger(decision.limit)).to.equal(true)
           expect(decision.limit).to.be.within(1, Math.max(1, maximum))
-          expect(decision.limit).to.be.at.most(stepFrom(Math.max(limit, state?.learnt ?? 0, state?.trial ?? 0)))
+          expect(decision.limit).to.be.at.most(
+            stepFrom(Math.max(limit, state?.learnt ?? 0, state?.beyond ?? 0, state?.trial ?? 0)),
+          )
           expect(sentenceOf(decision)).to.not.match(/NaN|Infinity|undefined/)
           expect(JSON.parse(JSON.stringify(decision.state))).to.deep.equal(decision.state)
-          limit = decision.limit
+          if (decision.code === 'ABOVE_MAXIMUM')
+            expect(decision.figures.learnt).to.equal(state?.beyond || (state?.learnt ?? limit))
           state = decision.state
+          limit = keptLimit(state)
         }
       }),
       { numRuns: 500 },

@@ -259,6 +259,39 @@ describe('an outage of an hour', () => {
   })
 })
 
+describe('a maximum that is lowered for a while', () => {
+  const from = 100
+  const lowered = (least: number, until: number) => (window: number) => (window >= from && window < until ? least : 100)
+  // In five hours chance may find that less suffices.
+  for (const [least, until, share] of [
+    [1, 160, 1],
+    [5, 102, 1],
+    [20, 160, 0.9],
+    [20, 400, 0.8],
+  ] as const) {
+    it(`to ${least} for ${until - from} windows: no more runs meanwhile, and what was learnt is there at once`, () => {
+      const all = plays(steady(MEDIUM), { windows: until + 1, maximum: lowered(least, until) })
+      for (const steps of all) {
+        const meanwhile = steps.slice(from, until)
+        expect(meanwhile.every(({ decision: { limit, from } }) => Math.max(limit, from) <= least)).to.equal(true)
+        expect(meanwhile[0]?.decision.code).to.equal('ABOVE_MAXIMUM')
+      }
+      const kept = part(all, steps => steps.at(-1)?.decision.limit === steps[from - 1]?.decision.state.learnt)
+      expect(kept).to.be.at.least(share)
+    })
+  }
+
+  it('to what is still more than the best: less is found to suffice, and stays', () => {
+    const all = plays(steady(LAN), { windows: 300, maximum: lowered(30, 250), start: 90 })
+    expect(
+      part(
+        all.map(steps => steps[290]),
+        step => step !== undefined && isGood(step),
+      ),
+    ).to.be.at.least(0.9)
+  })
+})
+
 describe('idle times', () => {
   it('demand below the limit teaches nothing: what was learnt does not change by it', () => {
     const at = (window: number): Conditions => ({ ...steady(MEDIUM)(), demand: window < 100 ? MUCH : (window % 7) * 8 })

@@ -84,7 +84,49 @@ describe('the next limit of a link', () => {
       { maximum: 20 },
       'ABOVE_MAXIMUM',
       20,
-      '40 -> 20: the link and its storages allow 20 now',
+      '20: the link and its storages allow 20 now; 40 is kept in mind',
+    ],
+    [
+      'one below what is tried ends the trial',
+      { maximum: 50, limit: 54, state: trying(54) },
+      'ABOVE_MAXIMUM',
+      40,
+      '50 -> 40: the link and its storages allow 50 now',
+    ],
+    [
+      'as long as it lasts it is the limit that was learnt',
+      { maximum: 20, window: at(20), state: { ...settled, learnt: 20, beyond: 40, fruitless: 4 } },
+      'AT_MAXIMUM',
+      20,
+      '20: the link and its storages allow 20',
+    ],
+    [
+      'less may be tried there',
+      { maximum: 20, window: at(20), state: { ...settled, learnt: 20, beyond: 40 } },
+      'PROBE_DOWN',
+      15,
+      '20 -> 15: whether less suffices is tried',
+    ],
+    [
+      'and where most fail half of them run',
+      { maximum: 20, window: { ...nothing, failures: 30 }, state: { ...settled, learnt: 20, beyond: 40 } },
+      'OUTAGE',
+      10,
+      '20 -> 10: 30 of 30 attempts failed; 40 is kept in mind',
+    ],
+    [
+      'when it is raised again all that was learnt is in force',
+      { window: at(20), state: { ...settled, learnt: 20, beyond: 40 } },
+      'MAXIMUM_RAISED',
+      40,
+      '40: the link and its storages allow 100 now, and 40 was learnt',
+    ],
+    [
+      'or as much as it allows',
+      { maximum: 30, window: at(20), state: { ...settled, learnt: 20, beyond: 40 } },
+      'MAXIMUM_RAISED',
+      30,
+      '30: the link and its storages allow 30 now, and 40 was learnt',
     ],
     [
       'a maximum of 0 is for others to keep',
@@ -284,6 +326,12 @@ describe('the next limit of a link', () => {
       expect(sentenceOf(decision)).to.equal(sentence)
     })
   }
+
+  it('what suffices below a lowered maximum is what was learnt', () => {
+    const state = { ...trying(30), learnt: 40, beyond: 60, atTrial: levelOf(at(30, 1.1)) }
+    const decision = nextLimit({ ...input, limit: 30, maximum: 40, window: at(30, 1.1), state })
+    expect([decision.code, decision.state.learnt, decision.state.beyond]).to.deep.equal(['LESS_SUFFICES', 30, 0])
+  })
 
   it('few files become enough with those of the next windows', () => {
     const few = { ...minute, files: 4, bytes: 40 * MB, milliseconds: 8_000 }

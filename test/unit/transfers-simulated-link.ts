@@ -1,5 +1,10 @@
 import { nextLimit } from '../../server/transfers/optimizer.ts'
-import type { OptimizerCode, OptimizerDecision, OptimizerState } from '../../server/transfers/optimizer-decision.ts'
+import {
+  keptLimit,
+  type OptimizerCode,
+  type OptimizerDecision,
+  type OptimizerState,
+} from '../../server/transfers/optimizer-decision.ts'
 import type { LinkWindow } from '../../server/transfers/throughput.ts'
 
 /** A link as it is at some time. */
@@ -180,7 +185,8 @@ export interface Step {
 export interface Play {
   readonly seed: number
   readonly windows: number
-  readonly maximum?: number
+  /** By window. */
+  readonly maximum?: number | ((window: number) => number)
   readonly start?: number
   readonly noise?: number
   readonly kept?: number
@@ -198,11 +204,13 @@ export function play(at: (window: number) => Conditions, options: Play): Step[] 
   let verdicts = 0
   for (let number = 0; number < windows; number += 1) {
     const conditions = at(number)
-    const decision = nextLimit({ limit, maximum, window: link.pass(limit, conditions), state })
+    const most = typeof maximum === 'number' ? maximum : maximum(number)
+    const window = link.pass(Math.min(limit, most), conditions)
+    const decision = nextLimit({ limit, maximum: most, window, state })
     if (!WAITS.has(decision.code)) verdicts += 1
     steps.push({ decision, conditions, verdicts })
-    limit = decision.limit
     state = JSON.parse(JSON.stringify(decision.state)) as OptimizerState
+    limit = keptLimit(state)
   }
   return steps
 }

@@ -2,7 +2,14 @@ import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import { grouped, type RuleStanding, ruleSentence } from '../../server/rules/why.ts'
 import { why } from '../../server/transfers/why.ts'
-import type { GrantFacts, HoldFacts, LinkFacts, StorageFacts, WhyFacts } from '../../server/transfers/why-facts.ts'
+import type {
+  GrantFacts,
+  HoldFacts,
+  LinkFacts,
+  ReplicaFacts,
+  StorageFacts,
+  WhyFacts,
+} from '../../server/transfers/why-facts.ts'
 import { WHY_CODES } from '../../shared/domain/why-codes.ts'
 import { PROJECT } from './layers.ts'
 
@@ -269,6 +276,47 @@ describe('of several things in the way', () => {
 
   it('a hold that ends before the backoff is none of its business', () =>
     expect(why({ ...WAITING, notBefore: LATER, destinationHold: FULL }).code).to.equal('BACKOFF'))
+
+  const AFTER = LATER + 1
+  const held = { state: 'HELD', notBefore: AFTER } as const
+  const refusing = { source: GRANT, destination: { ...GRANT, ...held } }
+  const twoSources = {
+    total: 2,
+    some: ['A', 'C'].map(storage => ({ ...FREE.replicas.some[0], storage })) as ReplicaFacts[],
+  }
+  const outlasting: [string, Partial<WhyFacts>, string, number | undefined][] = [
+    ['a refused token', { grants: refusing }, 'TOKEN_REFUSED', AFTER],
+    [
+      'not one whose hold ends before',
+      { grants: { ...refusing, destination: { ...GRANT, state: 'HELD', notBefore: LATER } } },
+      'BACKOFF',
+      LATER,
+    ],
+    [
+      'an issuer that fails',
+      { grants: { source: GRANT, destination: { ...GRANT, state: 'WANTED', isUsable: false, notBefore: AFTER } } },
+      'TOKEN_AWAITED',
+      AFTER,
+    ],
+    ['what may still be removed there', { permit: { until: AFTER, isPersons: false } }, 'PATH_BEING_CLEANED', AFTER],
+    ['that no worker is there', { workers: NO_ONE }, 'NO_WORKER', undefined],
+    ['its only source that fails', { ...link({ hold: { ...HOLD, heldUntil: AFTER } }) }, 'ENDPOINT_HELD', AFTER],
+    ['the refused token for it', grant(held), 'TOKEN_REFUSED', AFTER],
+    [
+      'not those of a source beside which there is another',
+      { replicas: twoSources, ...grant(held), ...link({ hold: { ...HOLD, heldUntil: AFTER } }) },
+      'BACKOFF',
+      LATER,
+    ],
+    ['but the destination’s', { replicas: twoSources, grants: refusing }, 'TOKEN_REFUSED', AFTER],
+  ]
+  for (const [what, change, code, again] of outlasting) {
+    it(`what outlasts the backoff is named: ${what}`, () => {
+      const answer = why({ ...FREE, state: 'WAITING', notBefore: LATER, attempts: 1, ...change })
+      expect([answer.code, answer.again]).to.deep.equal([code, again])
+    })
+  }
+
   it('where so much is ready that no token is asked for yet, the queue is what it waits for', () => {
     const grants = { source: undefined, destination: undefined }
     expect(why({ ...FREE, grants, ...queue({ before: 100, isFarBack: true }) }).code).to.equal('QUEUE_POSITION')

@@ -174,6 +174,16 @@ export const ruleRoutes = {
     answer: empty,
     status: 202,
   }),
+  repairRule: route({
+    method: 'POST',
+    path: '/v1/rules/{id}/repair',
+    role: 'manager',
+    tag: rules,
+    summary: 'Try again now what is stuck, and not at the time that `why` names',
+    params: idParams,
+    answer: ruleAnswer,
+    status: 202,
+  }),
   getRuleWhy: route({
     method: 'GET',
     path: '/v1/rules/{id}/why',

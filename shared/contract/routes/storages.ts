@@ -79,6 +79,16 @@ const availability = {
   availabilityDelete: z.boolean(),
 }
 
+/** Failures of a storage that are its own. */
+const failing = z.object({
+  failures: z.number().int(),
+  holds: z.number().int(),
+  since: time,
+  heldUntil: time.optional(),
+  code: z.string(),
+  message: z.string(),
+})
+
 export const rse = z.object({
   name: rseName,
   vo: voName,
@@ -93,6 +103,12 @@ export const rse = z.object({
   ...space,
   attributes: z.record(z.string(), attributeValue),
   protocols: z.array(protocol),
+  failing: z
+    .array(failing.extend({ vo: voName }))
+    .optional()
+    .describe(
+      'it fails as a destination, or is full, for these VOs: the last failure. Held: nothing is sent there until then, and then a few files at a time until they are copied.',
+    ),
 })
 
 const rseParams = z.object({ rse: rseName })
@@ -108,15 +124,7 @@ const distance = z.object({
     .boolean()
     .describe('how many run at a time is learnt, up to maxActive, and so is the faster of pull and push'),
   limit: z.number().int().describe('in force: what was learnt, or maxActive'),
-  failing: z
-    .object({
-      failures: z.number().int(),
-      holds: z.number().int(),
-      since: time,
-      heldUntil: time.optional(),
-      code: z.string(),
-      message: z.string(),
-    })
+  failing: failing
     .optional()
     .describe(
       'the source fails on this link: the last failure. Held: nothing is taken from it until then, and then a few at a time until they are copied; what is queued goes to other sources.',
@@ -216,6 +224,23 @@ export const storageRoutes = {
       'One with replicas, now or once, or that a rule has chosen or needs for its expression, stays (409 RSE_IN_USE): it can be closed for reading, writing and deletion.',
     params: rseParams,
     answer: empty,
+    status: 200,
+  }),
+  retryRse: route({
+    method: 'POST',
+    path: '/v1/rses/{rse}/retry',
+    role: 'admin',
+    tag,
+    summary: 'Try a storage now that is held back: as a destination, and as a source of its links',
+    description:
+      'A few files try it at once, also those that wait after a failure there. If they fail it is held again, for longer.',
+    params: rseParams,
+    answer: z.object({
+      lifted: z
+        .number()
+        .int()
+        .describe('holds that ended: one for each VO that sends there, and for each link from it'),
+    }),
     status: 200,
   }),
   setAttribute: route({
