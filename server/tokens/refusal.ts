@@ -7,13 +7,14 @@ import type { TokenContext } from './tokens.ts'
 /**
  * A storage answered 401 to a token of this grant: it is renewed, once in five minutes, or the grant is held for so long if
  * that did not help. Answers the grant as it is then. When the hold ends the grant has a new token, and needs no renewal to
- * be held again: a storage whose clock is wrong costs one token in five minutes. `message`: the storage's words.
+ * be held again: a storage whose clock is wrong costs one token in five minutes. `message`: the storage's words. Undefined: it is to
+ * be told again when who renews the grant just now is through.
  */
 export async function heedRefusal(
   context: TokenContext,
   grant: GrantRow,
   refusal: StorageRefusal & { readonly message: string },
-): Promise<GrantRow> {
+): Promise<GrantRow | undefined> {
   const { clock, db, log } = context
   const now = clock.now()
   const facts = {
@@ -27,6 +28,8 @@ export async function heedRefusal(
   switch (afterRefusal(facts, refusal, HELD_MS, now)) {
     case 'nothing':
       return grant
+    case 'later':
+      return undefined
     case 'renew':
       await db.write(executor => markRefused(executor, grant, now))
       log.info({ grant: grant.id, generation, words: message }, 'a storage refused a token: it is renewed')

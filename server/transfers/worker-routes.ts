@@ -48,6 +48,8 @@ export interface WorkerSettings {
 
 const RENEWALS_PER_CLAIM = 20
 const IMPORTS_PER_CLAIM = 2
+/** Before a worker is worth hearing again that has to wait for another's renewal. Milliseconds. */
+const RENEWED_MS = 200
 const TASKS_PER_CLAIM = 2
 /** While a claim waits for work it looks again at least so often: another server may have queued some. Milliseconds. */
 const LOOK_AGAIN_MS = 1_000
@@ -187,6 +189,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       }
       const holder = { sessionId: session.id, publicJwk: JSON.parse(session.public_jwk) as unknown }
       const heeded = body.refused === undefined ? grant : await heedRefusal(context, grant, body.refused)
+      if (heeded === undefined) return { kind: 'wait' as const, delayMs: RENEWED_MS }
       const acquired = await acquireToken(context, holder, heeded, body.lifeSeconds * 1000)
       settings.metrics.countTokenCache(acquired.kind === 'token' ? 'hit' : 'miss')
       return acquired

@@ -126,16 +126,18 @@ export interface RefusedFacts {
 
 /**
  * What a storage's refusal of a token comes to. One renewal in `holdMs` (milliseconds); a canary that is refused with a later
- * token in that time holds the grant.
+ * token in that time holds the grant; while somebody is getting another, that has to wait (`later`): it would be forgotten.
  */
 export function afterRefusal(
   grant: RefusedFacts,
   refusal: StorageRefusal,
   holdMs: number,
   now: number,
-): 'renew' | 'hold' | 'nothing' {
-  if (grant.renewing || (grant.state !== 'LIVE' && grant.state !== 'RENEWING')) return 'nothing'
+): 'renew' | 'hold' | 'later' | 'nothing' {
+  if (grant.state !== 'LIVE' && grant.state !== 'RENEWING') return 'nothing'
   const lately = grant.refusedGeneration > 0 && now < grant.refusedAt + holdMs
-  if (lately) return refusal.canary && refusal.generation > grant.refusedGeneration ? 'hold' : 'nothing'
+  const holds = lately && refusal.canary && refusal.generation > grant.refusedGeneration
+  if (grant.renewing) return holds ? 'later' : 'nothing'
+  if (lately) return holds ? 'hold' : 'nothing'
   return refusal.generation === grant.generation ? 'renew' : 'nothing'
 }

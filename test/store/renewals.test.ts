@@ -79,7 +79,7 @@ for (const { name, open } of databases) {
         if (grant === undefined) throw new Error('the grant is gone')
         return grant
       }
-      const refuse = async (generation: number): Promise<GrantRow> =>
+      const refuse = async (generation: number): Promise<GrantRow | undefined> =>
         heedRefusal(context, await found(), { generation, canary: true, message: 'who are you' })
       expect(await refuse(1)).to.include({ state: 'LIVE', refused_generation: 1, refused_at: world.clock.now() })
       const sessionId = await world.openSession()
@@ -90,6 +90,9 @@ for (const { name, open } of databases) {
       )
       expect(await refuse(1), 'of another worker').to.include({ state: 'LIVE', generation: 2 })
       const until = world.clock.now() + 300_000
+      await world.change('UPDATE grants SET lease_until = :until', { until })
+      expect(await refuse(2), 'while somebody renews').to.equal(undefined)
+      await world.change('UPDATE grants SET lease_until = 0')
       expect(await refuse(2)).to.include({ state: 'HELD', not_before: until, refused_generation: 2, refused_at: until })
       const refused = { kind: 'refused', code: 'STORAGE_REFUSED_TOKEN', message: 'who are you' }
       expect(await acquireToken(context, holder, await found(), 1)).to.deep.equal(refused)

@@ -12,13 +12,20 @@ const NOW = 10_000_000
 
 describe('a storage refuses a token', () => {
   const live = { state: 'LIVE', generation: 3, renewing: false, refusedGeneration: 0, refusedAt: 0 } as const
-  const cases: [string, Partial<RefusedFacts>, number, boolean, 'renew' | 'hold' | 'nothing'][] = [
+  const cases: [string, Partial<RefusedFacts>, number, boolean, 'renew' | 'hold' | 'later' | 'nothing'][] = [
     ['the current one, for the first time', {}, 3, true, 'renew'],
     ['the current one, to a COPY', {}, 3, false, 'renew'],
     ['one that was renewed already', {}, 2, true, 'nothing'],
     ['the current one, and it is being renewed', { renewing: true }, 3, true, 'nothing'],
     ['the successor, to the canary', { refusedGeneration: 2, refusedAt: NOW - 1 }, 3, true, 'hold'],
     ['the successor, to a COPY', { refusedGeneration: 2, refusedAt: NOW - 1 }, 3, false, 'nothing'],
+    [
+      'the successor, while somebody renews',
+      { refusedGeneration: 2, refusedAt: NOW - 1, renewing: true },
+      3,
+      true,
+      'later',
+    ],
     ['the same once more', { refusedGeneration: 3, refusedAt: NOW - 1 }, 3, true, 'nothing'],
     [
       'the successor, and there is a newer one',
