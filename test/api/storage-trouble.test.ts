@@ -291,10 +291,12 @@ describe('storages in trouble', () => {
     storage('SITE-C').refuse({ verb: 'COPY', status: 507, times: 1000 })
     const before = got('SITE-C', 'COPY')
     const rule = await askCopy(house, 'full', 'SITE-C')
-    const found = await until(
+    await until(
       () => waitingOf(rule),
       one => (one?.transfer.attemptList.length ?? 0) > 0,
     )
+    // A transfer and its attempts are two reads: the attempt may have ended between them.
+    const found = await waitingOf(rule)
     await placeDataset(house, 'SITE-A', 'full-next', files)
     const next = await askCopy(house, 'full-next', 'SITE-C')
     await until(
