@@ -211,7 +211,7 @@ function attributesText({ attributes }: { attributes: Readonly<Record<string, un
 /** Every property of a storage, for people. */
 export function rseFields(rse: Rse): Record<string, unknown> {
   const { availabilityRead: _, availabilityWrite: __, availabilityDelete: ___, protocols, attributes, ...others } = rse
-  const { watchdogs, failing: ____, ...rest } = others
+  const { watchdogs, failing: _failing, ...rest } = others
   return {
     ...rest,
     watchdogs: Object.keys(watchdogs).length === 0 ? undefined : attributesText({ attributes: watchdogs }),
