@@ -17,15 +17,15 @@ export async function makeDirectory(path: string): Promise<void> {
   }
 }
 
+// From above downwards: whoever makes the same levels at the same moment is not in the way at any of them.
 async function makeLevels(path: string): Promise<void> {
+  if (await isDirectory(path)) return
+  const above = dirname(path)
+  if (above !== path) await makeLevels(above)
   try {
     await mkdir(path)
   } catch (error) {
-    const above = dirname(path)
-    if (await isDirectory(path)) return
-    if (above === path || (await isDirectory(above))) throw error
-    await makeLevels(above)
-    await makeLevels(path)
+    if (!(await isDirectory(path))) throw error
   }
 }
 
