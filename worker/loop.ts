@@ -61,6 +61,11 @@ const GATHER_MS = 50
 const GATHER_AHEAD_MS = 250
 /** A server that was sent a claim has surely done with it after this, though its answer was lost. */
 const UNSURE_MS = 120_000
+/**
+ * So often what is held is told whatever was answered: a claim that arrives twice, as where something on the way repeats requests,
+ * gives work that nobody here ever hears of. Milliseconds.
+ */
+const HELD_EVERY_MS = 60_000
 /** Attempts that had to stop have so long to see it: what hangs longer is left to the next lease. */
 const LAST_MS = 3_000
 
@@ -95,6 +100,8 @@ export class Work implements HeartbeatLoad {
    * was not taken. The server has what is not held settled by others.
    */
   #unsureUntil = 0
+  /** When it was told last, monotonic. */
+  #heldToldAt = 0
   #drained = false
   /** The server has more than its limits let it give. */
   #more = false
@@ -107,6 +114,7 @@ export class Work implements HeartbeatLoad {
     const { id, recipient } = session
     const signal = this.#ending.signal
     setMaxListeners(0, signal, this.#importing.signal)
+    this.#heldToldAt = clock.monotonic()
     const onLookup = (hit: boolean) => metrics.tokenLookup(hit)
     this.#tokens = new GrantTokens({ api, session: id, recipient, issuers, clock, random, signal, onLookup })
     this.#renewals = new Renewals(this.#tokens, log)
@@ -188,9 +196,11 @@ export class Work implements HeartbeatLoad {
   async #claim(wanted: { limit: number; waitSeconds: number }, signal: AbortSignal): Promise<Claimed> {
     const { api, metrics, clock } = this.#options
     const timeoutMs = (wanted.waitSeconds + 30) * 1000
-    const unsure = clock.monotonic() < this.#unsureUntil
-    const body = { session: this.#session.id, ...wanted, ...(unsure ? { held: this.#held() } : {}) }
     const askedAt = momentOf(clock)
+    const now = clock.monotonic()
+    const tells = now < this.#unsureUntil || now - this.#heldToldAt >= HELD_EVERY_MS
+    if (tells) this.#heldToldAt = now
+    const body = { session: this.#session.id, ...wanted, ...(tells ? { held: this.#held() } : {}) }
     const claimed = await api.claim({ body, signal, timeoutMs })
     metrics.claimed(claimed.transfers.length)
     if (!this.#session.ended.aborted) this.#take(claimed, askedAt)

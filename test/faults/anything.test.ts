@@ -6,12 +6,14 @@ import { Story } from './story.ts'
 /** `ANYTHING_RUNS`: how many lives, some 3 s each; `ANYTHING_SEED` and `ANYTHING_PATH` play one again that failed. */
 const RUNS = Number(environment.ANYTHING_RUNS ?? 12)
 const SECONDS_EACH = 60
+/** That one takes which does not come to rest. */
+const RESTLESS_MS = 240_000
 /** Each try is a whole life again, and what other threads do differs each time. */
 const SHRINK_RUNS_MS = 180_000
 
 describe('anything that happens to storages, workers and the way between them', () => {
   it('ends verified or with a reason, loses no verified file and touches no one else’s', async function () {
-    this.timeout(RUNS * SECONDS_EACH * 1_000 + SHRINK_RUNS_MS)
+    this.timeout(RUNS * SECONDS_EACH * 1_000 + RESTLESS_MS + SHRINK_RUNS_MS)
     const { ANYTHING_SEED, ANYTHING_PATH } = environment
     await fc.assert(
       fc.asyncProperty(actions, async steps => {

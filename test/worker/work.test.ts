@@ -96,6 +96,38 @@ describe('a worker', () => {
     expect(stage.server.sessions).to.equal(1)
   })
 
+  it('of which a claim arrives twice tells what it holds before long, and what it never heard of goes elsewhere', async () => {
+    stage = await Stage.create()
+    let ahead = 0
+    const clock = { ...systemClock, monotonic: () => systemClock.monotonic() + ahead }
+    stage.server.leaseSeconds = 1_000
+    const { claim } = stage.server.api
+    let twice = false
+    stage.start({
+      clock,
+      api: {
+        ...stage.server.api,
+        claim: async call => {
+          const first = await claim(call)
+          if (!twice || first.transfers.length === 0) return first
+          twice = false
+          return claim(call)
+        },
+      },
+    })
+    twice = true
+    const forgotten = await stage.transfer('f1', 'content')
+    stage.server.enqueue(forgotten)
+    while (twice) await stage.server.untilCalled('claim')
+    ahead = 60_000
+    // Ends the claim that was waiting already.
+    const other = await stage.transfer('f2', 'content')
+    stage.server.enqueue(other)
+    expect(await stage.server.outcomeOf(other.transfer)).to.include({ result: 'done' })
+    expect(await stage.server.outcomeOf(forgotten.transfer)).to.include({ result: 'done' })
+    expect(stage.server.sessions).to.equal(1)
+  })
+
   it('after the server did not take an outcome tells what it holds, and the transfer goes elsewhere', async () => {
     stage = await Stage.create()
     let refused = 0

@@ -205,7 +205,7 @@ export const workerRoutes = {
         })
         .optional()
         .describe(
-          'after an answer to a claim was lost, or an outcome was not taken: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
+          'after an answer to a claim was lost, or an outcome was not taken, and once in a while: all that the session knows to hold, or has not seen its outcome answered. What else the server has under this session is settled by others.',
         ),
     }),
     answer: z.object({
