@@ -113,9 +113,9 @@ async function addRule(
 ): Promise<void> {
   const rule = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, state, stage, dirty, cursor_choice,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, state, stage, cursor_choice,
                         cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs, created_at, updated_at)
-     SELECT ${voId}, parent_id, ${accountId}, 1, '${name}', 'bench', 3, 'REPLICATING', 'EXPANDED', false, 0, 0, 0, ${filled.files},
+     SELECT ${voId}, parent_id, ${accountId}, 1, '${name}', 'bench', 3, 'REPLICATING', 'EXPANDED', 0, 0, 0, ${filled.files},
             0, 0, 0, 0, 0 FROM contents WHERE child_id = ${filled.firstDataset} RETURNING id`,
   )
   const own = `rse_id = ${id} AND file_id >= ${filled.firstFile} AND file_id < ${filled.firstFile + filled.files}`

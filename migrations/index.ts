@@ -6,6 +6,7 @@ import * as transfers from './0004_transfers.ts'
 import * as sources from './0005_sources.ts'
 import * as storages from './0006_storages.ts'
 import * as repair from './0007_repair.ts'
+import * as choices from './0008_choices.ts'
 
 interface Migration {
   name: string
@@ -21,6 +22,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0005_sources', ...sources },
   { name: '0006_storages', ...storages },
   { name: '0007_repair', ...repair },
+  { name: '0008_choices', ...choices },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

@@ -167,7 +167,7 @@ async function attachTo(
     const message = `${formatDid(dataset)} is closed: open it first, or register into another dataset`
     throw new WaybillError('DID_CLOSED', message, { status: 409, field: 'dataset' })
   }
-  if (attached.length > 0) await reevaluateRules(executor, found.id)
+  if (attached.length > 0) await reevaluateRules(executor, found, attached)
   return attached.length
 }
 

@@ -94,7 +94,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
         const children = await childrenOf(executor, sight, { ...parent, is_open: open }, body.dids)
         await holdChildren(executor, parent, children)
         const ids = await insertContents(executor, parent.id, children)
-        if (ids.length > 0) await reevaluateRules(executor, parent.id)
+        if (ids.length > 0) await reevaluateRules(executor, parent, ids)
         return ids.length
       })
       context.wake.notify('rules')

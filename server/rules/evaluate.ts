@@ -11,20 +11,12 @@ import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { openTransfers } from '../transfers/open.ts'
-import { insertFirstLocks, insertLocks, removeLocks } from './lock-store.ts'
+import { choiceDone, choicesOf, expandAgain, holdings, insertChoices, nextChoice } from './choice-store.ts'
+import { insertFirstLocks, insertLocks, removeLocks, withoutLock } from './lock-store.ts'
+import { deletePart, type Part, partInWork } from './part-store.ts'
 import { selectRses } from './select.ts'
 import { endPass, moveCursor, postpone, rulesInWork, takeStep } from './step-store.ts'
-import {
-  addToRules,
-  choicesOf,
-  deleteRule,
-  holdings,
-  insertChoices,
-  insertProblems,
-  nextChoice,
-  type RuleRow,
-  setError,
-} from './store.ts'
+import { addToRules, deleteRule, insertProblems, type RuleRow, setError } from './store.ts'
 
 const DATASETS_PER_STEP = 100
 /**
@@ -100,26 +92,22 @@ export function ruleEvaluator(context: Context): Service {
 }
 
 /**
- * Storages for the next datasets below the rule's DID; `cursor_file` is the last dataset that was looked at. What they hold
- * is counted outside the transaction: it may take a while, and a choice is as good as what was known when it was made.
+ * Storages for the next datasets of the next part; `cursor_file` is the last dataset that was looked at. What they hold is
+ * counted outside the transaction: it may take a while, and a choice is as good as what was known when it was made.
  */
 async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly Rse[]): Promise<number | undefined> {
-  const did = await collectionOf(db.read, rule.did_id)
-  const single = did.type === 'FILE'
-  const datasets = single ? [did.id] : await datasetsBelow(db.read, did.id, rule.cursor_file, DATASETS_PER_STEP)
+  const part = await partInWork(db.read, rule)
+  // Another server has finished it since the rule was read.
+  if (part === undefined) return undefined
+  const datasets = await datasetsOf(db.read, part, rule.cursor_file)
+  const before = await choicesOf(db.read, rule.id, datasets)
+  const short = datasets.filter(id => before.filter(choice => choice.dataset_id === id).length < rule.copies)
+  const held = await holdings(db.read, short)
   const { candidates, error } = candidatesOf(rule, rses)
-  const held = await holdings(db.read, datasets)
-  const more = !single && datasets.length === DATASETS_PER_STEP
-  const next = {
-    choice: 0,
-    file: more ? (datasets.at(-1) ?? 0) : 0,
-    stage: more ? ('CHOOSING' as const) : ('EXPANDING' as const),
-  }
   return db.write(async executor => {
     if (!(await takeStep(executor, rule))) return undefined
-    const chosen = await choicesOf(executor, rule.id, datasets)
-    const choices = datasets.flatMap(datasetId => {
-      const before = new Set(chosen.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
+    const choices = short.flatMap(datasetId => {
+      const chosen = new Set(before.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
       const holding = held.filter(holding => holding.dataset_id === datasetId)
       const options = candidates.map(rse => ({
         writable: rse.availabilityWrite,
@@ -128,16 +116,34 @@ async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly 
       }))
       // A storage that cannot be written to may still keep what it holds.
       const possible = options.filter(option => option.writable || option.bytesHeld > 0)
-      const added = selectRses(possible, before, rule.copies, { ruleId: rule.id, datasetId })
+      const added = selectRses(possible, chosen, rule.copies, { ruleId: rule.id, datasetId })
       return added.map(rseId => ({ dataset_id: datasetId, rse_id: rseId }))
     })
     await insertChoices(executor, rule.id, choices)
-    const short = datasets.length > 0 && chosen.length + choices.length < datasets.length * rule.copies
-    const reason = error ?? (short ? 'fewer storages than copies can be written to now' : null)
-    if (reason !== null || rule.cursor_file === 0) await setError(executor, rule.id, reason)
+    if (part.grown) {
+      await expandAgain(
+        executor,
+        before.map(choice => choice.id),
+      )
+    }
+    const few = before.length + choices.length < datasets.length * rule.copies
+    const reason = error ?? (few ? 'fewer storages than copies can be written to now' : null)
+    const first = part.id === rule.did_id && rule.cursor_file === 0
+    if (reason !== null || first) await setError(executor, rule.id, reason)
+    const more = datasets.length === DATASETS_PER_STEP
+    if (!more) await deletePart(executor, rule.id, part.id)
+    const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
+    const next = last
+      ? { stage: 'EXPANDING' as const, choice: 0, file: 0 }
+      : { stage: 'CHOOSING' as const, choice: part.id, file: more ? (datasets.at(-1) ?? 0) : 0 }
     await moveCursor(executor, rule.id, next, clock.now())
     return datasets.length
   })
+}
+
+/** A file that is asked for by itself is a dataset of its own. */
+async function datasetsOf(read: Executor, part: Part, after: number): Promise<number[]> {
+  return part.type === 'FILE' ? [part.id] : datasetsBelow(read, part.id, after, DATASETS_PER_STEP)
 }
 
 /** A storage may have left the expression since the rule was taken in: the rule says so, and keeps what it has. */
@@ -172,6 +178,7 @@ async function expandStep(
   if (rse === undefined) throw new Error(`storage ${choice.rse_id} of rule ${rule.id} is not known here`)
   if (files.length > 0) await lockFiles(executor, rule, dataset, rse, files, now)
   const done = dataset.type === 'FILE' || files.length < limit
+  if (done) await choiceDone(executor, choice.id)
   const next = { choice: done ? choice.id : rule.cursor_choice, file: done ? 0 : (files.at(-1) ?? 0) }
   await moveCursor(executor, rule.id, { stage: 'EXPANDING', ...next }, now)
   return files.length
@@ -207,11 +214,8 @@ async function lockFiles(
   const replicas = made.length === fileIds.length ? [] : await findReplicas(executor, rse.id, fileIds)
   const problems = made.length === fileIds.length ? 0 : await refused(executor, rule, rse, fileIds, replicas)
   const fresh = new Set(made)
-  const locks = await insertLocks(
-    executor,
-    rule.id,
-    replicas.map(replica => replica.id).filter(id => !fresh.has(id)),
-  )
+  const found = replicas.map(replica => replica.id).filter(id => !fresh.has(id))
+  const locks = await insertLocks(executor, rule.id, await withoutLock(executor, rule.id, found))
   const waiting = [...made, ...locks.filter(lock => lock.state === 'REPLICATING').map(lock => lock.replica_id)]
   await openTransfers(executor, waiting, rule, now)
   const ok = made.length + locks.length - waiting.length

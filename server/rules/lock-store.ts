@@ -102,12 +102,29 @@ export async function repairLocks(
   return { replicas, deltas: summedByRule(deltas), next: ids.length < limit ? undefined : ids.at(-1) }
 }
 
+/** Those of these replicas that the rule has no lock for: most have one where a file came to a dataset that is kept already. */
+export async function withoutLock(
+  executor: Executor,
+  ruleId: number,
+  replicaIds: readonly number[],
+): Promise<number[]> {
+  if (replicaIds.length === 0) return []
+  const rows = await query<{ value: number }>(
+    executor,
+    `SELECT value FROM ${keyset(executor, 'replicas')} AS given
+      WHERE NOT EXISTS (SELECT 1 FROM locks WHERE locks.rule_id = :ruleId AND locks.replica_id = given.value)`,
+    { ruleId, replicas: encodeRows(replicaIds) },
+  )
+  return rows.map(row => row.value)
+}
+
 /** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */
 export async function insertLocks(
   executor: Executor,
   ruleId: number,
   replicaIds: readonly number[],
 ): Promise<{ replica_id: number; state: LockState }[]> {
+  if (replicaIds.length === 0) return []
   // A replica that arrives meanwhile must not miss its new lock, nor the lock the arrival.
   await lockRows(executor, 'replicas', replicaIds)
   await demandReplicas(executor, replicaIds)

@@ -1,4 +1,5 @@
 import { type Executor, encodeRows, isSqlite, lockRows, oneOf, query, queryOne } from '../database/sql.ts'
+import { insertPart } from './part-store.ts'
 import type { RuleRow, RuleStage } from './store.ts'
 
 /** How far the evaluation of a rule got, its repair and its end: one server at a time works at a rule. */
@@ -51,12 +52,16 @@ export async function postpone(executor: Executor, ruleId: number, now: number):
 
 /** All choices are worked off: the rule is expanded, or begins another pass when something was attached meanwhile. */
 export async function endPass(executor: Executor, ruleId: number): Promise<void> {
+  // A statement of its own: what is attached while this one waits for the row must be seen by the next.
+  await lockRows(executor, 'rules', [ruleId])
   await query(
     executor,
-    `UPDATE rules SET stage = CASE WHEN dirty THEN 'CHOOSING' ELSE 'EXPANDED' END, dirty = false, cursor_choice = 0, cursor_file = 0
+    `UPDATE rules SET cursor_choice = 0, cursor_file = 0,
+            stage = CASE WHEN EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = :ruleId) THEN 'CHOOSING' ELSE 'EXPANDED' END
       WHERE id = :ruleId`,
     { ruleId },
   )
+  await query(executor, 'UPDATE rule_parts SET later = false WHERE rule_id = :ruleId', { ruleId })
 }
 
 export async function moveCursor(
@@ -159,13 +164,14 @@ export async function repairNow(executor: Executor, ruleId: number, now: number)
 }
 
 /** A rule that found too few storages looks again. */
-export async function chooseAgain(executor: Executor, ruleId: number): Promise<void> {
-  await query(
+export async function chooseAgain(executor: Executor, rule: Pick<RuleRow, 'id' | 'did_id'>): Promise<void> {
+  const rows = await query(
     executor,
     `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
-      WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL`,
-    { ruleId },
+      WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL RETURNING id`,
+    { ruleId: rule.id },
   )
+  if (rows.length > 0) await insertPart(executor, rule)
 }
 
 /** From here on the rule only loses its locks. */

@@ -1,4 +1,5 @@
-import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, query, queryOne, recordset } from '../database/sql.ts'
+import { insertPart } from './part-store.ts'
 
 export type RuleStage = 'CHOOSING' | 'EXPANDING' | 'EXPANDED' | 'REMOVING'
 
@@ -46,13 +47,14 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
   const row = await queryOne<{ id: number }>(
     executor,
     `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, archive, expires_at, state, stage,
-                        dirty, cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
+                        cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
      VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :archive, :expiresAt, 'REPLICATING',
-             'CHOOSING', false, 0, 0, 0, 0, 0, 0, 0, :now, :now)
+             'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },
   )
+  if (row !== undefined) await insertPart(executor, { id: row.id, did_id: rule.didId })
   return row?.id
 }
 
@@ -105,70 +107,9 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
 
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {
   await query(executor, 'DELETE FROM rule_problems WHERE rule_id = :ruleId', { ruleId })
-  await query(executor, 'DELETE FROM rule_choices WHERE rule_id = :ruleId', { ruleId })
+  await query(executor, 'DELETE FROM rule_parts WHERE rule_id = :ruleId', { ruleId })
+  await query(executor, 'DELETE FROM choices WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rules WHERE id = :ruleId', { ruleId })
-}
-
-export interface ChoiceRow {
-  id: number
-  dataset_id: number
-  rse_id: number
-}
-
-export async function nextChoice(executor: Executor, ruleId: number, after: number): Promise<ChoiceRow | undefined> {
-  return queryOne<ChoiceRow>(
-    executor,
-    'SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND id > :after ORDER BY id LIMIT 1',
-    { ruleId, after },
-  )
-}
-
-export async function choicesOf(
-  executor: Executor,
-  ruleId: number,
-  datasetIds: readonly number[],
-): Promise<ChoiceRow[]> {
-  return query<ChoiceRow>(
-    executor,
-    `SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND dataset_id ${oneOf(executor, 'datasets')}`,
-    { ruleId, datasets: encodeRows(datasetIds) },
-  )
-}
-
-export async function insertChoices(
-  executor: Executor,
-  ruleId: number,
-  choices: readonly { dataset_id: number; rse_id: number }[],
-): Promise<void> {
-  const set = recordset(executor, 'rows', { dataset_id: 'bigint', rse_id: 'bigint' })
-  await query(
-    executor,
-    `INSERT INTO rule_choices (rule_id, dataset_id, rse_id) SELECT :ruleId, dataset_id, rse_id FROM ${set} AS given
-      WHERE true ON CONFLICT (rule_id, dataset_id, rse_id) DO NOTHING`,
-    { ruleId, rows: encodeRows(choices) },
-  )
-}
-
-export interface Holding {
-  dataset_id: number
-  rse_id: number
-  bytes: number
-}
-
-/** Bytes of each dataset (or single file) that storages hold already. */
-export async function holdings(executor: Executor, datasetIds: readonly number[]): Promise<Holding[]> {
-  const datasets = encodeRows(datasetIds)
-  return query<Holding>(
-    executor,
-    `SELECT contents.parent_id AS dataset_id, replicas.rse_id, sum(dids.bytes) AS bytes
-       FROM contents JOIN replicas ON replicas.file_id = contents.child_id AND replicas.state = 'AVAILABLE'
-       JOIN dids ON dids.id = replicas.file_id
-      WHERE contents.parent_id ${oneOf(executor, 'datasets')} GROUP BY contents.parent_id, replicas.rse_id
-     UNION ALL
-     SELECT replicas.file_id, replicas.rse_id, dids.bytes FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'AVAILABLE' AND replicas.file_id ${oneOf(executor, 'datasets')}`,
-    { datasets },
-  )
 }
 
 /** Files that could get no lock. How many of them are new. */

@@ -93,6 +93,6 @@ async function repairRule(executor: Executor, rule: RuleToRepair, now: number): 
   await addToRules(executor, deltas, now)
   if (next !== undefined) await repairOn(executor, rule.id, next, now)
   else await endRepair(executor, rule.id, now + repairDelay(rule.repairs + 1))
-  await chooseAgain(executor, rule.id)
+  await chooseAgain(executor, rule)
   return true
 }

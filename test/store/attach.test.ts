@@ -29,7 +29,7 @@ for (const { name, open } of databases) {
       const childId = await world.didId(child)
       await test.db.write(async e => {
         await insertContents(e, parent, [childId])
-        await reevaluateRules(e, parent)
+        await reevaluateRules(e, { id: parent, type: 'CONTAINER' }, [childId])
       })
     }
 
@@ -56,18 +56,46 @@ for (const { name, open } of databases) {
     it('lets the pass that runs come to its end (rucio #8436)', async () => {
       await world.dataset('d', 3, 'A')
       await world.addRule('d', 'B', 1)
+      await world.change('DELETE FROM rule_parts')
       await world.change("UPDATE rules SET stage = 'EXPANDING', cursor_choice = 0, cursor_file = 2, updated_at = 7")
       const id = await world.didId('d')
-      await test.db.write(e => reevaluateRules(e, id))
-      expect(
-        await world.rows(
-          'SELECT stage, cursor_file, CASE WHEN dirty THEN 1 ELSE 0 END AS dirty, updated_at FROM rules',
-        ),
-      ).to.deep.equal([{ stage: 'EXPANDING', cursor_file: 2, dirty: 1, updated_at: 7 }])
+      await test.db.write(e => reevaluateRules(e, { id, type: 'DATASET' }, []))
+      expect(await world.rows('SELECT stage, cursor_file, updated_at FROM rules')).to.deep.equal([
+        { stage: 'EXPANDING', cursor_file: 2, updated_at: 7 },
+      ])
       await world.evaluate()
-      expect(
-        await world.rows('SELECT stage, CASE WHEN dirty THEN 1 ELSE 0 END AS dirty, locks_replicating FROM rules'),
-      ).to.deep.equal([{ stage: 'EXPANDED', dirty: 0, locks_replicating: 3 }])
+      expect(await world.rows('SELECT stage, locks_replicating FROM rules')).to.deep.equal([
+        { stage: 'EXPANDED', locks_replicating: 3 },
+      ])
+      expect(await world.number('SELECT count(*) AS n FROM rule_parts')).to.equal(0)
+    })
+
+    it('looks at what was attached, and not at the whole rule once more', async () => {
+      await world.dataset('old', 4, 'A')
+      await world.dataset('young', 1, 'A')
+      const all = await container()
+      await put(all, 'old')
+      await world.addRule('all', 'B', 1)
+      await world.evaluate()
+      await world.attach('old', 'more', 'A')
+      await put(all, 'young')
+      const looked: string[] = []
+      const write: typeof test.db.write = async work => {
+        const answer = await test.db.write(work)
+        looked.push(
+          ...(
+            await world.rows<{ name: string }>('SELECT name FROM choices JOIN dids ON dids.id = dataset_id WHERE todo')
+          ).map(row => row.name),
+        )
+        return answer
+      }
+      await world.evaluate()
+      await world.attach('young', 'again', 'A')
+      await world.run(context => ruleEvaluator({ ...context, db: { ...test.db, write } }))
+      expect(new Set(looked)).to.deep.equal(new Set(['young']))
+      expect(await world.rows('SELECT stage, locks_replicating FROM rules')).to.deep.equal([
+        { stage: 'EXPANDED', locks_replicating: 7 },
+      ])
     })
 
     it('what arrives in another way ends the waiting transfers, and counts', async () => {

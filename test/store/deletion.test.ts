@@ -167,7 +167,7 @@ for (const { name, open } of databases) {
       await world.clock.advance(GRACE)
       await reap()
       expect(await states('B'), 'the rule is not evaluated yet').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
-      await world.change('DELETE FROM rules')
+      for (const table of ['rule_parts', 'rules']) await world.change(`DELETE FROM ${table}`)
       await world.clock.advance(600_000)
       await reap()
       expect(await states('B'), 'nobody asks').to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])

@@ -427,7 +427,7 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
         await holdForAttaching(e, parent)
         await holdChildren(e, parent, [dataset])
         await insertContents(e, container, [dataset])
-        await reevaluateRules(e, container)
+        await reevaluateRules(e, parent, [dataset])
       })
       await world.evaluate()
     },

@@ -16,7 +16,7 @@ const PATIENCE_MS = 40
 /** Encounters in as many databases: most of their time is waiting. */
 const AT_ONCE = 8
 /** More statements than any transaction has. */
-const MOST_STATEMENTS = 60
+const MOST_STATEMENTS = 80
 
 describe('two transactions at once on PostgreSQL', () => {
   let server: Postgres

@@ -13,6 +13,10 @@ const count = (state: string): string => `(SELECT count(*) FROM locks WHERE rule
 const INVARIANTS: Readonly<Record<string, string>> = {
   "a rule's counters are those of its locks": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND
     (locks_ok <> ${count('OK')} OR locks_replicating <> ${count('REPLICATING')} OR locks_stuck <> ${count('STUCK')})`,
+  'a rule that has work says so': `SELECT id FROM rules WHERE stage = 'EXPANDED' AND (
+    EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM choices WHERE rule_id = rules.id AND todo))`,
+  'a rule that is to choose knows for what': `SELECT id FROM rules WHERE stage = 'CHOOSING'
+    AND cursor_choice = 0 AND NOT EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id AND NOT later)`,
   "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE
     WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'
     WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,

@@ -259,7 +259,7 @@ describe('the move from SQLite to PostgreSQL', () => {
         [`UPDATE transfers SET reason = 'a' || char(0) WHERE id = 3`],
         /transfers, id 3: reason is a text with a NUL/,
       ],
-      ['a truth that is none', ['UPDATE rules SET dirty = 2'], /rules, id 1: dirty is no boolean/],
+      ['a truth that is none', ['UPDATE rules SET archive = 2'], /rules, id 1: archive is no boolean/],
       [
         'a word for a number',
         [`UPDATE replicas SET updated_at = 'now' WHERE id = 2`],

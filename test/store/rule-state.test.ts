@@ -83,7 +83,7 @@ async function rulesWith(
   world: World,
   rules: readonly { has: Counters; expanded: boolean; error: string | null }[],
 ): Promise<number[]> {
-  await world.change('DELETE FROM rules')
+  for (const table of ['rule_parts', 'rules']) await world.change(`DELETE FROM ${table}`)
   await world.change('DELETE FROM contents')
   const ids: number[] = []
   for (const [i, { has, expanded, error }] of rules.entries()) {
