@@ -6,7 +6,7 @@ import * as transfers from './0004_transfers.ts'
 import * as sources from './0005_sources.ts'
 import * as storages from './0006_storages.ts'
 import * as repair from './0007_repair.ts'
-import * as choices from './0008_choices.ts'
+import * as ruleParts from './0008_rule_parts.ts'
 
 interface Migration {
   name: string
@@ -22,7 +22,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0005_sources', ...sources },
   { name: '0006_storages', ...storages },
   { name: '0007_repair', ...repair },
-  { name: '0008_choices', ...choices },
+  { name: '0008_rule_parts', ...ruleParts },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

@@ -11,7 +11,7 @@ export interface ChoiceRow {
 export async function nextChoice(executor: Executor, ruleId: number, after: number): Promise<ChoiceRow | undefined> {
   return queryOne<ChoiceRow>(
     executor,
-    'SELECT id, dataset_id, rse_id FROM choices WHERE rule_id = :ruleId AND todo AND id > :after ORDER BY id LIMIT 1',
+    'SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND todo AND id > :after ORDER BY id LIMIT 1',
     { ruleId, after },
   )
 }
@@ -23,7 +23,7 @@ export async function choicesOf(
 ): Promise<ChoiceRow[]> {
   return query<ChoiceRow>(
     executor,
-    `SELECT id, dataset_id, rse_id FROM choices WHERE rule_id = :ruleId AND dataset_id ${oneOf(executor, 'datasets')}`,
+    `SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND dataset_id ${oneOf(executor, 'datasets')}`,
     { ruleId, datasets: encodeRows(datasetIds) },
   )
 }
@@ -36,7 +36,7 @@ export async function insertChoices(
   const set = recordset(executor, 'rows', { dataset_id: 'bigint', rse_id: 'bigint' })
   await query(
     executor,
-    `INSERT INTO choices (rule_id, dataset_id, rse_id, todo, reserved) SELECT :ruleId, dataset_id, rse_id, true, 0 FROM ${set} AS given
+    `INSERT INTO rule_choices (rule_id, dataset_id, rse_id, todo) SELECT :ruleId, dataset_id, rse_id, true FROM ${set} AS given
       WHERE true ON CONFLICT (rule_id, dataset_id, rse_id) DO NOTHING`,
     { ruleId, rows: encodeRows(choices) },
   )
@@ -44,13 +44,13 @@ export async function insertChoices(
 
 /** Files may have come to what was chosen for there. */
 export async function expandAgain(executor: Executor, choiceIds: readonly number[]): Promise<void> {
-  await query(executor, `UPDATE choices SET todo = true WHERE id ${oneOf(executor, 'choices')}`, {
+  await query(executor, `UPDATE rule_choices SET todo = true WHERE id ${oneOf(executor, 'choices')}`, {
     choices: encodeRows(choiceIds),
   })
 }
 
 export async function choiceDone(executor: Executor, choiceId: number): Promise<void> {
-  await query(executor, 'UPDATE choices SET todo = false WHERE id = :choiceId', { choiceId })
+  await query(executor, 'UPDATE rule_choices SET todo = false WHERE id = :choiceId', { choiceId })
 }
 
 export interface Holding {

@@ -108,7 +108,7 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {
   await query(executor, 'DELETE FROM rule_problems WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rule_parts WHERE rule_id = :ruleId', { ruleId })
-  await query(executor, 'DELETE FROM choices WHERE rule_id = :ruleId', { ruleId })
+  await query(executor, 'DELETE FROM rule_choices WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rules WHERE id = :ruleId', { ruleId })
 }
 

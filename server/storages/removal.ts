@@ -32,7 +32,7 @@ const USES = {
   transfers:
     'directories JOIN replicas ON replicas.directory_id = directories.id JOIN transfers ON transfers.replica_id = replicas.id WHERE directories.rse_id',
   'what was there once': 'directories WHERE rse_id',
-  'choices of rules': 'choices WHERE rse_id',
+  'choices of rules': 'rule_choices WHERE rse_id',
   'problems of rules': 'rule_problems WHERE rse_id',
   tokens: 'grants WHERE rse_id',
 } as const

@@ -84,7 +84,9 @@ for (const { name, open } of databases) {
         const answer = await test.db.write(work)
         looked.push(
           ...(
-            await world.rows<{ name: string }>('SELECT name FROM choices JOIN dids ON dids.id = dataset_id WHERE todo')
+            await world.rows<{ name: string }>(
+              'SELECT name FROM rule_choices JOIN dids ON dids.id = dataset_id WHERE todo',
+            )
           ).map(row => row.name),
         )
         return answer

@@ -85,7 +85,7 @@ for (const { name, open } of databases) {
       await world.dataset('d', 3, 'A')
       await world.addRule('d', 'B|C', 1)
       await world.evaluate()
-      const [choice] = await world.rows<{ rse_id: number }>('SELECT rse_id FROM choices')
+      const [choice] = await world.rows<{ rse_id: number }>('SELECT rse_id FROM rule_choices')
       await world.attach('d', 'late', 'A')
       await world.evaluate()
       const places = await world.rows<{ rse_id: number; n: number }>(

@@ -14,7 +14,7 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   "a rule's counters are those of its locks": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND
     (locks_ok <> ${count('OK')} OR locks_replicating <> ${count('REPLICATING')} OR locks_stuck <> ${count('STUCK')})`,
   'a rule that has work says so': `SELECT id FROM rules WHERE stage = 'EXPANDED' AND (
-    EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM choices WHERE rule_id = rules.id AND todo))`,
+    EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id AND todo))`,
   'a rule that is to choose knows for what': `SELECT id FROM rules WHERE stage = 'CHOOSING'
     AND cursor_choice = 0 AND NOT EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id AND NOT later)`,
   "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE

@@ -23,6 +23,10 @@ const ROWS = [
   `INSERT INTO transfers (id, replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, state, attempts,
                           not_before, fence, bytes_done, cancel_requested, created_at, updated_at)
    VALUES (1, 1, 1, 1, 1, 'x', 3, 1, 'DONE', 1, 0, 1, 1, false, 0, 0)`,
+  `INSERT INTO rules (id, vo_id, did_id, account_id, copies, expression, activity, priority, archive, state, stage, dirty,
+                      cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs, created_at, updated_at)
+   VALUES (1, 1, 1, 1, 1, 'A', 'x', 3, false, 'REPLICATING', 'EXPANDING', false, 0, 7, 0, 0, 0, 0, 0, 0, 0)`,
+  `INSERT INTO rule_choices (id, rule_id, dataset_id, rse_id) VALUES (1, 1, 1, 1)`,
   `INSERT INTO attempts (transfer_id, fence, session_id, outcome, started_at, ended_at, bytes) VALUES (1, 1, 1, 'done', 0, 0, 1)`,
 ]
 
@@ -47,6 +51,13 @@ describe('a migration of a SQLite database that is in use', () => {
       expect(
         await query(db.read, 'SELECT transfer_id FROM attempts JOIN transfers ON transfers.id = transfer_id'),
       ).to.deep.equal([{ transfer_id: 1 }])
+      expect(
+        await query(
+          db.read,
+          'SELECT stage, cursor_file, part.did_id, later, grown FROM rules JOIN rule_parts AS part ON rule_id = id',
+        ),
+        'a rule that was at work',
+      ).to.deep.equal([{ stage: 'CHOOSING', cursor_file: 0, did_id: 1, later: 0, grown: 1 }])
       expect(await query(db.read, 'PRAGMA foreign_key_check')).to.deep.equal([])
     } finally {
       await db.close()

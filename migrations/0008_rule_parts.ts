@@ -16,23 +16,9 @@ export async function up(knex: Knex): Promise<void> {
     t.primary(['rule_id', 'later', 'did_id'])
     t.index(['did_id'])
   })
-  await knex.schema.createTable('choices', t => {
-    t.bigIncrements('id')
-    t.bigInteger('rule_id').notNullable().references('rules.id')
-    t.bigInteger('dataset_id').notNullable().references('dids.id').comment('a dataset, or a file that is in none')
-    t.bigInteger('rse_id').references('rses.id').comment('null: each of its files where it fits')
-    t.boolean('todo').notNullable().comment('some of its files may have no lock yet')
-    t.bigInteger('reserved')
-      .notNullable()
-      .comment('bytes of the account’s quota there that are kept for what has no lock yet')
-    t.unique(['rule_id', 'dataset_id', 'rse_id'])
+  await knex.schema.alterTable('rule_choices', t => {
+    t.boolean('todo').notNullable().defaultTo(false).comment('some of its files may have no lock yet')
   })
-  await knex.raw('CREATE UNIQUE INDEX choices_file_by_file ON choices (rule_id, dataset_id) WHERE rse_id IS NULL')
-  await knex.raw('CREATE INDEX choices_todo ON choices (rule_id, id) WHERE todo')
-  await knex.raw(
-    'INSERT INTO choices (rule_id, dataset_id, rse_id, todo, reserved) SELECT rule_id, dataset_id, rse_id, false, 0 FROM rule_choices ORDER BY id',
-  )
-  await knex.schema.dropTable('rule_choices')
   await knex.raw(
     `INSERT INTO rule_parts (rule_id, later, did_id, grown) SELECT id, false, did_id, true FROM rules WHERE stage IN ('CHOOSING', 'EXPANDING')`,
   )
@@ -40,4 +26,5 @@ export async function up(knex: Knex): Promise<void> {
     `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0 WHERE stage IN ('CHOOSING', 'EXPANDING')`,
   )
   await knex.raw('ALTER TABLE rules DROP COLUMN dirty')
+  await knex.raw('CREATE INDEX rule_choices_todo ON rule_choices (rule_id, id) WHERE todo')
 }
