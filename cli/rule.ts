@@ -5,7 +5,7 @@ import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
 import { type Column, timeText } from './output.ts'
 import { pages } from './pages.ts'
-import { duration, given, wholeNumber } from './values.ts'
+import { duration, given, oneOf, wholeNumber } from './values.ts'
 import { watchRule } from './watch.ts'
 
 export type Rule = Answer<Routes['getRule']>
@@ -36,6 +36,7 @@ const GROUP_COLUMNS: readonly Column<Why['groups'][number]>[] = [
   { name: 'transfer', value: item => item.transfer },
   { name: 'why', value: item => item.sentence },
 ]
+const GROUPINGS = ['ALL', 'DATASET', 'NONE'] as const
 const STATES = ['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'] as const
 
 interface AddFlags {
@@ -45,6 +46,8 @@ interface AddFlags {
   readonly activity?: string
   readonly priority?: number
   readonly comment?: string
+  readonly grouping?: (typeof GROUPINGS)[number]
+  readonly weight?: string
   readonly archive?: true
   readonly idempotencyKey?: string
   readonly watch?: true
@@ -64,6 +67,12 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--activity <text>', 'what it is for')
         .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
         .option('--comment <text>', 'for people')
+        .option(
+          '--grouping <what>',
+          'keep together: all, dataset (default), or none: each file where it fits',
+          oneOf(GROUPINGS),
+        )
+        .option('--weight <attribute>', 'choose storages in proportion to this attribute of theirs')
         .option('--archive', 'new copies count when they are on tape, at storages that have one')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
         .option('--watch', 'stay until the rule is OK or stuck'),
@@ -72,8 +81,8 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, lifetime, activity, priority, comment, archive, idempotencyKey, watch } = flags
-      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment, archive }) }
+      const { copies, to, idempotencyKey, watch, ...others } = flags
+      const body = { dids, copies, expression: to, ...given(others) }
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)
       if (watch !== true) return

@@ -147,7 +147,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       }
       const rses = new Map((await storages.seenBy(sight)).map(known => [known.id, known]))
       const rseId = rse === undefined ? undefined : (await storages.byName(sight, rse)).id
-      const files = await filesOf(db.read, found, decodeCursor(cursor), limit + 1)
+      const files = (await filesOf(db.read, found, decodeCursor(cursor), limit + 1)).map(file => file.id)
       const shown = files.slice(0, limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state })
       const items = replicas.map(row => viewReplica(row, rses.get(row.rse_id)))

@@ -125,7 +125,8 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       const rses = new Map(
         (await storages.ofVo(did.vo_id)).filter(rse => rse.availabilityRead).map(rse => [rse.id, rse]),
       )
-      const fileIds = await filesOf(db.read, did, decodeCursor(body.cursor), body.limit + 1)
+      const found = await filesOf(db.read, did, decodeCursor(body.cursor), body.limit + 1)
+      const fileIds = found.map(file => file.id)
       const shown = fileIds.slice(0, body.limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state: 'AVAILABLE' })
       const chosen = new Map<number, { row: ListedReplica; rse: Rse }>()

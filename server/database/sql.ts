@@ -71,6 +71,7 @@ export async function lockRows(executor: Executor, table: LockedTable, ids: read
 }
 
 export type LockedTable =
+  | 'accounts'
   | 'replicas'
   | 'transfers'
   | 'links'

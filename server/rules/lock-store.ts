@@ -1,5 +1,6 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
+import type { UsageDelta } from '../accounts/usage-store.ts'
 import {
   type Executor,
   encodeRows,
@@ -168,13 +169,13 @@ export async function insertFirstLocks(
   )
 }
 
-/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went. */
+/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went, and what the account got back. */
 export async function removeLocks(
   executor: Executor,
   ruleId: number,
   limit: number,
   now: number,
-): Promise<{ removed: number; unlocked: number[] }> {
+): Promise<{ removed: number; unlocked: number[]; usage: UsageDelta[] }> {
   const some = await query<{ replica_id: number }>(
     executor,
     'SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit',
@@ -187,6 +188,12 @@ export async function removeLocks(
     `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
     { ruleId, replicas: encodeRows(ids) },
   )
+  const usage = await query<UsageDelta>(
+    executor,
+    `SELECT replicas.rse_id, -count(*) AS files, CAST(-sum(dids.bytes) AS bigint) AS bytes, 0 AS reserved
+       FROM replicas JOIN dids ON dids.id = replicas.file_id WHERE replicas.id ${oneOf(executor, 'replicas')} GROUP BY replicas.rse_id`,
+    { replicas: encodeRows(gone.map(row => row.replica_id)) },
+  )
   const unlocked = await query<{ id: number; lock_count: number }>(
     executor,
     `UPDATE replicas SET lock_count = lock_count - 1,
@@ -194,5 +201,5 @@ export async function removeLocks(
       WHERE id ${oneOf(executor, 'replicas')} RETURNING id, lock_count`,
     { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
   )
-  return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }
+  return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id), usage }
 }

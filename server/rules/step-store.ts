@@ -163,15 +163,19 @@ export async function repairNow(executor: Executor, ruleId: number, now: number)
   return rows.length > 0
 }
 
-/** A rule that found too few storages looks again. */
-export async function chooseAgain(executor: Executor, rule: Pick<RuleRow, 'id' | 'did_id'>): Promise<void> {
+/** A rule that found too few storages, or too little quota, looks again: for what it has not got at all, else for every file. */
+export async function chooseAgain(
+  executor: Executor,
+  rule: Pick<RuleRow, 'id' | 'did_id' | 'grouping' | 'error'>,
+): Promise<void> {
   const rows = await query(
     executor,
     `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
       WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL RETURNING id`,
     { ruleId: rule.id },
   )
-  if (rows.length > 0) await insertPart(executor, rule)
+  const everyFile = rule.grouping === 'NONE' || rule.error?.startsWith('QUOTA_EXCEEDED') === true
+  if (rows.length > 0) await insertPart(executor, rule, everyFile)
 }
 
 /** From here on the rule only loses its locks. */

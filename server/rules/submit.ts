@@ -6,12 +6,15 @@ import { findDid } from '../catalogue/did-store.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
-import { insertRule } from './store.ts'
+import { type Grouping, insertRule } from './store.ts'
 
 export interface RuleRequest {
   readonly dids: readonly string[]
   readonly copies: number
   readonly expression: string
+  readonly grouping: Grouping
+  readonly weight?: string | undefined
+  readonly sourceExpression?: string | undefined
   readonly activity: string
   readonly priority: number
   readonly lifetime?: number | undefined
@@ -49,6 +52,9 @@ export async function submitRules(
       accountId: account.id,
       copies: request.copies,
       expression: request.expression,
+      grouping: request.grouping,
+      weight: request.weight ?? null,
+      sourceExpression: request.sourceExpression ?? null,
       activity: request.activity,
       priority: request.priority,
       comment: request.comment ?? null,

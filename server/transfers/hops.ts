@@ -154,7 +154,8 @@ async function placeLegs(
     if (rse === undefined) continue
     const fileIds = legs.filter(leg => leg.storage === storage).map(({ transfer }) => transfer.file_id)
     const files = await filesWithout(executor, rse.id, [...new Set(fileIds)])
-    made.push(...(await placeFiles(executor, rse, files, file => datasets.get(file.id), now)))
+    const placed = await placeFiles(executor, rse, files, file => datasets.get(file.id), now)
+    made.push(...placed.map(replica => replica.id))
   }
   return made
 }

@@ -20,6 +20,15 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE
     WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'
     WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,
+  "an account's usage is that of its rules' locks and reservations": `SELECT account_id FROM (
+      SELECT account_id, rse_id, files, bytes, reserved FROM account_usage
+      UNION ALL SELECT rules.account_id, replicas.rse_id, -1, -dids.bytes, 0 FROM locks JOIN rules ON rules.id = locks.rule_id
+        JOIN replicas ON replicas.id = locks.replica_id JOIN dids ON dids.id = replicas.file_id
+      UNION ALL SELECT rules.account_id, rule_choices.rse_id, 0, 0, -reserved FROM rule_choices
+        JOIN rules ON rules.id = rule_choices.rule_id WHERE reserved <> 0) AS uses
+     GROUP BY account_id, rse_id HAVING sum(files) <> 0 OR sum(bytes) <> 0 OR sum(reserved) <> 0`,
+  'what a choice reserves is to be worked off':
+    'SELECT id FROM rule_choices WHERE reserved < 0 OR (reserved > 0 AND NOT todo)',
   "a replica's lock count is that of its locks, and of the transfers that go over it": `SELECT id FROM replicas
     WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)
       + (SELECT count(*) FROM hops WHERE replica_id = replicas.id AND look_at IS NOT NULL)`,

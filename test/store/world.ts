@@ -70,6 +70,9 @@ export class World {
   readonly clock = new ManualClock()
   /** Whether rules from now on want their copies on tape. */
   archive = false
+  /** How rules from now on choose. */
+  grouping: 'ALL' | 'DATASET' | 'NONE' = 'DATASET'
+  weight: string | null = null
   readonly db: Database
   readonly voId: number
   readonly accountId: number
@@ -176,6 +179,9 @@ export class World {
       activity,
       comment: null,
       archive: this.archive,
+      grouping: this.grouping,
+      weight: this.weight,
+      sourceExpression: null,
       expiresAt: null,
     }
     const didId = await this.didId(did)

@@ -172,6 +172,7 @@ describe('command line: watching a rule', () => {
     account: 'alice',
     copies: 1,
     expression: 'A',
+    grouping: 'DATASET' as const,
     activity: 'x',
     priority: 3,
     archive: false,

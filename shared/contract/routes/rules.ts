@@ -2,6 +2,7 @@ import { z } from 'zod'
 import {
   accountName,
   activity,
+  attributeKey,
   did,
   empty,
   id,
@@ -19,6 +20,7 @@ import { route } from '../route.ts'
 
 const rules = 'Rules'
 const transfers = 'Transfers'
+const grouping = z.enum(['ALL', 'DATASET', 'NONE'])
 const idParams = z.object({ id: idInPath })
 
 export const ruleAnswer = z.object({
@@ -27,6 +29,8 @@ export const ruleAnswer = z.object({
   account: accountName,
   copies: z.number(),
   expression: z.string(),
+  grouping,
+  weight: z.string().optional(),
   activity: z.string(),
   priority: z.number(),
   comment: z.string().optional(),
@@ -129,6 +133,10 @@ export const ruleRoutes = {
       dids: z.array(did).min(1).max(1000),
       copies: z.number().int('copies is a whole number').min(1, 'copies must be at least 1').max(1000),
       expression: words(2000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
+      grouping: grouping
+        .default('DATASET')
+        .describe('ALL: everything at the same storages; DATASET: each dataset; NONE: each file where it fits'),
+      weight: attributeKey.optional().describe('attribute of storages: they are chosen in proportion to its value'),
       lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
       activity: activity.default('User Subscriptions'),
       priority: z.number().int().min(1).max(5).default(3),
