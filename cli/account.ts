@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { addLimitCommands } from './account-limits.ts'
 import { addCommand, type Tools } from './command.ts'
 import { timeText } from './output.ts'
 import { pages } from './pages.ts'
@@ -70,6 +71,8 @@ export function addAccountCommands(program: Command, tools: Tools): void {
     examples: ['account whoami'],
     run: async ({ client, output }) => output.one(await client.whoami()),
   })
+
+  addLimitCommands(account, tools)
 }
 
 export function addTokenCommands(program: Command, tools: Tools): void {

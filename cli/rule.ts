@@ -5,6 +5,7 @@ import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
 import { type Column, timeText } from './output.ts'
 import { pages } from './pages.ts'
+import { showPreview } from './rule-preview.ts'
 import { duration, given, oneOf, wholeNumber } from './values.ts'
 import { watchRule } from './watch.ts'
 
@@ -51,6 +52,7 @@ interface AddFlags {
   readonly archive?: true
   readonly idempotencyKey?: string
   readonly watch?: true
+  readonly dryRun?: true
 }
 
 export function addRuleCommands(program: Command, tools: Tools): void {
@@ -75,14 +77,17 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--weight <attribute>', 'choose storages in proportion to this attribute of theirs')
         .option('--archive', 'new copies count when they are on tape, at storages that have one')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
+        .option('--dry-run', 'only say what would be chosen, and how many bytes would move')
         .option('--watch', 'stay until the rule is OK or stuck'),
     examples: [
       "rule add exp:run1 --copies 2 --to 'tier=1&country=de' --watch",
+      "rule add exp:run1 --copies 2 --to 'tier=1' --weight disk --dry-run",
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, idempotencyKey, watch, ...others } = flags
+      const { copies, to, idempotencyKey, watch, dryRun, ...others } = flags
       const body = { dids, copies, expression: to, ...given(others) }
+      if (dryRun === true) return showPreview(context.output, (await context.client.previewRules({ body })).items)
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)
       if (watch !== true) return

@@ -1,3 +1,4 @@
+import { limitHandlers } from './accounts/limit-routes.ts'
 import type { WorkerPool } from './accounts/pools.ts'
 import { accountHandlers } from './accounts/routes.ts'
 import type { Vos } from './accounts/vos.ts'
@@ -34,6 +35,7 @@ export function createHandlers(
 ): Handlers {
   return {
     ...accountHandlers(context, vos, apiIssuers),
+    ...limitHandlers(context, vos),
     ...storageHandlers(context, vos),
     ...catalogueHandlers(context),
     ...transportHandlers(context),

@@ -47,6 +47,14 @@ export class Quota {
     return Math.min(Infinity, ...this.#limits.filter(({ rseIds }) => rseIds.has(rseId)).map(({ left }) => left))
   }
 
+  /** No more than this can be locked at these storages together, with at most `each` bytes at one. An upper bound. */
+  most(rseIds: readonly number[], each: number): number {
+    const bounds = new Map(rseIds.map(id => [id, Math.max(0, Math.min(each, this.left(id)))]))
+    const sum = (ids: readonly number[]): number => ids.reduce((total, id) => total + (bounds.get(id) ?? 0), 0)
+    const outside = this.#limits.map(limit => Math.max(0, limit.left) + sum(rseIds.filter(id => !limit.rseIds.has(id))))
+    return Math.min(sum(rseIds), ...outside)
+  }
+
   take(rseId: number, bytes: number): void {
     for (const limit of this.#limits) if (limit.rseIds.has(rseId)) limit.left -= bytes
   }

@@ -49,16 +49,17 @@ export class Chooser {
   readonly #rooms: Map<number, number>
   readonly #holdings = new Map<number, Map<number, Holding>>()
 
-  constructor(
-    rule: Choosing,
-    candidates: readonly Rse[],
-    facts: { quota: Quota; rooms: ReadonlyMap<number, number>; holdings: readonly Holding[] },
-  ) {
+  constructor(rule: Choosing, candidates: readonly Rse[], facts: { quota: Quota; rooms: ReadonlyMap<number, number> }) {
     this.#rule = rule
     this.#candidates = candidates
     this.#quota = facts.quota
     this.#rooms = new Map(facts.rooms)
-    for (const holding of facts.holdings) {
+  }
+
+  /** What storages hold of the units that are chosen for next, and of no others. */
+  know(holdings: readonly Holding[]): void {
+    this.#holdings.clear()
+    for (const holding of holdings) {
       const unit = this.#holdings.get(holding.unit_id)
       if (unit === undefined) this.#holdings.set(holding.unit_id, new Map([[holding.rse_id, holding]]))
       else unit.set(holding.rse_id, holding)
@@ -74,7 +75,7 @@ export class Chooser {
       writable: rse.availabilityWrite,
       bytesHeld: held?.get(rse.id)?.held ?? 0,
       bytesComing: held?.get(rse.id)?.coming ?? 0,
-      weight: this.#weightOf(rse),
+      weight: weightOf(this.#rule.weight, rse),
       quotaLeft: this.#quota.left(rse.id),
       spaceLeft: this.#rooms.get(rse.id) ?? Infinity,
     }))
@@ -94,12 +95,13 @@ export class Chooser {
     const holding = this.#holdings.get(unit.id)?.get(rseId)
     this.#rooms.set(rseId, room - Math.max(0, unit.bytes - (holding?.held ?? 0) - (holding?.coming ?? 0)))
   }
+}
 
-  #weightOf(rse: Rse): number {
-    if (this.#rule.weight === null) return 1
-    const value = Number(rse.attributes[this.#rule.weight] ?? 0)
-    return Number.isFinite(value) ? value : 0
-  }
+/** Of a storage by the attribute that a rule names; 0 where it has none, or one that is no number. */
+export function weightOf(attribute: string | null, rse: Rse): number {
+  if (attribute === null) return 1
+  const value = Number(rse.attributes[attribute] ?? 0)
+  return Number.isFinite(value) ? value : 0
 }
 
 const WORDS: Readonly<Record<LeftOutWhy, string>> = {

@@ -44,7 +44,8 @@ export async function chooseStep(
   return db.write(async executor => {
     if (!(await takeStep(executor, rule))) return undefined
     const quota = await holdQuota(executor, rule.account_id, rses)
-    const chooser = new Chooser(rule, candidates, { quota, rooms: left, holdings: task.holdings })
+    const chooser = new Chooser(rule, candidates, { quota, rooms: left })
+    chooser.know(task.holdings)
     const outcome = decide(rule, units, task, chooser, part)
     await insertChoices(executor, rule.id, outcome.choices)
     await expandAgain(executor, outcome.again)

@@ -19,7 +19,8 @@ export async function lockAnywhere(
   const { candidates, error } = candidatesOf(rule.expression, rses)
   const quota = await holdQuota(executor, rule.account_id, rses)
   const chosen = await lockedAt(executor, rule.id, ids)
-  const chooser = new Chooser(rule, candidates, { quota, rooms, holdings: await holdings(executor, ids) })
+  const chooser = new Chooser(rule, candidates, { quota, rooms })
+  chooser.know(await holdings(executor, ids))
   const places = new Map<number, SizedFile[]>()
   const leftOut: LeftOut[] = []
   let short = 0

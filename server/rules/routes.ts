@@ -8,12 +8,14 @@ import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import type { StorageDirectory } from '../storages/directory.ts'
+import { previewRules } from './preview.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
+import { Rooms } from './room.ts'
 import { repairNow, startRemoval } from './step-store.ts'
 import { submitRules } from './submit.ts'
 import { problemOf } from './why.ts'
 
-type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule' | 'repairRule'>
+type RuleHandlers = Pick<Handlers, 'addRules' | 'previewRules' | 'listRules' | 'getRule' | 'removeRule' | 'repairRule'>
 
 /** A caller with an account. */
 type Owner = Parameters<RuleHandlers['removeRule']>[0]['caller']
@@ -22,6 +24,7 @@ const PROBLEMS_SHOWN = 100
 
 export function ruleHandlers(context: Context): RuleHandlers {
   const { db, storages } = context
+  const rooms = new Rooms(db.read, context.clock)
 
   async function requireOwnRule(caller: Owner, id: number): Promise<ShownRule> {
     const rule = await requireRule(db.read, sightOf(caller), id)
@@ -40,6 +43,10 @@ export function ruleHandlers(context: Context): RuleHandlers {
       })
       context.wake.notify('rules')
       return answer
+    },
+    async previewRules({ body, caller: { account } }) {
+      const rses = await storages.ofVo(account.voId)
+      return { items: await previewRules(db.read, rses, rooms, account, body) }
     },
     async listRules({ query: { did, account, state, cursor, limit }, caller }) {
       const sight = sightOf(caller)

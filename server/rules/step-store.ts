@@ -152,6 +152,20 @@ export async function repairFor(executor: Executor, fileIds: readonly number[], 
   })
 }
 
+/** An account may lock more, or less: its rules that found too little quota are repaired at once; without an account those of all of the VO. */
+export async function repairQuota(
+  executor: Executor,
+  { voId, accountId }: { readonly voId: number; readonly accountId: number | undefined },
+  now: number,
+): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET repair_at = :now WHERE state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%'
+        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND coalesce(repair_at, :now + 1) > :now`,
+    { voId, accountId: accountId ?? 0, now },
+  )
+}
+
 /** Somebody says that it is worth trying: false when nothing is stuck. */
 export async function repairNow(executor: Executor, ruleId: number, now: number): Promise<boolean> {
   const rows = await query(

@@ -49,6 +49,8 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   status: { open: ['/v1/status'] },
   listVos: { open: ['/v1/vos'] },
   listAccounts: { open: ['/v1/accounts'] },
+  listLimits: { open: ['/v1/limits'], naming: ({ account, vo }) => [`/v1/limits?account=${account}&vo=${vo}`] },
+  getUsage: { naming: ({ account, vo }) => [`/v1/accounts/${account}/usage?vo=${vo}`] },
   listRses: {
     open: ['/v1/rses', '/v1/rses?expression=*'],
     naming: ({ vo, rse }) => [`/v1/rses?expression=${rse}`, `/v1/rses?expression=owner=${vo}`],
@@ -96,6 +98,10 @@ const writesOf = (
   addRules: ({ vo, rse }, own) => [
     ['/v1/rules', { dids: [`${vo}:run1`], copies: 1, expression: own.rse }],
     ['/v1/rules', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],
+  ],
+  previewRules: ({ vo, rse }, own) => [
+    ['/v1/rules/preview', { dids: [`${vo}:run1`], copies: 1, expression: own.rse }],
+    ['/v1/rules/preview', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],
   ],
   removeRule: ({ rule }) => [[`/v1/rules/${rule}`]],
   repairRule: ({ rule }) => [[`/v1/rules/${rule}/repair`]],
@@ -155,6 +161,8 @@ describe('VOs that share an installation', () => {
       server.id,
       house.clientFor(async () => southern),
     )
+    for (const vo of ['north', 'south'])
+      await house.client.setLimit({ body: { vo, expression: `${vo.toUpperCase()}-A`, bytes: 1_000_000 } })
     await house.client.setDistance({
       params: { source: north.rse, destination: south.rse },
       body: { optimize: false },

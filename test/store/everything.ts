@@ -1,3 +1,4 @@
+import { putLimit } from '../../server/accounts/limit-store.ts'
 import { mapIdentity } from '../../server/accounts/store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
@@ -70,6 +71,7 @@ async function aside(
     await grantPermit(e, { sessionId: session, transfer, fence, written: true }, now)
     await mapIdentity(e, { issuer: POOL.issuer, subject: 'somebody' }, accountId, false)
     await putAttribute(e, rseId, 'tier', 2)
+    await putLimit(e, { voId, accountId, expression: 'A|B', bytes: 1_000_000 }, now)
     const protocol = {
       url: 'https://c.example.org',
       priority: 1,

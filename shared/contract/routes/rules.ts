@@ -121,6 +121,21 @@ export const ruleWhyAnswer = z.object({
   again: time.optional().describe('when what is stuck is tried again'),
 })
 
+const ruleRequest = z.strictObject({
+  dids: z.array(did).min(1).max(1000),
+  copies: z.number().int('copies is a whole number').min(1, 'copies must be at least 1').max(1000),
+  expression: words(2000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
+  grouping: grouping
+    .default('DATASET')
+    .describe('ALL: everything at the same storages; DATASET: each dataset; NONE: each file where it fits'),
+  weight: attributeKey.optional().describe('attribute of storages: they are chosen in proportion to its value'),
+  lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
+  activity: activity.default('User Subscriptions'),
+  priority: z.number().int().min(1).max(5).default(3),
+  comment: words(250).optional(),
+  archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
+})
+
 export const ruleRoutes = {
   addRules: route({
     method: 'POST',
@@ -129,23 +144,39 @@ export const ruleRoutes = {
     tag: rules,
     summary: 'Ask for copies: one rule for each DID',
     description: 'Answers at once; locks and transfers are made in the background.',
-    body: z.strictObject({
-      dids: z.array(did).min(1).max(1000),
-      copies: z.number().int('copies is a whole number').min(1, 'copies must be at least 1').max(1000),
-      expression: words(2000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
-      grouping: grouping
-        .default('DATASET')
-        .describe('ALL: everything at the same storages; DATASET: each dataset; NONE: each file where it fits'),
-      weight: attributeKey.optional().describe('attribute of storages: they are chosen in proportion to its value'),
-      lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
-      activity: activity.default('User Subscriptions'),
-      priority: z.number().int().min(1).max(5).default(3),
-      comment: words(250).optional(),
-      archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
-    }),
+    body: ruleRequest,
     answer: z.object({ items: z.array(ruleAnswer) }),
     status: 201,
     idempotent: true,
+  }),
+  previewRules: route({
+    method: 'POST',
+    path: '/v1/rules/preview',
+    role: 'manager',
+    tag: rules,
+    summary: 'Say what rules would choose now, and how many bytes would move: nothing is done',
+    description:
+      'Refused as the rules would be. More than 1,000 datasets, or 5,000 files with grouping NONE, are reckoned up from the first.',
+    body: ruleRequest,
+    answer: z.object({
+      items: z.array(
+        z.object({
+          did,
+          files: z.number(),
+          bytes: z.number(),
+          exact: z.boolean().describe('false: reckoned up from the first datasets or files'),
+          places: z.array(
+            z.object({
+              rse: rseName,
+              bytes: z.number(),
+              bytesToMove: z.number().describe('without what is there, or on its way'),
+            }),
+          ),
+          error: z.string().optional().describe('why some would have fewer copies than asked for'),
+        }),
+      ),
+    }),
+    status: 200,
   }),
   listRules: route({
     method: 'GET',
