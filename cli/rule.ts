@@ -5,6 +5,7 @@ import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
 import { type Column, timeText } from './output.ts'
 import { pages } from './pages.ts'
+import { addRuleLifeCommands } from './rule-life.ts'
 import { showPreview } from './rule-preview.ts'
 import { duration, given, oneOf, wholeNumber } from './values.ts'
 import { watchRule } from './watch.ts'
@@ -53,6 +54,7 @@ interface AddFlags {
   readonly idempotencyKey?: string
   readonly watch?: true
   readonly dryRun?: true
+  readonly askApproval?: true
 }
 
 export function addRuleCommands(program: Command, tools: Tools): void {
@@ -77,6 +79,7 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--weight <attribute>', 'choose storages in proportion to this attribute of theirs')
         .option('--archive', 'new copies count when they are on tape, at storages that have one')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
+        .option('--ask-approval', 'whatever the quota: nothing is done before somebody approves the rule')
         .option('--dry-run', 'only say what would be chosen, and how many bytes would move')
         .option('--watch', 'stay until the rule is OK or stuck'),
     examples: [
@@ -155,6 +158,8 @@ export function addRuleCommands(program: Command, tools: Tools): void {
     examples: ['rule watch 17', 'rule watch 17 --timeout 2h'],
     run: (context, [id = ''], { timeout }) => watchRule(context, id, timeout),
   })
+
+  addRuleLifeCommands(rule, tools)
 
   addCommand(rule, tools, {
     usage: 'remove <ids...>',

@@ -6,6 +6,7 @@ import type { Handlers } from './app.ts'
 import { catalogueHandlers } from './catalogue/routes.ts'
 import { transportHandlers } from './catalogue/transport.ts'
 import { importHandlers } from './imports/imports.ts'
+import { ruleLifeHandlers } from './rules/life-routes.ts'
 import { ruleHandlers } from './rules/routes.ts'
 import { statusHandlers } from './status.ts'
 import { storageHandlers } from './storages/routes.ts'
@@ -41,6 +42,7 @@ export function createHandlers(
     ...transportHandlers(context),
     ...importHandlers(context),
     ...ruleHandlers(context),
+    ...ruleLifeHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
     ...activityHandlers(context, vos),

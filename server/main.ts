@@ -26,7 +26,9 @@ import { fenceBase } from './database/epoch.ts'
 import { openDatabase } from './database/open.ts'
 import { reaper } from './deletion/reaper.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
+import { ruleAligner } from './rules/align.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
+import { ruleHistoryPruner, ruleNoter, ruleReplacer } from './rules/history.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
 import { listLinks } from './storages/store.ts'
@@ -173,6 +175,10 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     ruleEvaluator(context),
     ruleExpirer(context),
     ruleRepairer(context),
+    ruleAligner(context),
+    ruleReplacer(context),
+    ruleNoter(context),
+    ruleHistoryPruner(context),
     grantPlanner(context),
     ...minters(context),
     grantExpirer(context),

@@ -111,7 +111,7 @@ export async function holdings(executor: Executor, datasetIds: readonly number[]
     executor,
     `SELECT contents.parent_id AS unit_id, replicas.rse_id, ${HELD}
        FROM contents JOIN replicas ON replicas.file_id = contents.child_id AND replicas.state IN ('AVAILABLE', 'COPYING')
-       JOIN dids ON dids.id = replicas.file_id AND dids.type = 'FILE'
+       JOIN dids ON dids.id = replicas.file_id
       WHERE contents.parent_id ${oneOf(executor, 'datasets')} GROUP BY contents.parent_id, replicas.rse_id
      UNION ALL
      SELECT replicas.file_id, replicas.rse_id, ${HELD}

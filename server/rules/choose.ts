@@ -43,7 +43,7 @@ export async function chooseStep(
   const left = await rooms.left(candidates)
   return db.write(async executor => {
     if (!(await takeStep(executor, rule))) return undefined
-    const quota = await holdQuota(executor, rule.account_id, rses)
+    const quota = await holdQuota(executor, rule, rses)
     const chooser = new Chooser(rule, candidates, { quota, rooms: left })
     chooser.know(task.holdings)
     const outcome = decide(rule, units, task, chooser, part)

@@ -7,11 +7,12 @@ import type { Rse } from '../storages/directory.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { reservedOf } from './choice-store.ts'
 import { chooseStep } from './choose.ts'
+import { insertEvents } from './event-store.ts'
 import { expandStep } from './expand.ts'
 import { removeLocks } from './lock-store.ts'
 import { Rooms } from './room.ts'
 import { postpone, rulesInWork, takeStep } from './step-store.ts'
-import { deleteRule, type RuleRow } from './store.ts'
+import { addToRules, deleteRule, type RuleRow } from './store.ts'
 
 /**
  * Files per step adapt so that its transaction takes about this long, milliseconds. On SQLite all who write wait for it; on
@@ -90,13 +91,17 @@ export function ruleEvaluator(context: Context): Service {
 
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
-  const { removed, unlocked, usage } = await removeLocks(executor, rule.id, limit, now)
-  await cancelTransfers(executor, unlocked, now)
-  const last = removed < limit
+  const { replicas, usage } = await removeLocks(executor, rule.id, limit, now)
+  await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
+  const last = replicas.length < limit
   const reserved = last ? await reservedOf(executor, rule.id) : []
-  if (last) await deleteRule(executor, rule.id)
-  else await postpone(executor, rule.id, now)
+  if (last) {
+    await insertEvents(executor, [{ rule_id: rule.id, event: 'gone', actor: null, details: {} }], now)
+    await deleteRule(executor, rule.id)
+  } else {
+    await postpone(executor, rule.id, now)
+  }
   const freed = reserved.map(row => ({ rse_id: row.rse_id, files: 0, bytes: 0, reserved: -row.reserved }))
   await addUsage(executor, rule.account_id, [...usage, ...freed])
-  return removed
+  return replicas.length
 }

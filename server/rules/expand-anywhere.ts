@@ -17,7 +17,7 @@ export async function lockAnywhere(
 ): Promise<Expanded> {
   const ids = files.map(file => file.id)
   const { candidates, error } = candidatesOf(rule.expression, rses)
-  const quota = await holdQuota(executor, rule.account_id, rses)
+  const quota = await holdQuota(executor, rule, rses)
   const chosen = await lockedAt(executor, rule.id, ids)
   const chooser = new Chooser(rule, candidates, { quota, rooms })
   chooser.know(await holdings(executor, ids))

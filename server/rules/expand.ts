@@ -48,7 +48,7 @@ async function lockAt(
   if (rse === undefined) throw new Error(`storage ${choice.rse_id} of rule ${rule.id} is not known here`)
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   // Files came since the bytes were reserved, or most of these are locked already. No more is locked than the account may have.
-  const quota = bytes > choice.reserved ? await holdQuota(executor, rule.account_id, rses) : undefined
+  const quota = bytes > choice.reserved ? await holdQuota(executor, rule, rses) : undefined
   const mostBytes = quota === undefined ? Infinity : choice.reserved + Math.max(0, quota.left(rse.id))
   const locked = await lockFiles(executor, rule, dataset, rse, files, { now, mostBytes })
   const error = locked.left === 0 ? null : `QUOTA_EXCEEDED: the account may lock no more at ${rse.name}`

@@ -169,13 +169,13 @@ export async function insertFirstLocks(
   )
 }
 
-/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went, and what the account got back. */
+/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. Where they were, and what the account got back. */
 export async function removeLocks(
   executor: Executor,
   ruleId: number,
   limit: number,
   now: number,
-): Promise<{ removed: number; unlocked: number[]; usage: UsageDelta[] }> {
+): Promise<{ replicas: number[]; usage: UsageDelta[] }> {
   const some = await query<{ replica_id: number }>(
     executor,
     'SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit',
@@ -194,12 +194,13 @@ export async function removeLocks(
        FROM replicas JOIN dids ON dids.id = replicas.file_id WHERE replicas.id ${oneOf(executor, 'replicas')} GROUP BY replicas.rse_id`,
     { replicas: encodeRows(gone.map(row => row.replica_id)) },
   )
-  const unlocked = await query<{ id: number; lock_count: number }>(
+  const replicas = gone.map(row => row.replica_id)
+  await query(
     executor,
     `UPDATE replicas SET lock_count = lock_count - 1,
             tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
-      WHERE id ${oneOf(executor, 'replicas')} RETURNING id, lock_count`,
-    { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
+      WHERE id ${oneOf(executor, 'replicas')}`,
+    { now, replicas: encodeRows(replicas) },
   )
-  return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id), usage }
+  return { replicas, usage }
 }

@@ -1,5 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
+import { actorOf } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
@@ -8,10 +9,12 @@ import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import type { StorageDirectory } from '../storages/directory.ts'
+import { insertEvents } from './event-store.ts'
+import { removeRule } from './life.ts'
 import { previewRules } from './preview.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
 import { Rooms } from './room.ts'
-import { repairNow, startRemoval } from './step-store.ts'
+import { repairNow } from './step-store.ts'
 import { submitRules } from './submit.ts'
 import { problemOf } from './why.ts'
 
@@ -25,12 +28,6 @@ const PROBLEMS_SHOWN = 100
 export function ruleHandlers(context: Context): RuleHandlers {
   const { db, storages } = context
   const rooms = new Rooms(db.read, context.clock)
-
-  async function requireOwnRule(caller: Owner, id: number): Promise<ShownRule> {
-    const rule = await requireRule(db.read, sightOf(caller), id)
-    if (rule.account_id === caller.account.id || caller.admin) return rule
-    throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
-  }
 
   return {
     async addRules(request) {
@@ -62,8 +59,15 @@ export function ruleHandlers(context: Context): RuleHandlers {
       return { ...viewRule(rule), ...(problems.length === 0 ? {} : { problems }) }
     },
     async repairRule({ params, caller }) {
-      const rule = await requireOwnRule(caller, params.id)
-      if (!(await db.write(executor => repairNow(executor, rule.id, context.clock.now())))) {
+      const rule = await requireOwnRule(db.read, caller, params.id)
+      const now = context.clock.now()
+      const repairs = await db.write(async executor => {
+        if (!(await repairNow(executor, rule.id, now))) return false
+        const asked = { rule_id: rule.id, event: 'repair-asked', actor: actorOf(caller), details: {} } as const
+        await insertEvents(executor, [asked], now)
+        return true
+      })
+      if (!repairs) {
         const message = `rule ${rule.id} is ${rule.state}: only what is STUCK is repaired`
         throw new WaybillError('RULE_NOT_STUCK', message, { status: 409 })
       }
@@ -71,12 +75,19 @@ export function ruleHandlers(context: Context): RuleHandlers {
       return viewRule(rule)
     },
     async removeRule({ params, caller }) {
-      const rule = await requireOwnRule(caller, params.id)
-      await db.write(executor => startRemoval(executor, rule.id, context.clock.now()))
+      const rule = await requireOwnRule(db.read, caller, params.id)
+      await db.write(executor => removeRule(executor, rule.id, actorOf(caller), context.clock.now()))
       context.wake.notify('rules')
       return {}
     },
   }
+}
+
+/** The rule, if the caller may change it. Throws 404 RULE_UNKNOWN, 403 FORBIDDEN. */
+export async function requireOwnRule(read: Executor, caller: Owner, id: number): Promise<ShownRule> {
+  const rule = await requireRule(read, sightOf(caller), id)
+  if (rule.account_id === caller.account.id || caller.admin) return rule
+  throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
 }
 
 /** Throws 404 RULE_UNKNOWN. */
@@ -101,7 +112,7 @@ export async function shownProblems(
   }))
 }
 
-function viewRule(rule: ShownRule) {
+export function viewRule(rule: ShownRule) {
   return {
     id: rule.id,
     did: rule.did,
@@ -117,6 +128,8 @@ function viewRule(rule: ShownRule) {
     createdAt: rule.created_at,
     updatedAt: rule.updated_at,
     archive: Boolean(rule.archive),
+    locked: Boolean(rule.locked),
+    ...(rule.replaces === null ? {} : { replaces: rule.replaces }),
     ...(rule.weight === null ? {} : { weight: rule.weight }),
     ...(rule.comment === null ? {} : { comment: rule.comment }),
     ...(rule.error === null ? {} : { error: rule.error }),

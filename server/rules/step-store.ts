@@ -4,11 +4,14 @@ import type { RuleRow, RuleStage } from './store.ts'
 
 /** How far the evaluation of a rule got, its repair and its end: one server at a time works at a rule. */
 
+/** Nothing is done for a rule in these states, but taking it away. */
+const RESTING = `'SUSPENDED', 'WAITING_APPROVAL'`
+
 /** The rules whose turn it is: those not worked on for the longest first. */
 export async function rulesInWork(executor: Executor, limit: number): Promise<RuleRow[]> {
   return query<RuleRow>(
     executor,
-    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN ('SUSPENDED', 'WAITING_APPROVAL'))
+    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))
       ORDER BY updated_at, id LIMIT :limit`,
     { limit },
   )
@@ -21,7 +24,7 @@ const RULE_LOCKS = 2 ** 50
  * One server at a time works at a rule; false: another is at it. Not the rule's row: whoever brings a file adds to its
  * counters meanwhile, and rows of rules are locked last of all.
  */
-async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean> {
+export async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean> {
   if (isSqlite(executor)) return true
   const sql = 'SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint)) AS taken'
   const row = await queryOne<{ taken: boolean }>(executor, sql, { key: RULE_LOCKS + ruleId })
@@ -29,7 +32,7 @@ async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean>
 }
 
 /** Waits for the step that is under way. */
-async function lockRule(executor: Executor, ruleId: number): Promise<void> {
+export async function lockRule(executor: Executor, ruleId: number): Promise<void> {
   if (isSqlite(executor)) return
   await query(executor, 'SELECT pg_advisory_xact_lock(CAST(:key AS bigint))', { key: RULE_LOCKS + ruleId })
 }
@@ -39,7 +42,8 @@ export async function takeStep(executor: Executor, rule: RuleRow): Promise<boole
   if (!(await tryLockRule(executor, rule.id))) return false
   const row = await queryOne(
     executor,
-    'SELECT id FROM rules WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file',
+    `SELECT id FROM rules WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file
+        AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))`,
     { id: rule.id, stage: rule.stage, choice: rule.cursor_choice, file: rule.cursor_file },
   )
   return row !== undefined
@@ -205,6 +209,6 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
 
 /** Rules whose lifetime is over. */
 export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
-  const sql = 'SELECT id FROM rules WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit'
+  const sql = 'SELECT id FROM rules WHERE expires_at <= :now AND NOT locked ORDER BY expires_at LIMIT :limit'
   return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
 }

@@ -21,6 +21,11 @@ export interface RuleRow {
   comment: string | null
   archive: number | boolean
   expires_at: number | null
+  /** It is not removed, and does not expire. */
+  locked: number | boolean
+  ignore_quota: number | boolean
+  /** The rule that goes when this one is OK. */
+  replaces: number | null
   state: 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
   stage: RuleStage
   cursor_choice: number
@@ -48,6 +53,9 @@ export interface NewRule {
   comment: string | null
   archive: boolean
   expiresAt: number | null
+  state: 'REPLICATING' | 'WAITING_APPROVAL'
+  ignoreQuota: boolean
+  replaces: number | null
   now: number
 }
 
@@ -55,10 +63,10 @@ export interface NewRule {
 export async function insertRule(executor: Executor, rule: NewRule): Promise<number | undefined> {
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, grouping, weight, source_expression, activity, priority, comment, archive, expires_at, state, stage,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, grouping, weight, source_expression, activity, priority, comment, archive, expires_at, state, noted_state, ignore_quota, replaces, stage,
                         cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
-     VALUES (:voId, :didId, :accountId, :copies, :expression, :grouping, :weight, :sourceExpression, :activity, :priority, :comment, :archive, :expiresAt, 'REPLICATING',
+     VALUES (:voId, :didId, :accountId, :copies, :expression, :grouping, :weight, :sourceExpression, :activity, :priority, :comment, :archive, :expiresAt, :state, :state, :ignoreQuota, CAST(:replaces AS bigint),
              'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },

@@ -8,6 +8,7 @@ import { type DidRow, findDid } from '../catalogue/did-store.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
+import { insertEvents } from './event-store.ts'
 import { type Grouping, insertRule } from './store.ts'
 import { demandPossible } from './totals.ts'
 
@@ -22,6 +23,8 @@ export interface RuleRequest {
   readonly lifetime?: number | undefined
   readonly comment?: string | undefined
   readonly archive: boolean
+  /** Whatever the quota: nothing is done before somebody approves it. */
+  readonly askApproval: boolean
 }
 
 /** A DID that is asked for, and all that is below it. */
@@ -60,6 +63,9 @@ export async function submitRules(
       comment: request.comment ?? null,
       archive: request.archive,
       expiresAt: request.lifetime === undefined ? null : now + request.lifetime * 1000,
+      state: request.askApproval ? 'WAITING_APPROVAL' : 'REPLICATING',
+      ignoreQuota: false,
+      replaces: null,
       now,
     })
     if (id === undefined) {
@@ -68,6 +74,9 @@ export async function submitRules(
     }
     ids.push(id)
   }
+  const { dids: _, ...details } = request
+  const created = ids.map(id => ({ rule_id: id, event: 'created' as const, actor: account.name, details }))
+  await insertEvents(executor, created, now)
   return ids
 }
 
@@ -82,7 +91,8 @@ export async function demandRules(
   const candidates = rses.filter(rse => named.has(rse.name))
   if (request.weight !== undefined) demandWeight(request.weight, candidates)
   const asked = await askedFor(read, account, request.dids)
-  const quota = new Quota(await limitsFor(read, account.id), await usageOf(read, account.id), rses)
+  const limits = request.askApproval ? [] : await limitsFor(read, account.id)
+  const quota = new Quota(limits, await usageOf(read, account.id), rses)
   let requestBytes = 0
   for (const [i, { did, bytes }] of asked.entries()) {
     requestBytes += bytes

@@ -3,6 +3,7 @@ import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
 import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { cancelTransfers } from './cancel.ts'
 import { giveUp } from './give-up.ts'
@@ -222,9 +223,10 @@ async function lookAtHops(executor: Executor, due: readonly HopRow[], now: numbe
       step.type === 'keep' ? [{ id: hop.id, expires_at: step.expiresAt, look_at: step.lookAt }] : [],
     ),
   )
-  await cancelTransfers(executor, await releaseHops(executor, over, now), now)
+  const deltas = await cancelTransfers(executor, await releaseHops(executor, over, now), now)
   await wakeWaiting(
     executor,
     hops.map(hop => hop.transfer_id),
   )
+  await addToRules(executor, deltas, now)
 }

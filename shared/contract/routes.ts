@@ -4,6 +4,7 @@ import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
 import { limitRoutes } from './routes/limits.ts'
 import { peopleRoutes } from './routes/people.ts'
+import { ruleLifeRoutes } from './routes/rule-life.ts'
 import { ruleRoutes } from './routes/rules.ts'
 import { storageRoutes } from './routes/storages.ts'
 import { workerRoutes } from './routes/worker.ts'
@@ -13,6 +14,7 @@ export const ROUTES = {
   ...storageRoutes,
   ...catalogueRoutes,
   ...ruleRoutes,
+  ...ruleLifeRoutes,
   ...peopleRoutes,
   ...limitRoutes,
   ...activityRoutes,

@@ -70,6 +70,8 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
     naming: ({ vo, account }) => [`/v1/rules?did=${vo}:run1`, `/v1/rules?account=${account}`],
   },
   getRule: { naming: ({ rule }) => [`/v1/rules/${rule}`] },
+  listRuleEvents: { naming: ({ rule }) => [`/v1/rules/${rule}/events`] },
+  listDidEvents: { naming: ({ vo }) => [`/v1/rule-events?did=${vo}:run1`] },
   getRuleWhy: { naming: ({ rule }) => [`/v1/rules/${rule}/why`] },
   listRuleTransfers: { naming: ({ rule }) => [`/v1/rules/${rule}/transfers`] },
   listTransfers: {
@@ -104,6 +106,8 @@ const writesOf = (
     ['/v1/rules/preview', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],
   ],
   removeRule: ({ rule }) => [[`/v1/rules/${rule}`]],
+  updateRule: ({ rule }) => [[`/v1/rules/${rule}`, { priority: 4 }]],
+  replaceRule: ({ rule }, own) => [[`/v1/rules/${rule}/replacement`, { expression: own.rse }]],
   repairRule: ({ rule }) => [[`/v1/rules/${rule}/repair`]],
   planUpload: ({ rse }, { vo }) => [
     ['/v1/uploads', { rse, dataset: `${vo}:run1`, files: [{ did: `${vo}:f`, bytes: 1, adler32: '1' }], key }],

@@ -4,6 +4,7 @@ import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { query } from '../../server/database/sql.ts'
 import { insertImport } from '../../server/imports/store.ts'
+import { insertEvents } from '../../server/rules/event-store.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
@@ -71,6 +72,7 @@ async function aside(
     await grantPermit(e, { sessionId: session, transfer, fence, written: true }, now)
     await mapIdentity(e, { issuer: POOL.issuer, subject: 'somebody' }, accountId, false)
     await putAttribute(e, rseId, 'tier', 2)
+    await insertEvents(e, [{ rule_id: rule, event: 'updated', actor: WORDS, details: { comment: WORDS } }], now)
     await putLimit(e, { voId, accountId, expression: 'A|B', bytes: 1_000_000 }, now)
     const protocol = {
       url: 'https://c.example.org',

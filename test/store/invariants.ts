@@ -17,7 +17,8 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id AND todo))`,
   'a rule that is to choose knows for what': `SELECT id FROM rules WHERE stage = 'CHOOSING'
     AND cursor_choice = 0 AND NOT EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id AND NOT later)`,
-  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE
+  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING'
+    AND state NOT IN ('SUSPENDED', 'WAITING_APPROVAL') AND state <> CASE
     WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'
     WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,
   "an account's usage is that of its rules' locks and reservations": `SELECT account_id FROM (
@@ -59,7 +60,15 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'a transfer that nobody wants is not queued': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE lock_count = 0 AND transfers.state IN ('WAITING', 'QUEUED')`,
   'a transfer that somebody wants is not to be cancelled': `SELECT transfers.id FROM transfers
-    JOIN replicas ON replicas.id = replica_id WHERE lock_count > 0 AND cancel_requested AND transfers.${OPEN}`,
+    JOIN replicas ON replicas.id = replica_id WHERE lock_count > 0 AND cancel_requested AND transfers.${OPEN}
+      AND NOT EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = rule_id WHERE replica_id = replicas.id AND rules.state = 'SUSPENDED')`,
+  'a suspended rule has nothing queued that no other rule wants': `SELECT transfers.id FROM transfers JOIN locks USING (replica_id)
+    JOIN rules ON rules.id = locks.rule_id AND rules.state = 'SUSPENDED' AND rules.align_cursor IS NULL AND rules.stage <> 'REMOVING'
+    JOIN replicas ON replicas.id = transfers.replica_id
+    WHERE transfers.state IN ('WAITING', 'QUEUED', 'STAGING') AND lock_count = (SELECT count(*) FROM locks AS all_locks
+      JOIN rules AS all_rules ON all_rules.id = all_locks.rule_id AND all_rules.state = 'SUSPENDED' WHERE all_locks.replica_id = replicas.id)`,
+  'a rule that nobody has approved has nothing': `SELECT rules.id FROM rules WHERE state = 'WAITING_APPROVAL' AND stage <> 'REMOVING'
+    AND (EXISTS (SELECT 1 FROM locks WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id))`,
   'a file that is there is not copied': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE replicas.state = 'AVAILABLE' AND transfers.${OPEN}`,
   'a replica has one open transfer at most': `SELECT replica_id FROM transfers WHERE ${OPEN} GROUP BY replica_id HAVING count(*) > 1`,

@@ -182,6 +182,9 @@ export class World {
       grouping: this.grouping,
       weight: this.weight,
       sourceExpression: null,
+      state: 'REPLICATING' as const,
+      ignoreQuota: false,
+      replaces: null,
       expiresAt: null,
     }
     const didId = await this.didId(did)

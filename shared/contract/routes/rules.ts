@@ -20,6 +20,8 @@ import { route } from '../route.ts'
 
 const rules = 'Rules'
 const transfers = 'Transfers'
+export const lifetime = z.number().int().min(1).max(3_153_600_000)
+export const priority = z.number().int().min(1).max(5)
 const grouping = z.enum(['ALL', 'DATASET', 'NONE'])
 const idParams = z.object({ id: idInPath })
 
@@ -35,6 +37,8 @@ export const ruleAnswer = z.object({
   priority: z.number(),
   comment: z.string().optional(),
   archive: z.boolean(),
+  locked: z.boolean(),
+  replaces: id.optional().describe('the rule that goes when this one is OK'),
   state: ruleState,
   locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
   expanded: z.boolean().describe('false while locks are still being made'),
@@ -129,11 +133,15 @@ const ruleRequest = z.strictObject({
     .default('DATASET')
     .describe('ALL: everything at the same storages; DATASET: each dataset; NONE: each file where it fits'),
   weight: attributeKey.optional().describe('attribute of storages: they are chosen in proportion to its value'),
-  lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
+  lifetime: lifetime.optional().describe('seconds'),
   activity: activity.default('User Subscriptions'),
-  priority: z.number().int().min(1).max(5).default(3),
+  priority: priority.default(3),
   comment: words(250).optional(),
   archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
+  askApproval: z
+    .boolean()
+    .default(false)
+    .describe('whatever the quota: nothing is done before somebody approves the rule'),
 })
 
 export const ruleRoutes = {
