@@ -1,4 +1,6 @@
 import type { Command } from 'commander'
+import { addMapCommands } from './account-map.ts'
+import { addAccountPoolCommands } from './account-pool.ts'
 import { addCommand, type Tools } from './command.ts'
 import { timeText } from './output.ts'
 import { pages } from './pages.ts'
@@ -70,6 +72,9 @@ export function addAccountCommands(program: Command, tools: Tools): void {
     examples: ['account whoami'],
     run: async ({ client, output }) => output.one(await client.whoami()),
   })
+
+  addMapCommands(account, tools)
+  addAccountPoolCommands(account, tools)
 }
 
 export function addTokenCommands(program: Command, tools: Tools): void {

@@ -1,10 +1,15 @@
+import { accountPoolHandlers } from './accounts/account-pool-routes.ts'
+import type { Mapping } from './accounts/mapping.ts'
+import { mappingHandlers } from './accounts/mapping-routes.ts'
 import type { WorkerPool } from './accounts/pools.ts'
 import { accountHandlers } from './accounts/routes.ts'
+import { scopeHandlers } from './accounts/scope-routes.ts'
 import type { Vos } from './accounts/vos.ts'
 import type { Handlers } from './app.ts'
 import { catalogueHandlers } from './catalogue/routes.ts'
 import { transportHandlers } from './catalogue/transport.ts'
 import { importHandlers } from './imports/imports.ts'
+import type { Kept } from './kept.ts'
 import { ruleHandlers } from './rules/routes.ts'
 import { statusHandlers } from './status.ts'
 import { storageHandlers } from './storages/routes.ts'
@@ -23,6 +28,7 @@ export interface Installation {
   /** Whose tokens the API takes. */
   readonly apiIssuers: readonly string[]
   readonly pools: readonly WorkerPool[]
+  readonly mappings: Kept<Mapping[]>
   readonly worker: WorkerSettings
   readonly version: string
 }
@@ -30,10 +36,13 @@ export interface Installation {
 /** A handler for every row of the route table: it does not compile without. */
 export function createHandlers(
   context: TokenContext,
-  { vos, apiIssuers, pools, worker, version }: Installation,
+  { vos, apiIssuers, pools, mappings, worker, version }: Installation,
 ): Handlers {
   return {
     ...accountHandlers(context, vos, apiIssuers),
+    ...mappingHandlers(context, vos, apiIssuers, mappings),
+    ...accountPoolHandlers(context, vos),
+    ...scopeHandlers(context, vos),
     ...storageHandlers(context, vos),
     ...catalogueHandlers(context),
     ...transportHandlers(context),

@@ -29,7 +29,7 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
       const vo = vos.named(request.body.vo)
       const { name } = request.body
       return once(context, 'addAccount', request, async (executor, now) => {
-        if (!(await insertAccount(executor, vo.id, name, now))) {
+        if ((await insertAccount(executor, vo.id, name, now)) === undefined) {
           throw new WaybillError('ACCOUNT_EXISTS', `${vo.name} has an account ${name} already`, {
             status: 409,
             field: 'name',

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission, refusedScope } from '../accounts/permissions.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { requireDid } from '../catalogue/routes.ts'
@@ -25,8 +26,11 @@ export function ruleHandlers(context: Context): RuleHandlers {
 
   async function requireOwnRule(caller: Owner, id: number): Promise<ShownRule> {
     const rule = await requireRule(db.read, sightOf(caller), id)
-    if (rule.account_id === caller.account.id || caller.admin) return rule
-    throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
+    if (rule.account_id === caller.account.id) return rule
+    const { scope } = parseDid(rule.did)
+    if ((await refusedScope(db.read, caller, 'manage', [{ scope, field: 'id' }])) === undefined) return rule
+    const message = `rule ${rule.id} belongs to ${rule.account}, and ${caller.account.name} may not manage the scope ${scope}`
+    throw new WaybillError('FORBIDDEN', message, { status: 403 })
   }
 
   return {
@@ -34,7 +38,12 @@ export function ruleHandlers(context: Context): RuleHandlers {
       const { account } = request.caller
       const sight = sightOf(request.caller)
       const rses = await storages.ofVo(account.voId)
+      const named = request.body.dids.map((text, i) => ({
+        scope: parseDid(text, `dids.${i}`).scope,
+        field: `dids.${i}`,
+      }))
       const answer = await once(context, 'addRules', request, async (executor, now) => {
+        await demandPermission(executor, request.caller, 'rule', named)
         const ids = await submitRules(executor, rses, account, request.body, now)
         return { items: await Promise.all(ids.map(async id => viewRule(await requireRule(executor, sight, id)))) }
       })

@@ -2,8 +2,10 @@ import type { Route } from './route.ts'
 import { activityRoutes } from './routes/activities.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
+import { mappingRoutes } from './routes/mappings.ts'
 import { peopleRoutes } from './routes/people.ts'
 import { ruleRoutes } from './routes/rules.ts'
+import { scopeRoutes } from './routes/scopes.ts'
 import { storageRoutes } from './routes/storages.ts'
 import { workerRoutes } from './routes/worker.ts'
 
@@ -13,6 +15,8 @@ export const ROUTES = {
   ...catalogueRoutes,
   ...ruleRoutes,
   ...peopleRoutes,
+  ...mappingRoutes,
+  ...scopeRoutes,
   ...activityRoutes,
   ...fleetRoutes,
   ...workerRoutes,
