@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { handOut, listPoolAccounts, listPools, putPool, release } from '../../server/accounts/account-pool-store.ts'
+import { authenticator } from '../../server/accounts/authenticate.ts'
 import { deleteMapping, insertMapping, listMappings, MOST_MAPPINGS } from '../../server/accounts/mapping-store.ts'
 import {
   deleteAllPermissions,
@@ -10,6 +11,9 @@ import {
 } from '../../server/accounts/permission-store.ts'
 import { accountOf, ensureVo, insertAccount, type MappedTo, mapIdentity } from '../../server/accounts/store.ts'
 import { ensureScopes } from '../../server/catalogue/did-store.ts'
+import { Kept } from '../../server/kept.ts'
+import { silentLogger } from '../../shared/runtime/logger.ts'
+import { ManualClock } from '../unit/http-manual-clock.ts'
 import { databases, type TestDatabase } from './databases.ts'
 
 const ISSUER = 'https://iam.example.org/'
@@ -129,6 +133,47 @@ for (const { name, open } of databases) {
         await test.db.write(e => mapIdentity(e, person('ann'), alice, false))
         expect([await to('account', 'production'), await to('pool', 'exp')]).to.deep.equal(['alice', 'alice'])
       })
+    })
+
+    it('cost a request one statement, with a mapping or without, and the list one in two seconds', async () => {
+      await add('production')
+      await test.db.write(e => putPool(e, { voId, name: 'exp', size: 9 }, 0))
+      for (const [pattern, target, to] of [
+        ['/exp/production', 'account', 'production'],
+        ['/exp/**', 'pool', 'exp'],
+      ] as const) {
+        const mapping = { issuer: ISSUER, claim: 'group' as const, pattern, voId, target, name: to }
+        await test.db.write(e => insertMapping(e, mapping, undefined, 0))
+      }
+      let statements = 0
+      const read = new Proxy(test.db.read, {
+        get(target, property) {
+          if (property === 'raw') statements += 1
+          return Reflect.get(target, property)
+        },
+      })
+      const clock = new ManualClock()
+      const mappings = new Kept(clock, () => listMappings(read))
+      const verifier = {
+        async verify(subject = '') {
+          const groups = subject === 'stranger' ? [] : [subject === 'ann' ? '/exp/x' : '/exp/production']
+          return { ...person(subject), clientId: undefined, groups, entitlements: [], scopes: [], expiresAt: 1 }
+        },
+      }
+      const context = { db: { ...test.db, read }, clock, log: silentLogger }
+      const authenticate = authenticator(context, verifier, { admins: [] }, [], mappings)
+      const cost = async (subject: string) => {
+        statements = 0
+        const { account } = await authenticate(subject)
+        return [account?.name, statements]
+      }
+      expect(await cost('bob'), 'the list too').to.deep.equal(['production', 2])
+      expect(await cost('bob')).to.deep.equal(['production', 1])
+      expect(await cost('stranger')).to.deep.equal([undefined, 1])
+      expect((await cost('ann'))[0], 'handed out').to.equal('exp001')
+      expect(await cost('ann')).to.deep.equal(['exp001', 1])
+      clock.advance(2_001)
+      expect(await cost('ann')).to.deep.equal(['exp001', 2])
     })
 
     describe('mappings', () => {
