@@ -22,16 +22,14 @@ export function addAccountCommands(program: Command, tools: Tools): void {
     usage: 'list',
     summary: 'list accounts',
     examples: ['account list'],
-    run: async ({ client, output }) => {
-      const { items } = await client.listAccounts()
-      await output.list(
-        [items],
+    run: async ({ client, output }) =>
+      output.list(
+        pages(query => client.listAccounts({ query })),
         [
           { name: 'account', value: item => item.name },
           { name: 'vo', value: item => item.vo },
         ],
-      )
-    },
+      ),
   })
 
   addCommand<{ issuer: string; subject: string; vo?: string; move?: true }>(account, tools, {

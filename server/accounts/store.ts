@@ -33,12 +33,17 @@ export async function findAccount(executor: Executor, voId: number, name: string
   return row?.id
 }
 
-export async function listAccounts(executor: Executor, sight: Sight): Promise<{ name: string; vo: string }[]> {
+export async function listAccounts(
+  executor: Executor,
+  sight: Sight,
+  page: { readonly after: { readonly vo: string; readonly name: string }; readonly limit: number },
+): Promise<{ name: string; vo: string }[]> {
   return query(
     executor,
     `SELECT accounts.name, vos.name AS vo FROM accounts JOIN vos ON vos.id = accounts.vo_id
-      WHERE true${withinReach(executor, sight, { vo: 'accounts.vo_id' })} ORDER BY vos.name, accounts.name`,
-    reachBindings(sight),
+      WHERE (vos.name, accounts.name) > (:vo, :name)${withinReach(executor, sight, { vo: 'accounts.vo_id' })}
+      ORDER BY vos.name, accounts.name LIMIT :limit`,
+    { ...page.after, limit: page.limit, ...reachBindings(sight) },
   )
 }
 

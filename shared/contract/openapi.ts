@@ -56,7 +56,7 @@ const WHO: Readonly<Record<Route['role'], string>> = {
 const NEEDS: Readonly<Record<ScopePermission, string>> = {
   write: 'An account needs the permission to write in the scope, unless the scope is open.',
   rule: 'An account needs the permission for rules in the scope, unless the scope is open.',
-  manage: 'What is not its own an account must have the permission to manage, in the scope.',
+  manage: 'An account needs the permission to manage in the scope, for what is not its own.',
 }
 
 /** The route table as OpenAPI 3.1: the same text from the same table, whenever and wherever. */

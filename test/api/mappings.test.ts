@@ -120,6 +120,13 @@ describe('mappings of tokens to accounts', () => {
     expect(page.next).to.be.a('string')
     await house.client.removeMapping({ params: { id } })
     expect(await account(ann)).to.equal(undefined)
+    const names = []
+    for (let cursor: string | undefined = ''; cursor !== undefined; ) {
+      const some = await house.client.listAccounts({ query: { limit: 3, ...(cursor === '' ? {} : { cursor }) } })
+      names.push(...some.items.map(({ name }) => name))
+      cursor = some.next
+    }
+    expect(names).to.deep.equal(['alice', 'exp001', 'exp002', 'exp003', 'export', 'production', 'user-alice'])
     await raw.refusal([404, 'ACCOUNT_UNKNOWN', 'account'], 'POST', '/v1/accounts/production/release', {
       body: { vo: 'exp' },
     })

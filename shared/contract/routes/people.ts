@@ -105,7 +105,8 @@ export const peopleRoutes = {
     role: 'member',
     tag: accounts,
     summary: 'List accounts',
-    answer: z.object({ items: z.array(z.object({ name: accountName, vo: voName })) }),
+    query: z.strictObject(pageQuery),
+    answer: page(z.object({ name: accountName, vo: voName })),
     status: 200,
   }),
   addIdentity: route({
