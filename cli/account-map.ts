@@ -14,6 +14,15 @@ interface ClaimFlags {
   readonly scope?: string
 }
 
+interface TryFlags {
+  readonly issuer: string
+  readonly sub?: string
+  readonly clientId?: string
+  readonly group?: string[]
+  readonly entitlement?: string[]
+  readonly scope?: string[]
+}
+
 export function addMapCommands(account: Command, tools: Tools): void {
   const map = account.command('map').description('patterns by which tokens are mapped to accounts; the first counts')
 
@@ -80,14 +89,6 @@ export function addMapCommands(account: Command, tools: Tools): void {
     },
   })
 
-  interface TryFlags {
-    readonly issuer: string
-    readonly sub?: string
-    readonly clientId?: string
-    readonly group?: string[]
-    readonly entitlement?: string[]
-    readonly scope?: string[]
-  }
   addCommand<TryFlags>(map, tools, {
     usage: 'try',
     summary: 'say which account a token with such claims would have, and why; nothing is handed out',

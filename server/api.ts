@@ -40,7 +40,7 @@ export function createHandlers(
 ): Handlers {
   return {
     ...accountHandlers(context, vos, apiIssuers),
-    ...mappingHandlers(context, vos, apiIssuers, mappings),
+    ...mappingHandlers(context, { vos, apiIssuers, pools, mappings }),
     ...accountPoolHandlers(context, vos),
     ...scopeHandlers(context, vos),
     ...storageHandlers(context, vos),

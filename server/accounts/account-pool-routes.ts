@@ -13,7 +13,7 @@ export function accountPoolHandlers({ db, clock, log }: Context, vos: Vos): Acco
     const id = await findPool(executor, vo.id, name)
     if (id !== undefined) return id
     const message = `there is no pool of accounts ${name} in ${vo.name}: \`waybill account pool list\` shows all`
-    throw new WaybillError('POOL_UNKNOWN', message, { status: 404, field: 'pool' })
+    throw new WaybillError('ACCOUNT_POOL_UNKNOWN', message, { status: 404, field: 'pool' })
   }
 
   return {

@@ -137,6 +137,11 @@ async function newAccount(
   return undefined
 }
 
+export async function isOfPool(executor: Executor, accountId: number): Promise<boolean> {
+  const sql = 'SELECT 1 AS n FROM pool_accounts WHERE account_id = :accountId'
+  return (await queryOne(executor, sql, { accountId })) !== undefined
+}
+
 /** False when it is no account of a pool. One that was released is left as it is. */
 export async function release(executor: Executor, voId: number, account: string, now: number): Promise<boolean> {
   const own = 'account_id = (SELECT id FROM accounts WHERE vo_id = :voId AND name = :account)'

@@ -28,7 +28,7 @@ export function authenticator(
     const match = worker === undefined ? firstMatch(await mappings.get(), bearer) : undefined
     const account = await accountBy(context, { issuer, subject }, match).catch((error: unknown) => {
       // Who else could make the pool larger.
-      if (admin && error instanceof WaybillError && error.code === 'POOL_EXHAUSTED') return undefined
+      if (admin && error instanceof WaybillError && error.code === 'ACCOUNT_POOL_EXHAUSTED') return undefined
       throw error
     })
     return {

@@ -14,7 +14,7 @@ export function mappedTo(match: Match | undefined): MappedTo | undefined {
 
 /**
  * The account of this identity, by itself or by a match; an account of a pool is handed out now if it has none yet. Throws 403
- * POOL_EXHAUSTED.
+ * ACCOUNT_POOL_EXHAUSTED.
  */
 export async function accountBy(
   { db, clock, log }: Pick<Context, 'db' | 'clock' | 'log'>,
@@ -28,7 +28,7 @@ export async function accountBy(
   if (outcome === 'none') return undefined
   if (outcome === 'exhausted') {
     const message = `the pool ${to.name} of ${match?.mapping.vo} has handed out all its accounts, and ${identity.subject} of ${identity.issuer} has none: ask an admin to make it larger, or to release some`
-    throw new WaybillError('POOL_EXHAUSTED', message, { status: 403 })
+    throw new WaybillError('ACCOUNT_POOL_EXHAUSTED', message, { status: 403 })
   }
   const account = await accountOf(db.read, identity, to)
   const { issuer, subject } = identity

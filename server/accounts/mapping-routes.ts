@@ -1,25 +1,29 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
+import type { Executor } from '../database/sql.ts'
 import type { Kept } from '../kept.ts'
-import { findPool } from './account-pool-store.ts'
+import { findPool, isOfPool } from './account-pool-store.ts'
 import { once } from './idempotency.ts'
 import { demandIssuer } from './identity.ts'
 import { mappedTo } from './mapped.ts'
 import { firstMatch, type Mapping, type Match } from './mapping.ts'
 import { deleteMapping, insertMapping, listMappings, MOST_MAPPINGS } from './mapping-store.ts'
+import { poolOf, type WorkerPool } from './pools.ts'
 import { accountOf, findAccount } from './store.ts'
 import type { Vos } from './vos.ts'
 
 type MappingHandlers = Pick<Handlers, 'addMapping' | 'listMappings' | 'removeMapping' | 'tryMappings'>
 
-/** `apiIssuers`: whose tokens the API takes. */
-export function mappingHandlers(
-  context: Context,
-  vos: Vos,
-  apiIssuers: readonly string[],
-  kept: Kept<Mapping[]>,
-): MappingHandlers {
+interface Settings {
+  readonly vos: Vos
+  /** Whose tokens the API takes. */
+  readonly apiIssuers: readonly string[]
+  readonly pools: readonly WorkerPool[]
+  readonly mappings: Kept<Mapping[]>
+}
+
+export function mappingHandlers(context: Context, { vos, apiIssuers, pools, mappings }: Settings): MappingHandlers {
   const { db, log } = context
 
   return {
@@ -42,7 +46,7 @@ export function mappingHandlers(
         if (made === undefined) throw new Error(`mapping ${id} was not inserted`)
         return made
       })
-      kept.forget()
+      mappings.forget()
       log.info({ mapping: answer, subject: caller.subject }, 'a mapping was added')
       return answer
     },
@@ -53,7 +57,7 @@ export function mappingHandlers(
       if (!(await db.write(executor => deleteMapping(executor, id)))) {
         throw new WaybillError('MAPPING_UNKNOWN', `there is no mapping ${id}`, { status: 404, field: 'id' })
       }
-      kept.forget()
+      mappings.forget()
       log.info({ mapping: id, subject: caller.subject }, 'a mapping was removed')
       return {}
     },
@@ -66,6 +70,8 @@ export function mappingHandlers(
         const sentence = `${subject} is mapped to ${own.name} of ${own.vo} itself: mappings are not asked`
         return { account: own.name, vo: own.vo, sentence }
       }
+      if (poolOf(pools, { ...identity, clientId }) !== undefined)
+        return { sentence: `${subject} is a configured worker: mappings are not asked, there is no account` }
       const match = firstMatch(await listMappings(db.read), { ...identity, clientId, groups, entitlements, scopes })
       if (match === undefined) return { sentence: 'no mapping matches: there is no account' }
       const to = mappedTo(match)
@@ -79,22 +85,30 @@ export function mappingHandlers(
 }
 
 async function demandTarget(
-  executor: Context['db']['read'],
+  executor: Executor,
   { target, voId, name }: Pick<Mapping, 'target' | 'voId' | 'name'>,
   vo: string,
 ): Promise<void> {
-  const find = target === 'account' ? findAccount : findPool
-  if ((await find(executor, voId, name)) !== undefined) return
-  const code = target === 'account' ? 'ACCOUNT_UNKNOWN' : 'POOL_UNKNOWN'
-  const message = `there is no ${target === 'account' ? 'account' : 'pool of accounts'} ${name} in ${vo}: add it first`
-  throw new WaybillError(code, message, { status: 404, field: target })
+  if (target === 'pool') {
+    if ((await findPool(executor, voId, name)) !== undefined) return
+    const message = `there is no pool of accounts ${name} in ${vo}: add it first`
+    throw new WaybillError('ACCOUNT_POOL_UNKNOWN', message, { status: 404, field: 'pool' })
+  }
+  const id = await findAccount(executor, voId, name)
+  if (id === undefined) {
+    const message = `there is no account ${name} in ${vo}: add it first`
+    throw new WaybillError('ACCOUNT_UNKNOWN', message, { status: 404, field: 'account' })
+  }
+  if (await isOfPool(executor, id)) {
+    const message = `${name} is an account of a pool, and somebody's own: map the pool, or the identity itself`
+    throw new WaybillError('ACCOUNT_OF_POOL', message, { status: 409, field: 'account' })
+  }
 }
 
 /** What comes of a match, for people. */
 function whereTo({ mapping, name }: Match, hasAccount: boolean, isPool: boolean): string {
-  const what = mapping.target === 'pool' ? 'pool of accounts' : 'account'
-  if (name === undefined)
-    return `but what it captures makes no name of an ${mapping.target === 'pool' ? 'account pool' : 'account'}`
+  const what = mapping.target === 'pool' ? 'account pool' : 'account'
+  if (name === undefined) return `but what it captures makes no name of an ${what}: there is no account`
   if (hasAccount) return mapping.target === 'pool' ? `and they have an account of the pool ${name}` : `and says ${name}`
   if (isPool) return `and an account of the pool ${name} is handed out with their first request, if it has room`
   return `but there is no ${what} ${name} in ${mapping.vo} that it may lead to: there is no account`

@@ -104,12 +104,12 @@ describe('mappings of tokens to accounts', () => {
     expect([await account(ben), await account(ann)]).to.deep.equal(['exp002', 'exp001'])
     expect(await account({ ...ann, groups: ['/exp'] }), 'who is in the group no more').to.equal(undefined)
     const token = await sign({ sub: 'cy', groups: ['/exp/analysis'] })
-    const { detail } = await raw.refusal([403, 'POOL_EXHAUSTED'], 'GET', '/v1/rules', { token })
+    const { detail } = await raw.refusal([403, 'ACCOUNT_POOL_EXHAUSTED'], 'GET', '/v1/rules', { token })
     expect(detail).to.contain('the pool exp of exp has handed out all its accounts, and cy of')
 
     await house.client.releaseAccount({ params: { account: 'exp001' }, body: { vo: 'exp' } })
     expect(await account({ sub: 'cy', groups: ['/exp/analysis'] })).to.equal('exp003')
-    await raw.refusal([403, 'POOL_EXHAUSTED'], 'GET', '/v1/whoami', { token: await sign(ann) })
+    await raw.refusal([403, 'ACCOUNT_POOL_EXHAUSTED'], 'GET', '/v1/whoami', { token: await sign(ann) })
     await house.client.setAccountPool({ params: { pool: 'exp' }, body: { size: 3, vo: 'exp' } })
     expect(await account(ann)).to.equal('exp001')
     const page = await house.client.listPoolAccounts({ params: { pool: 'exp' }, query: { vo: 'exp', limit: 2 } })
@@ -127,6 +127,11 @@ describe('mappings of tokens to accounts', () => {
       cursor = some.next
     }
     expect(names).to.deep.equal(['alice', 'exp001', 'exp002', 'exp003', 'export', 'production', 'user-alice'])
+    const theirs = { issuer, claim: 'sub', pattern: 'eve', account: 'exp001', vo: 'exp' }
+    await raw.refusal([409, 'ACCOUNT_OF_POOL', 'account'], 'POST', '/v1/mappings', { body: theirs })
+    // What a capture spells leads there as little.
+    await map('group', '/exp/users/*', { account: '{1}' })
+    expect(await account({ sub: 'eve', groups: ['/exp/users/exp001'] })).to.equal(undefined)
     await raw.refusal([404, 'ACCOUNT_UNKNOWN', 'account'], 'POST', '/v1/accounts/production/release', {
       body: { vo: 'exp' },
     })
@@ -144,7 +149,7 @@ describe('mappings of tokens to accounts', () => {
         admin: true,
         worker: false,
       })
-      await raw.refusal([403, 'POOL_EXHAUSTED'], 'GET', '/v1/whoami', { token: await sign({ sub: 'x' }) })
+      await raw.refusal([403, 'ACCOUNT_POOL_EXHAUSTED'], 'GET', '/v1/whoami', { token: await sign({ sub: 'x' }) })
     } finally {
       await house.client.addIdentity({ body: { issuer, subject: manager.id, account: 'alice', vo: 'exp' } })
     }
@@ -156,7 +161,7 @@ describe('mappings of tokens to accounts', () => {
       [[400, 'ISSUER_NOT_TAKEN', 'issuer'], { issuer: 'https://elsewhere.example.org' }],
       [[404, 'ACCOUNT_UNKNOWN', 'account'], { account: 'nobody' }],
       [[404, 'ACCOUNT_UNKNOWN', 'account'], { vo: 'other' }],
-      [[404, 'POOL_UNKNOWN', 'pool'], { account: undefined, pool: 'nowhere' }],
+      [[404, 'ACCOUNT_POOL_UNKNOWN', 'pool'], { account: undefined, pool: 'nowhere' }],
       [[400, 'INVALID', 'account'], { pool: 'exp' }],
       [[400, 'INVALID', 'account'], { account: undefined }],
       [[400, 'INVALID', 'account'], { account: 'Alice' }],
@@ -220,6 +225,7 @@ describe('mappings of tokens to accounts', () => {
     expect(await command('account map list')).to.match(/1 .*client_id +robot-\* +user-\{1\} .*\n2 .*\n3 .*cmd +exp/)
     const attempt = async (flags: string) => command(`account map try --issuer ${issuer} ${flags}`)
     expect(await attempt('--sub nobody')).to.contain('no mapping matches: there is no account')
+    expect(await attempt(`--sub ${house.sandbox.clients.worker.id}`)).to.contain('is a configured worker')
     expect(await attempt('--group /exp --group /exp/production')).to.match(
       /account +production\n.*and says production/s,
     )
