@@ -8,6 +8,7 @@ import * as storages from './0006_storages.ts'
 import * as repair from './0007_repair.ts'
 import * as ruleParts from './0008_rule_parts.ts'
 import * as selection from './0009_selection.ts'
+import * as accounts from './0010_accounts.ts'
 import * as ruleLife from './0014_rule_life.ts'
 
 interface Migration {
@@ -26,6 +27,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0007_repair', ...repair },
   { name: '0008_rule_parts', ...ruleParts },
   { name: '0009_selection', ...selection },
+  { name: '0010_accounts', ...accounts },
   { name: '0014_rule_life', ...ruleLife },
 ]
 

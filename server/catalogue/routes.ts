@@ -3,6 +3,7 @@ import type { Routes } from '../../shared/contract/routes.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission } from '../accounts/permissions.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
@@ -30,6 +31,7 @@ import {
   listDidsOfScope,
   setDidOpen,
 } from './did-store.ts'
+import { demandRegistration, demandRuleElsewhere } from './permitted.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-store.ts'
 
@@ -50,7 +52,9 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     async addDids(request) {
       const { account } = request.caller
       const given = request.body.dids.map((entry, i) => ({ ...entry, ...parseDid(entry.did, `dids.${i}.did`) }))
+      const named = given.map(({ scope }, i) => ({ scope, field: `dids.${i}.did` }))
       return once(context, 'addDids', request, async (executor, now) => {
+        await demandPermission(executor, request.caller, 'write', named)
         const scopes = await ensureScopes(
           executor,
           account.voId,
@@ -83,13 +87,19 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     async setOpen({ params, body, caller }) {
       const did = await requireOwn(db.read, sightOf(caller), params, caller.account.voId)
       if (did.type === 'FILE') throw new WaybillError('DID_TYPE', 'a file is neither open nor closed', { status: 409 })
-      await db.write(executor => setDidOpen(executor, did.id, body.open))
+      await db.write(async executor => {
+        await demandPermission(executor, caller, 'write', [{ scope: did.scope, field: 'scope' }])
+        await setDidOpen(executor, did.id, body.open)
+      })
       return viewOf(db.read, { ...did, is_open: body.open })
     },
     async attach({ params, body, caller }) {
       const sight = sightOf(caller)
       const attached = await db.write(async executor => {
         const parent = await requireOwn(executor, sight, params, caller.account.voId)
+        await demandPermission(executor, caller, 'write', [{ scope: parent.scope, field: 'scope' }])
+        const others = body.dids.map((text, i) => ({ scope: parseDid(text, `dids.${i}`).scope, field: `dids.${i}` }))
+        await demandRuleElsewhere(executor, caller, parent.scope, others)
         const open = await holdForAttaching(executor, parent)
         const children = await childrenOf(executor, sight, { ...parent, is_open: open }, body.dids)
         await holdChildren(executor, parent, children)
@@ -113,6 +123,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       const { dataset, files } = request.body
       const register = async (executor: Executor, first: number, now: number) => {
         const some = files.slice(first, first + FILES_PER_TRANSACTION)
+        await demandRegistration(executor, request.caller, { dataset, files: some, first })
         const registration = {
           rse,
           accountId: account.id,

@@ -2,6 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { actorOf } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission, type NamedScope, refusedScope } from '../accounts/permissions.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { requireDid } from '../catalogue/routes.ts'
@@ -35,15 +36,17 @@ export function ruleHandlers(context: Context): RuleHandlers {
       const sight = sightOf(request.caller)
       const rses = await storages.ofVo(account.voId)
       const answer = await once(context, 'addRules', request, async (executor, now) => {
+        await demandPermission(executor, request.caller, 'rule', scopesOf(request.body.dids))
         const ids = await submitRules(executor, rses, account, request.body, now)
         return { items: await Promise.all(ids.map(async id => viewRule(await requireRule(executor, sight, id)))) }
       })
       context.wake.notify('rules')
       return answer
     },
-    async previewRules({ body, caller: { account } }) {
-      const rses = await storages.ofVo(account.voId)
-      return { items: await previewRules(db.read, rses, rooms, account, body) }
+    async previewRules({ body, caller }) {
+      await demandPermission(db.read, caller, 'rule', scopesOf(body.dids))
+      const rses = await storages.ofVo(caller.account.voId)
+      return { items: await previewRules(db.read, rses, rooms, caller.account, body) }
     },
     async listRules({ query: { did, account, state, cursor, limit }, caller }) {
       const sight = sightOf(caller)
@@ -83,11 +86,18 @@ export function ruleHandlers(context: Context): RuleHandlers {
   }
 }
 
-/** The rule, if the caller may change it. Throws 404 RULE_UNKNOWN, 403 FORBIDDEN. */
+function scopesOf(dids: readonly string[]): NamedScope[] {
+  return dids.map((text, i) => ({ scope: parseDid(text, `dids.${i}`).scope, field: `dids.${i}` }))
+}
+
+/** The rule, if the caller may change it: its own, or in a scope that it manages. Throws 404 RULE_UNKNOWN, 403 FORBIDDEN. */
 export async function requireOwnRule(read: Executor, caller: Owner, id: number): Promise<ShownRule> {
   const rule = await requireRule(read, sightOf(caller), id)
-  if (rule.account_id === caller.account.id || caller.admin) return rule
-  throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
+  if (rule.account_id === caller.account.id) return rule
+  const { scope } = parseDid(rule.did)
+  if ((await refusedScope(read, caller, 'manage', [{ scope, field: 'id' }])) === undefined) return rule
+  const message = `rule ${rule.id} belongs to ${rule.account}, and ${caller.account.name} may not manage the scope ${scope}`
+  throw new WaybillError('FORBIDDEN', message, { status: 403 })
 }
 
 /** Throws 404 RULE_UNKNOWN. */

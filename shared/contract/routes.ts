@@ -3,9 +3,11 @@ import { activityRoutes } from './routes/activities.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
 import { limitRoutes } from './routes/limits.ts'
+import { mappingRoutes } from './routes/mappings.ts'
 import { peopleRoutes } from './routes/people.ts'
 import { ruleLifeRoutes } from './routes/rule-life.ts'
 import { ruleRoutes } from './routes/rules.ts'
+import { scopeRoutes } from './routes/scopes.ts'
 import { storageRoutes } from './routes/storages.ts'
 import { workerRoutes } from './routes/worker.ts'
 
@@ -17,6 +19,8 @@ export const ROUTES = {
   ...ruleLifeRoutes,
   ...peopleRoutes,
   ...limitRoutes,
+  ...mappingRoutes,
+  ...scopeRoutes,
   ...activityRoutes,
   ...fleetRoutes,
   ...workerRoutes,

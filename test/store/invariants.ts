@@ -100,6 +100,10 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id
         AND (outcome = 'done' OR (outcome = 'failed' AND coalesce(code, '') NOT IN (${UNCOUNTED}))))
     AND (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id AND outcome IN ('done', 'failed', 'absent'))`,
+  'an account of a pool is of the pool’s VO': `SELECT account_id FROM pool_accounts JOIN accounts ON accounts.id = account_id
+    JOIN account_pools ON account_pools.id = pool_id WHERE accounts.vo_id <> account_pools.vo_id`,
+  'a scope’s permissions are of accounts of its VO': `SELECT account_id FROM scope_permissions
+    JOIN accounts ON accounts.id = account_id JOIN scopes ON scopes.id = scope_id WHERE accounts.vo_id <> scopes.vo_id`,
 }
 
 /** The sentences that do not hold, with the keys of what breaks them. */

@@ -22,6 +22,7 @@ export const ruleLifeRoutes = {
     method: 'PATCH',
     path: '/v1/rules/{id}',
     role: 'manager',
+    permission: 'manage',
     tag,
     summary: 'Change a rule: what is absent stays',
     description:
@@ -55,6 +56,7 @@ export const ruleLifeRoutes = {
     method: 'POST',
     path: '/v1/rules/{id}/replacement',
     role: 'manager',
+    permission: 'manage',
     tag,
     summary:
       'Move a rule to other storages, or to fewer copies: a new rule, and the old one goes when the new one is OK',
