@@ -66,7 +66,8 @@ export interface RepairedLocks {
 
 /**
  * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
- * Those whose file nobody has any more stay stuck: a rule must not go to and fro for them (rucio #8743).
+ * Those whose file nobody has any more, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
+ * (rucio #8743).
  */
 export async function repairLocks(
   executor: Executor,
@@ -85,7 +86,8 @@ export async function repairLocks(
   await lockRows(executor, 'replicas', ids)
   const hopeful = await query<{ id: number }>(
     executor,
-    `SELECT own.id FROM replicas AS own WHERE own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
+    `SELECT own.id FROM replicas AS own JOIN rses ON rses.id = own.rse_id AND rses.availability_write
+      WHERE own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
     { replicas: encodeRows(ids), now },
   )
   const replicas: number[] = []

@@ -10,6 +10,7 @@ import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import type { StorageDirectory } from '../storages/directory.ts'
+import { candidatesOf } from './candidates.ts'
 import { insertEvents } from './event-store.ts'
 import { removeRule } from './life.ts'
 import { previewRules } from './preview.ts'
@@ -58,7 +59,7 @@ export function ruleHandlers(context: Context): RuleHandlers {
     async getRule({ params, caller }) {
       const rule = await requireRule(db.read, sightOf(caller), params.id)
       if (rule.state !== 'STUCK') return viewRule(rule)
-      const problems = await shownProblems(db.read, storages, rule.id)
+      const problems = await shownProblems(db.read, storages, rule)
       return { ...viewRule(rule), ...(problems.length === 0 ? {} : { problems }) }
     },
     async repairRule({ params, caller }) {
@@ -111,15 +112,20 @@ export async function requireRule(executor: Executor, sight: Sight, id: number):
 export async function shownProblems(
   read: Executor,
   storages: StorageDirectory,
-  ruleId: number,
+  rule: Pick<ShownRule, 'id' | 'vo_id' | 'expression'>,
 ): Promise<{ did: string; rse: string; code: string; message: string }[]> {
-  const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
-  const unlocked = await problemsOf(read, ruleId, PROBLEMS_SHOWN)
-  const stuck = await stuckLocksOf(read, ruleId, PROBLEMS_SHOWN - unlocked.length)
-  return [...unlocked, ...stuck.map(problemOf)].map(({ rse_id, ...problem }) => ({
-    ...problem,
-    rse: names.get(rse_id) ?? '',
-  }))
+  const rses = await storages.ofVo(rule.vo_id)
+  const named = new Set(candidatesOf(rule.expression, rses).candidates.map(({ id }) => id))
+  const known = new Map(
+    rses.map(({ id, name, availabilityRead: readable, availabilityWrite: writable }) => [
+      id,
+      { name, readable, writable, named: named.has(id) },
+    ]),
+  )
+  const unlocked = await problemsOf(read, rule.id, PROBLEMS_SHOWN)
+  const stuck = await stuckLocksOf(read, rule.id, PROBLEMS_SHOWN - unlocked.length)
+  const problems = [...unlocked, ...stuck.map(lock => problemOf(lock, known.get(lock.rse_id)))]
+  return problems.map(({ rse_id, ...problem }) => ({ ...problem, rse: known.get(rse_id)?.name ?? '' }))
 }
 
 export function viewRule(rule: ShownRule) {
