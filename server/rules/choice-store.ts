@@ -49,6 +49,29 @@ export async function expandAgain(executor: Executor, choiceIds: readonly number
   })
 }
 
+/** Of what left the rule. Their keys. */
+export async function deleteChoices(executor: Executor, ruleId: number, datasetId: number): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    executor,
+    'DELETE FROM rule_choices WHERE rule_id = :ruleId AND dataset_id = :datasetId RETURNING id',
+    { ruleId, datasetId },
+  )
+  return rows.map(row => row.id)
+}
+
+/**
+ * A condition: the rule `:ruleId` keeps a file at a storage, since that was chosen for something that holds it. Whatever else a rule
+ * has there is to go. `file`, `rse`: columns. In one subselect, so that it is looked up for each row and never made for the whole table.
+ */
+export function chosenFor(file: string, rse: string): string {
+  return `EXISTS (
+    SELECT 1 FROM contents JOIN rule_choices AS choices ON choices.dataset_id = contents.parent_id
+      WHERE contents.child_id = ${file} AND choices.rule_id = :ruleId AND choices.rse_id = ${rse}
+    UNION ALL
+    SELECT 1 FROM rule_choices AS choices
+      WHERE choices.dataset_id = ${file} AND choices.rule_id = :ruleId AND choices.rse_id = ${rse})`
+}
+
 export async function choiceDone(executor: Executor, choiceId: number): Promise<void> {
   await query(executor, 'UPDATE rule_choices SET todo = false WHERE id = :choiceId', { choiceId })
 }

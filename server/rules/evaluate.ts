@@ -1,7 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { Service } from '../../shared/runtime/services.ts'
-import { datasetsBelow, filesOf } from '../catalogue/contents-store.ts'
+import { datasetsBelow, filesOf, keptBelow } from '../catalogue/contents-store.ts'
 import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
 import { findReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
@@ -11,10 +11,20 @@ import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { openTransfers } from '../transfers/open.ts'
-import { choiceDone, choicesOf, expandAgain, holdings, insertChoices, nextChoice } from './choice-store.ts'
-import { insertFirstLocks, insertLocks, removeLocks, withoutLock } from './lock-store.ts'
+import {
+  type ChoiceRow,
+  choiceDone,
+  choicesOf,
+  expandAgain,
+  holdings,
+  insertChoices,
+  nextChoice,
+} from './choice-store.ts'
+import { rulesToShrink } from './detached-store.ts'
+import { insertFirstLocks, insertLocks, lockedBy, removeLocks, withoutLock } from './lock-store.ts'
 import { deletePart, type Part, partInWork } from './part-store.ts'
 import { selectRses } from './select.ts'
+import { shrinkStep } from './shrink.ts'
 import { endPass, moveCursor, postpone, rulesInWork, takeStep } from './step-store.ts'
 import { addToRules, deleteRule, insertProblems, type RuleRow, setError } from './store.ts'
 
@@ -29,25 +39,37 @@ const RULES_TRIED = 20
 const FILES_PER_STEP = { least: 100, most: 5_000 }
 
 /**
- * Works off rules: choose storages for each dataset, then make replicas, locks and transfers, a step at a time. A step is one
- * transaction guarded by the rule's cursor, and leaves alone what exists: a crash between any two does nothing twice.
+ * Works off rules: choose storages for each dataset, then make replicas, locks and transfers, a step at a time; and let go of what
+ * was detached. A step is one transaction guarded by the rule's cursor, and leaves alone what exists: a crash between any two does
+ * nothing twice.
  */
 export function ruleEvaluator(context: Context): Service {
   const stepMs = isSqlite(context.db.read) ? STEP_MS.sqlite : STEP_MS.postgresql
   let filesPerStep = 500
+  let shrinking = false
+  let lastShrunk = 0
 
   /** How many files it took, or datasets when choosing; undefined when another server is at this rule. */
-  async function step(rule: RuleRow, rses: readonly Rse[]): Promise<number | undefined> {
-    const now = context.clock.now()
+  async function step(rule: RuleRow): Promise<number | undefined> {
+    const rses = await context.storages.ofVo(rule.vo_id)
     if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses)
+    return sized(async (executor, limit, now) => {
+      if (!(await takeStep(executor, rule))) return undefined
+      if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
+      return expandStep(executor, rule, rses, limit, now)
+    })
+  }
+
+  /** A transaction of as many files as fit into one. */
+  async function sized(
+    work: (executor: Executor, limit: number, now: number) => Promise<number | undefined>,
+  ): Promise<number | undefined> {
     const limit = filesPerStep
     let began = 0
     const files = await context.db.write(async executor => {
       // Not before: it may have waited for other writers.
       began = context.clock.monotonic()
-      if (!(await takeStep(executor, rule))) return undefined
-      if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
-      return expandStep(executor, rule, rses, limit, now)
+      return work(executor, limit, context.clock.now())
     })
     if (files === limit) adapt(context.clock.monotonic() - began)
     return files
@@ -64,30 +86,47 @@ export function ruleEvaluator(context: Context): Service {
     interval: 1_000,
     topic: 'rules',
     async round() {
-      for (const rule of await rulesInWork(context.db.read, RULES_TRIED)) {
-        if (await evaluated(rule)) return true
-      }
-      return false
+      // In turn: what is attached holds up nothing that is detached, nor the other way round.
+      shrinking = !shrinking
+      return shrinking ? (await shrinkOne()) || (await evaluateOne()) : (await evaluateOne()) || (await shrinkOne())
     },
   })
 
-  /** False: another server is at it, or it failed. */
-  async function evaluated(rule: RuleRow): Promise<boolean> {
+  async function evaluateOne(): Promise<boolean> {
+    for (const rule of await rulesInWork(context.db.read, RULES_TRIED)) {
+      if (!(await taken(rule.id, () => step(rule)))) continue
+      if (rule.stage === 'EXPANDING') {
+        context.wake.notify('grants')
+        context.wake.notify('queue')
+      }
+      return true
+    }
+    return false
+  }
+
+  /** Rules that have something to let go of get their steps one after the other, by their keys. */
+  async function shrinkOne(): Promise<boolean> {
+    const behind = await rulesToShrink(context.db.read, lastShrunk, RULES_TRIED)
+    const rules = behind.length > 0 ? behind : await rulesToShrink(context.db.read, 0, RULES_TRIED)
+    for (const ruleId of rules) {
+      lastShrunk = ruleId
+      const shrink = (executor: Executor, limit: number, now: number) => shrinkStep(executor, ruleId, limit, now)
+      if (await taken(ruleId, () => sized(shrink))) return true
+    }
+    return false
+  }
+
+  /** Whether a step was done. Not so: another server is at the rule, or it failed. */
+  async function taken(ruleId: number, work: () => Promise<number | undefined>): Promise<boolean> {
     try {
-      const rses = await context.storages.ofVo(rule.vo_id)
-      if ((await step(rule, rses)) === undefined) return false
+      return (await work()) !== undefined
     } catch (error) {
       context.storages.forget()
       // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
-      context.log.error({ err: error, rule: rule.id }, 'a step of a rule failed; it is tried again')
-      await context.db.write(executor => postpone(executor, rule.id, context.clock.now()))
+      context.log.error({ err: error, rule: ruleId }, 'a step of a rule failed; it is tried again')
+      await context.db.write(executor => postpone(executor, ruleId, context.clock.now()))
       return false
     }
-    if (rule.stage === 'EXPANDING') {
-      context.wake.notify('grants')
-      context.wake.notify('queue')
-    }
-    return true
   }
 }
 
@@ -100,13 +139,18 @@ async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly 
   // Another server has finished it since the rule was read.
   if (part === undefined) return undefined
   const datasets = await datasetsOf(db.read, part, rule.cursor_file)
-  const before = await choicesOf(db.read, rule.id, datasets)
-  const short = datasets.filter(id => before.filter(choice => choice.dataset_id === id).length < rule.copies)
+  const short = shortOf(rule, datasets, await choicesOf(db.read, rule.id, datasets))
   const held = await holdings(db.read, short)
   const { candidates, error } = candidatesOf(rule, rses)
   return db.write(async executor => {
     if (!(await takeStep(executor, rule))) return undefined
-    const choices = short.flatMap(datasetId => {
+    // What was detached since is not chosen for; what was attached again may have lost its choices: the next look counts what it has.
+    const kept = await keptBelow(executor, rule.did_id, [part.id, ...datasets])
+    const below = datasets.filter(id => kept.has(id))
+    const before = await choicesOf(executor, rule.id, below)
+    const lacking = shortOf(rule, below, before)
+    if (!lacking.every(id => short.includes(id))) return undefined
+    const choices = lacking.flatMap(datasetId => {
       const chosen = new Set(before.filter(choice => choice.dataset_id === datasetId).map(choice => choice.rse_id))
       const holding = held.filter(holding => holding.dataset_id === datasetId)
       const options = candidates.map(rse => ({
@@ -126,11 +170,11 @@ async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly 
         before.map(choice => choice.id),
       )
     }
-    const few = before.length + choices.length < datasets.length * rule.copies
+    const few = before.length + choices.length < below.length * rule.copies
     const reason = error ?? (few ? 'fewer storages than copies can be written to now' : null)
     const first = part.id === rule.did_id && rule.cursor_file === 0
     if (reason !== null || first) await setError(executor, rule.id, reason)
-    const more = datasets.length === DATASETS_PER_STEP
+    const more = datasets.length === DATASETS_PER_STEP && kept.has(part.id)
     if (!more) await deletePart(executor, rule.id, part.id)
     const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
     const next = last
@@ -139,6 +183,11 @@ async function chooseStep({ db, clock }: Context, rule: RuleRow, rses: readonly 
     await moveCursor(executor, rule.id, next, clock.now())
     return datasets.length
   })
+}
+
+/** Those that have fewer storages than the rule wants copies. */
+function shortOf(rule: RuleRow, datasets: readonly number[], choices: readonly ChoiceRow[]): number[] {
+  return datasets.filter(id => choices.filter(choice => choice.dataset_id === id).length < rule.copies)
 }
 
 /** A file that is asked for by itself is a dataset of its own. */
@@ -256,9 +305,10 @@ async function placeMissing(
 
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
-  const { removed, unlocked } = await removeLocks(executor, rule.id, limit, now)
+  const replicas = await lockedBy(executor, rule.id, limit)
+  const { unlocked } = await removeLocks(executor, rule.id, replicas, now)
   await cancelTransfers(executor, unlocked, now)
-  if (removed < limit) await deleteRule(executor, rule.id)
+  if (replicas.length < limit) await deleteRule(executor, rule.id)
   else await postpone(executor, rule.id, now)
-  return removed
+  return replicas.length
 }

@@ -1,4 +1,4 @@
-import { holdChildren, holdForAttaching, insertContents } from '../../server/catalogue/contents-store.ts'
+import { holdChildren, holdContents, insertContents } from '../../server/catalogue/contents-store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { queryOne } from '../../server/database/sql.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
@@ -424,7 +424,7 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
       const [container, dataset] = [await world.didId('c'), await world.didId('d')]
       await world.db.write(async e => {
         const parent = { id: container, type: 'CONTAINER' as const }
-        await holdForAttaching(e, parent)
+        await holdContents(e, parent)
         await holdChildren(e, parent, [dataset])
         await insertContents(e, container, [dataset])
         await reevaluateRules(e, parent, [dataset])

@@ -5,6 +5,7 @@ import type { Executor } from '../../server/database/sql.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { type Postgres, sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
+import { CONTENTS_ENCOUNTERS } from './contents-encounters.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
 import { brokenInvariants } from './invariants.ts'
@@ -37,7 +38,7 @@ describe('two transactions at once on PostgreSQL', () => {
     }
   }
 
-  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...TASK_ENCOUNTERS })) {
+  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...CONTENTS_ENCOUNTERS, ...TASK_ENCOUNTERS })) {
     it(`keep what is promised when ${name}`, async function () {
       this.timeout(120_000)
       const [, begun] = await withCopy(migrated, encounter.begin, false)
