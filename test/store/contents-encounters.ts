@@ -46,9 +46,13 @@ const andEvaluate =
     await world.evaluate()
   }
 
+/** Enough for the other to be evaluated to its end. Milliseconds. */
+const LONG = 400
+
 /** One is stopped while the other runs, and what comes of it. */
-function whenever(name: string, begin: Deed, stopped: Deed, other: Deed): [string, Encounter] {
-  return [name, { begin, stopped, other: andEvaluate(other), afterwards: evaluate, broken: settled }]
+function whenever(name: string, begin: Deed, stopped: Deed, other: Deed, patience?: number): [string, Encounter] {
+  const waits = patience === undefined ? {} : { patience }
+  return [name, { begin, stopped, other: andEvaluate(other), afterwards: evaluate, broken: settled, ...waits }]
 }
 
 /** Also the other way round. */
@@ -120,17 +124,25 @@ export const CONTENTS_ENCOUNTERS: Readonly<Record<string, Encounter>> = Object.f
     detach('d', 'd.f1'),
   ),
   ...bothWays('a file is attached to a dataset that is detached', evaluated, detach('inner', 'd'), put('d', 'e.f1')),
-  ...bothWays(
-    'a file is detached from a dataset whose container is attached',
+  whenever(
+    'a container is attached while a file is detached from a dataset in it',
+    apart,
+    detach('d', 'd.f1'),
+    put('outer', 'inner'),
+    LONG,
+  ),
+  whenever(
+    'a container is attached while a file is attached to a dataset in it',
+    apart,
+    put('d', 'e.f1'),
+    put('outer', 'inner'),
+    LONG,
+  ),
+  whenever(
+    'a file is detached from a dataset whose container is just attached',
     apart,
     put('outer', 'inner'),
     detach('d', 'd.f1'),
-  ),
-  ...bothWays(
-    'a file is attached to a dataset whose container is attached',
-    apart,
-    put('outer', 'inner'),
-    put('d', 'e.f1'),
   ),
   ...bothWays(
     'a file is detached from a dataset that a rule is added above',

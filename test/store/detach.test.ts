@@ -1,6 +1,8 @@
 import { expect } from 'chai'
+import { insertContents } from '../../server/catalogue/contents-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
+import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { shrinkStep } from '../../server/rules/shrink.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
@@ -391,6 +393,29 @@ for (const { name, open } of databases) {
       }
       await world.run(context => ruleEvaluator({ ...context, db: { ...test.db, write } }))
       expect(await locks()).to.deep.equal(['1 stays.f0 B', '1 stays.f1 B'])
+    })
+
+    it('a look that counted choices that are let go of meanwhile is of no use', async () => {
+      await world.dataset('d', 2, 'A')
+      await world.container('all', ['s:d'])
+      await world.addRule('all', 'B', 1)
+      await world.evaluate()
+      const [all, d] = [await world.didId('all'), await world.didId('d')]
+      await world.db.write(e => reevaluateRules(e, { id: all, type: 'CONTAINER' }, [d]))
+      let late = false
+      const write: Database['write'] = async work => {
+        if (!late) {
+          late = true
+          // Another server saw it detached, and not yet attached again.
+          await world.detach('all', 'd')
+          await test.db.write(async e => void (await shrinkStep(e, 1, 100, world.clock.now())))
+          await test.db.write(e => insertContents(e, all, [d]))
+        }
+        return test.db.write(work)
+      }
+      await world.run(context => ruleEvaluator({ ...context, db: { ...test.db, write } }))
+      await world.evaluate()
+      expect(await locks()).to.deep.equal(['1 d.f0 B', '1 d.f1 B'])
     })
 
     it('a look from an earlier pass is of no use, however alike the rule is', async () => {

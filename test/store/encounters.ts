@@ -23,6 +23,8 @@ export interface Encounter {
   /** Stopped before each of its statements in turn, while `other` runs as far as it gets. */
   readonly stopped: (world: World) => Promise<unknown>
   readonly other: (world: World) => Promise<unknown>
+  /** How long the first is stopped while the other gets no further. Milliseconds. */
+  readonly patience?: number
   /** What the next rounds of the services do. */
   readonly afterwards?: (world: World) => Promise<unknown>
   /** What must hold then beside the invariants; a sentence where it does not. */

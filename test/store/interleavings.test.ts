@@ -63,7 +63,7 @@ async function meet(encounter: Encounter, world: World, statement: number): Prom
   const stopped = encounter.stopped(world.on(pause.db))
   await Promise.race([pause.reached, stopped])
   const other = encounter.other(world)
-  await Promise.race([other, systemClock.sleep(PATIENCE_MS)])
+  await Promise.race([other, systemClock.sleep(encounter.patience ?? PATIENCE_MS)])
   pause.goOn()
   await Promise.all([stopped, other])
   await encounter.afterwards?.(world)
