@@ -39,8 +39,8 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     FROM locks JOIN rules ON rules.id = rule_id JOIN replicas ON replicas.id = replica_id WHERE ${SHRUNK} AND ${UNCHOSEN}`,
   'likewise with the files that could get no lock': `SELECT file_id FROM rule_problems AS replicas
     JOIN rules ON rules.id = rule_id WHERE ${SHRUNK} AND ${UNCHOSEN}`,
-  'an expanded rule has a lock, or a problem, for each file where that was chosen': `SELECT choices.id
-    FROM rule_choices AS choices JOIN rules ON rules.id = choices.rule_id AND rules.stage = 'EXPANDED'
+  'an expanded rule that has let go of it all has a lock, or a problem, for each file where that was chosen': `SELECT choices.id
+    FROM rule_choices AS choices JOIN rules ON rules.id = choices.rule_id AND rules.stage = 'EXPANDED' AND ${SHRUNK}
     JOIN contents ON contents.parent_id = choices.dataset_id
     WHERE NOT EXISTS (SELECT 1 FROM locks JOIN replicas ON replicas.id = locks.replica_id
         WHERE locks.rule_id = rules.id AND replicas.file_id = contents.child_id AND replicas.rse_id = choices.rse_id)
