@@ -81,6 +81,18 @@ export function addDidCommands(program: Command, tools: Tools): void {
   })
 
   addCommand(did, tools, {
+    usage: 'detach <did> <dids...>',
+    summary: 'detach files from a dataset, or datasets and containers from a container',
+    examples: ['did detach exp:all exp:run1', 'did detach exp:run1 exp:run1/hist.root'],
+    run: async ({ client, output }, [parent = '', ...children]) => {
+      const params = parseDid(parent)
+      let detached = 0
+      for (const dids of chunks(children, MOST)) detached += (await client.detach({ params, body: { dids } })).detached
+      output.done(`${detached} detached from ${parent}`, { detached })
+    },
+  })
+
+  addCommand(did, tools, {
     usage: 'contents <did>',
     summary: 'list what a dataset or container holds',
     examples: ['did contents exp:run1'],
@@ -95,7 +107,7 @@ export function addDidCommands(program: Command, tools: Tools): void {
 
   addCommand<{ reopen?: true }>(did, tools, {
     usage: 'close <did>',
-    summary: 'close a dataset or container: nothing can be attached any more',
+    summary: 'close a dataset or container: nothing can be attached or detached any more',
     options: command => command.option('--reopen', 'open it again'),
     examples: ['did close exp:run1', 'did close exp:run1 --reopen'],
     run: async ({ client, output }, [name = ''], { reopen }) => {

@@ -5,19 +5,16 @@ import { DID_COLUMNS, type DidRow } from './did-store.ts'
 const CONTAINERS_LOCK = 2
 
 /**
- * For the beginning of attaching to a collection: whether it is open, which it stays. Rules on it or above it are added before
- * or after: one that was added meanwhile would hear nothing of what is attached.
+ * For the beginning of attaching to a collection or detaching from it: whether it is open, which it stays. Rules on it or above it
+ * are added before or after: one that was added meanwhile would hear nothing of the change.
  */
-export async function holdForAttaching(executor: Executor, parent: Pick<DidRow, 'id' | 'type'>): Promise<boolean> {
+export async function holdContents(executor: Executor, parent: Pick<DidRow, 'id' | 'type'>): Promise<boolean> {
   if (!isSqlite(executor)) {
     // One at a time, or two could attach each other's containers to a circle.
     const single = 'SELECT pg_advisory_xact_lock(:lock, 0)'
     if (parent.type === 'CONTAINER') await query(executor, single, { lock: CONTAINERS_LOCK })
     await query(executor, 'SELECT id FROM dids WHERE id = :id FOR NO KEY UPDATE', { id: parent.id })
-    const above = (await ancestors(executor, parent.id)).filter(id => id !== parent.id)
-    await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'above')} ORDER BY id FOR SHARE`, {
-      above: encodeRows(above),
-    })
+    await holdAncestors(executor, parent.id)
   }
   const row = await queryOne<{ is_open: number | boolean }>(executor, 'SELECT is_open FROM dids WHERE id = :id', {
     id: parent.id,
@@ -25,19 +22,35 @@ export async function holdForAttaching(executor: Executor, parent: Pick<DidRow, 
   return Boolean(row?.is_open)
 }
 
-/** Before collections are attached: what is just being attached below them is waited for, or hears of what is above it now. */
+/** Until no more are found: one of them may have been attached to others while it was waited for. */
+async function holdAncestors(executor: Executor, didId: number): Promise<void> {
+  const held = new Set([didId])
+  for (;;) {
+    const above = (await ancestors(executor, didId)).filter(id => !held.has(id))
+    if (above.length === 0) return
+    await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'above')} ORDER BY id FOR SHARE`, {
+      above: encodeRows(above),
+    })
+    for (const id of above) held.add(id)
+  }
+}
+
+/**
+ * Before collections are attached: what is just being attached or detached anywhere below them is waited for, or hears of what is
+ * above it now. Against `holdAncestors`.
+ */
 export async function holdChildren(
   executor: Executor,
   parent: Pick<DidRow, 'type'>,
   ids: readonly number[],
 ): Promise<void> {
   if (isSqlite(executor) || parent.type !== 'CONTAINER') return
-  await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'ids')} ORDER BY id FOR SHARE`, {
+  await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'ids')} ORDER BY id FOR NO KEY UPDATE`, {
     ids: encodeRows(ids),
   })
 }
 
-/** For the beginning of adding a rule on a DID: what is just being attached below it is waited for. */
+/** For the beginning of adding a rule on a DID: what is just being attached or detached below it is waited for. */
 export async function holdForRule(executor: Executor, didId: number): Promise<void> {
   if (isSqlite(executor)) return
   await query(executor, 'SELECT id FROM dids WHERE id = :didId FOR NO KEY UPDATE', { didId })
@@ -56,17 +69,42 @@ export async function insertContents(
     { parentId, children: encodeRows(childIds) },
   )
   const ids = inserted.map(row => row.child_id)
-  if (ids.length > 0) {
-    await query(
-      executor,
-      `UPDATE dids SET files = dids.files + added.files, bytes = dids.bytes + added.bytes
-         FROM (SELECT count(*) AS files, sum(bytes) AS bytes FROM dids
-                WHERE type = 'FILE' AND id ${oneOf(executor, 'ids')}) AS added
-        WHERE dids.id = :parentId AND dids.type = 'DATASET' AND added.files > 0`,
-      { parentId, ids: encodeRows(ids) },
-    )
-  }
+  await addToTotals(executor, parentId, ids, 1)
   return ids
+}
+
+/** Detaches, and keeps the dataset's totals. The keys that were attached. */
+export async function deleteContents(
+  executor: Executor,
+  parentId: number,
+  childIds: readonly number[],
+): Promise<number[]> {
+  const deleted = await query<{ child_id: number }>(
+    executor,
+    `DELETE FROM contents WHERE parent_id = :parentId AND child_id ${oneOf(executor, 'children')} RETURNING child_id`,
+    { parentId, children: encodeRows(childIds) },
+  )
+  const ids = deleted.map(row => row.child_id)
+  await addToTotals(executor, parentId, ids, -1)
+  return ids
+}
+
+/** What a dataset says of itself. Containers are added up when they are shown. */
+async function addToTotals(
+  executor: Executor,
+  parentId: number,
+  childIds: readonly number[],
+  sign: 1 | -1,
+): Promise<void> {
+  if (childIds.length === 0) return
+  await query(
+    executor,
+    `UPDATE dids SET files = dids.files + :sign * changed.files, bytes = dids.bytes + :sign * changed.bytes
+       FROM (SELECT count(*) AS files, sum(bytes) AS bytes FROM dids
+              WHERE type = 'FILE' AND id ${oneOf(executor, 'ids')}) AS changed
+      WHERE dids.id = :parentId AND dids.type = 'DATASET' AND changed.files > 0`,
+    { parentId, ids: encodeRows(childIds), sign },
+  )
 }
 
 /** The DID itself and all collections above it. */
@@ -79,6 +117,19 @@ export async function ancestors(executor: Executor, didId: number): Promise<numb
     { didId },
   )
   return rows.map(row => row.id)
+}
+
+/** Those of these DIDs that are at or below a DID, whichever way. */
+export async function keptBelow(executor: Executor, didId: number, ids: readonly number[]): Promise<Set<number>> {
+  const rows = await query<{ start_id: number }>(
+    executor,
+    `WITH RECURSIVE above(start_id, id) AS (
+       SELECT value, value FROM ${keyset(executor, 'ids')} AS given
+       UNION SELECT above.start_id, contents.parent_id FROM above JOIN contents ON contents.child_id = above.id
+     ) SELECT start_id FROM above WHERE id = :didId`,
+    { didId, ids: encodeRows(ids) },
+  )
+  return new Set(rows.map(row => row.start_id))
 }
 
 /** The datasets at or below a DID, after the given key, in order of their keys. */
@@ -120,6 +171,16 @@ export async function filesOf(
       WHERE contents.parent_id = :didId AND contents.child_id > :after ORDER BY contents.child_id LIMIT :limit`,
     { didId: did.id, after, limit },
   )
+}
+
+/** What a collection holds itself, after the given key, in order of their keys. */
+export async function contentsOf(executor: Executor, didId: number, after: number, limit: number): Promise<number[]> {
+  const rows = await query<{ child_id: number }>(
+    executor,
+    'SELECT child_id FROM contents WHERE parent_id = :didId AND child_id > :after ORDER BY child_id LIMIT :limit',
+    { didId, after, limit },
+  )
+  return rows.map(row => row.child_id)
 }
 
 export interface Totals {

@@ -91,11 +91,15 @@ export async function findDid(executor: Executor, did: Did): Promise<DidRow | un
   )
 }
 
+export interface NamedDid {
+  position: number
+  id: number
+  type: DidType
+  vo_id: number
+}
+
 /** Those of the given DIDs that exist, with their position in the list. */
-export async function findDidsNamed(
-  executor: Executor,
-  dids: readonly Did[],
-): Promise<{ position: number; id: number; type: DidType; vo_id: number }[]> {
+export async function findDidsNamed(executor: Executor, dids: readonly Did[]): Promise<NamedDid[]> {
   const set = recordset(executor, 'rows', { position: 'bigint', scope: 'text', name: 'text' })
   return query(
     executor,

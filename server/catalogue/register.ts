@@ -10,7 +10,7 @@ import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
 import { refuseWhileCleaned } from '../transfers/permits.ts'
-import { holdForAttaching, insertContents } from './contents-store.ts'
+import { holdContents, insertContents } from './contents-store.ts'
 import { refuseWhileDeleted } from './deleted.ts'
 import { ensureScopes, type FoundDid, findDids, insertDids } from './did-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
@@ -161,7 +161,7 @@ async function attachTo(
   if (found === undefined || found.type !== 'DATASET') {
     throw new WaybillError('DID_TYPE', `${formatDid(dataset)} is not a dataset`, { status: 409, field: 'dataset' })
   }
-  const open = await holdForAttaching(executor, found)
+  const open = await holdContents(executor, found)
   const attached = await insertContents(executor, found.id, fileIds)
   if (attached.length > 0 && !open) {
     const message = `${formatDid(dataset)} is closed: open it first, or register into another dataset`

@@ -9,14 +9,15 @@ import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, decodeTextCursor, encodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
-import { reevaluateRules } from '../rules/reevaluate.ts'
+import { reevaluateRules, shrinkRules } from '../rules/reevaluate.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import {
   ancestors,
+  deleteContents,
   filesOf,
   holdChildren,
-  holdForAttaching,
+  holdContents,
   insertContents,
   listContentsOf,
   totalsBelow,
@@ -29,6 +30,7 @@ import {
   findDidsNamed,
   insertDids,
   listDidsOfScope,
+  type NamedDid,
   setDidOpen,
 } from './did-store.ts'
 import { demandRegistration, demandRuleElsewhere } from './permitted.ts'
@@ -37,7 +39,15 @@ import { type ListedReplica, listReplicasOf } from './replica-store.ts'
 
 type CatalogueHandlers = Pick<
   Handlers,
-  'addDids' | 'listDids' | 'getDid' | 'setOpen' | 'attach' | 'listContents' | 'registerReplicas' | 'listReplicas'
+  | 'addDids'
+  | 'listDids'
+  | 'getDid'
+  | 'setOpen'
+  | 'attach'
+  | 'detach'
+  | 'listContents'
+  | 'registerReplicas'
+  | 'listReplicas'
 >
 
 type DidView = Reply<Routes['getDid']>
@@ -100,7 +110,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
         await demandPermission(executor, caller, 'write', [{ scope: parent.scope, field: 'scope' }])
         const others = body.dids.map((text, i) => ({ scope: parseDid(text, `dids.${i}`).scope, field: `dids.${i}` }))
         await demandRuleElsewhere(executor, caller, parent.scope, others)
-        const open = await holdForAttaching(executor, parent)
+        const open = await holdContents(executor, parent)
         const children = await childrenOf(executor, sight, { ...parent, is_open: open }, body.dids)
         await holdChildren(executor, parent, children)
         const ids = await insertContents(executor, parent.id, children)
@@ -109,6 +119,24 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       })
       context.wake.notify('rules')
       return { attached }
+    },
+    async detach({ params, body, caller }) {
+      const sight = sightOf(caller)
+      const detached = await db.write(async executor => {
+        const parent = await requireOwn(executor, sight, params, caller.account.voId)
+        await demandPermission(executor, caller, 'write', [{ scope: parent.scope, field: 'scope' }])
+        requireOpen({ ...parent, is_open: await holdContents(executor, parent) })
+        const children = await requireNamed(executor, sight, body.dids)
+        const ids = await deleteContents(
+          executor,
+          parent.id,
+          children.map(child => child.id),
+        )
+        if (ids.length > 0) await shrinkRules(executor, parent.id, ids)
+        return ids.length
+      })
+      context.wake.notify('rules')
+      return { detached }
     },
     async listContents({ params, query: { cursor, limit }, caller }) {
       const did = await requireDid(db.read, sightOf(caller), params)
@@ -197,21 +225,13 @@ async function childrenOf(
   parent: DidRow,
   dids: readonly string[],
 ): Promise<number[]> {
+  requireOpen(parent)
   const name = `${parent.scope}:${parent.name}`
-  if (parent.type === 'FILE')
-    throw new WaybillError('DID_TYPE', `${name} is a file: nothing attaches to it`, { status: 409 })
-  if (!parent.is_open) throw new WaybillError('DID_CLOSED', `${name} is closed: open it first`, { status: 409 })
-  const found = await findDidsNamed(
-    executor,
-    dids.map((text, i) => parseDid(text, `dids.${i}`)),
-  )
-  const byPosition = new Map(found.map(row => [row.position, row]))
+  const children = await requireNamed(executor, sight, dids)
   const above = new Set(parent.type === 'CONTAINER' ? await ancestors(executor, parent.id) : [])
-  return dids.map((text, i) => {
+  return children.map((child, i) => {
     const field = `dids.${i}`
-    const child = byPosition.get(i)
-    if (child === undefined || !sees(sight, child.vo_id))
-      throw new WaybillError('DID_UNKNOWN', `there is no DID ${text}`, { status: 404, field })
+    const text = dids[i] ?? ''
     if (child.vo_id !== parent.vo_id) throw foreignScope(parseDid(text).scope, field)
     if ((parent.type === 'DATASET') !== (child.type === 'FILE')) {
       const message = `${text} is a ${child.type.toLowerCase()}: datasets hold files, containers hold datasets and containers`
@@ -222,6 +242,28 @@ async function childrenOf(
       throw new WaybillError('DID_CIRCLE', message, { status: 409, field })
     }
     return child.id
+  })
+}
+
+/** Throws 409 DID_TYPE, DID_CLOSED. */
+function requireOpen({ scope, name, type, is_open }: DidRow): void {
+  if (type === 'FILE')
+    throw new WaybillError('DID_TYPE', `${scope}:${name} is a file: it holds nothing`, { status: 409 })
+  if (is_open) return
+  throw new WaybillError('DID_CLOSED', `${scope}:${name} is closed: open it first`, { status: 409 })
+}
+
+/** All that were named, in their order. Throws 404 DID_UNKNOWN. */
+async function requireNamed(executor: Executor, sight: Sight, dids: readonly string[]): Promise<NamedDid[]> {
+  const found = await findDidsNamed(
+    executor,
+    dids.map((text, i) => parseDid(text, `dids.${i}`)),
+  )
+  const byPosition = new Map(found.map(row => [row.position, row]))
+  return dids.map((text, i) => {
+    const row = byPosition.get(i)
+    if (row !== undefined && sees(sight, row.vo_id)) return row
+    throw new WaybillError('DID_UNKNOWN', `there is no DID ${text}`, { status: 404, field: `dids.${i}` })
   })
 }
 

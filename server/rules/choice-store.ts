@@ -87,6 +87,29 @@ export async function spendReserved(executor: Executor, choiceId: number, bytes:
   })
 }
 
+/** Of what left the rule. Those that went. */
+export async function deleteChoices(executor: Executor, ruleId: number, datasetId: number): Promise<ChoiceRow[]> {
+  return query<ChoiceRow>(
+    executor,
+    `DELETE FROM rule_choices WHERE rule_id = :ruleId AND dataset_id = :datasetId RETURNING ${COLUMNS}`,
+    { ruleId, datasetId },
+  )
+}
+
+/**
+ * A condition: the rule `:ruleId` keeps a file at a storage, since that was chosen for something that holds it. Whatever else a rule
+ * has there is to go. `file`, `rse`: columns. In one subselect, so that it is looked up for each row and never made for the whole table.
+ */
+export function chosenFor(file: string, rse: string): string {
+  const at = `(choices.rse_id = ${rse} OR choices.rse_id IS NULL)`
+  return `EXISTS (
+    SELECT 1 FROM contents JOIN rule_choices AS choices ON choices.dataset_id = contents.parent_id
+      WHERE contents.child_id = ${file} AND choices.rule_id = :ruleId AND choices.rse_id = ${rse}
+    UNION ALL
+    SELECT 1 FROM rule_choices AS choices
+      WHERE choices.dataset_id = ${file} AND choices.rule_id = :ruleId AND ${at})`
+}
+
 /** It is worked off: what it reserved and did not need is free. */
 export async function choiceDone(executor: Executor, choiceId: number): Promise<void> {
   await query(executor, 'UPDATE rule_choices SET todo = false, reserved = 0 WHERE id = :choiceId', { choiceId })

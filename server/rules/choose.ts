@@ -1,5 +1,5 @@
 import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
-import { datasetsBelow, totalsBelow } from '../catalogue/contents-store.ts'
+import { datasetsBelow, keptBelow, totalsBelow } from '../catalogue/contents-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
@@ -37,30 +37,35 @@ export async function chooseStep(
   const part = await partInWork(db.read, rule)
   // Another server has finished it since the rule was read.
   if (part === undefined) return undefined
-  const units = await unitsOf(db.read, part, rule.cursor_file)
-  const task = await taskOf(db.read, rule, units)
+  const looked = await unitsOf(db.read, part, rule.cursor_file)
+  const view = await lookAt(db.read, rule, looked)
   const { candidates, error } = candidatesOf(rule.expression, rses)
   const left = await rooms.left(candidates)
   return db.write(async executor => {
     if (!(await takeStep(executor, rule))) return undefined
     const quota = await holdQuota(executor, rule, rses)
+    // What was detached since is not chosen for; what was attached again may have lost its choices: the next look counts what it has.
+    const kept = await keptBelow(executor, rule.did_id, [part.id, ...looked.map(unit => unit.id)])
+    const units = looked.filter(unit => kept.has(unit.id))
+    const task = await taskOf(executor, rule, units)
+    if (!task.short.every(id => view.counted.has(id))) return undefined
     const chooser = new Chooser(rule, candidates, { quota, rooms: left })
-    chooser.know(task.holdings)
-    const outcome = decide(rule, units, task, chooser, part)
+    chooser.know(view.holdings)
+    const outcome = decide(rule, units, task, view.whole, chooser, part)
     await insertChoices(executor, rule.id, outcome.choices)
     await expandAgain(executor, outcome.again)
     const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', outcome.short, outcome.leftOut, rses))
     const first = part.id === rule.did_id && rule.cursor_file === 0
     if (reason !== null || first) await setError(executor, rule.id, reason)
-    const more = units.length === DATASETS_PER_STEP
+    const more = looked.length === DATASETS_PER_STEP && kept.has(part.id)
     if (!more) await deletePart(executor, rule.id, part.id)
     const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
     const next = last
       ? { stage: 'EXPANDING' as const, choice: 0, file: 0 }
-      : { stage: 'CHOOSING' as const, choice: part.id, file: more ? (units.at(-1)?.id ?? 0) : 0 }
+      : { stage: 'CHOOSING' as const, choice: part.id, file: more ? (looked.at(-1)?.id ?? 0) : 0 }
     await moveCursor(executor, rule.id, next, clock.now())
     await addUsage(executor, rule.account_id, [...outcome.choices.flatMap(reservation), ...outcome.reserved])
-    return units.length
+    return looked.length
   })
 }
 
@@ -71,38 +76,52 @@ async function unitsOf(read: Executor, part: Part, after: number): Promise<Unit[
   return row === undefined ? [] : [row]
 }
 
+/** What is to be chosen for. */
 interface Task {
   /** What was chosen for these datasets before. */
   readonly before: readonly ChoiceRow[]
-  /** Of grouping ALL: the storages of the whole rule so far, and what all of it is while there are too few. */
+  /** Of grouping ALL: the storages of the whole rule so far. */
   readonly chosen: readonly number[]
-  readonly whole: Unit | undefined
-  readonly holdings: readonly Holding[]
+  /** What has fewer storages than the rule wants copies: datasets, or the rule's DID where it is kept together. */
+  readonly short: readonly number[]
 }
 
-async function taskOf(read: Executor, rule: RuleRow, units: readonly Unit[]): Promise<Task> {
+async function taskOf(executor: Executor, rule: RuleRow, units: readonly Unit[]): Promise<Task> {
   const before = await choicesOf(
-    read,
+    executor,
     rule.id,
     units.map(unit => unit.id),
   )
-  if (rule.grouping === 'NONE') return { before, chosen: [], whole: undefined, holdings: [] }
+  if (rule.grouping === 'NONE') return { before, chosen: [], short: [] }
   if (rule.grouping === 'ALL') {
-    const chosen = await chosenRses(read, rule.id)
-    if (chosen.length >= rule.copies) return { before, chosen, whole: undefined, holdings: [] }
-    const whole = await wholeOf(read, rule.did_id)
-    return { before, chosen, whole, holdings: await holdingsBelow(read, rule.did_id) }
+    const chosen = await chosenRses(executor, rule.id)
+    return { before, chosen, short: chosen.length < rule.copies ? [rule.did_id] : [] }
   }
-  const short = units.filter(unit => before.filter(choice => choice.dataset_id === unit.id).length < rule.copies)
-  const held = await holdings(
-    read,
-    short.map(unit => unit.id),
-  )
-  return { before, chosen: [], whole: undefined, holdings: held }
+  const counts = new Map<number, number>()
+  for (const { dataset_id } of before) counts.set(dataset_id, (counts.get(dataset_id) ?? 0) + 1)
+  const short = units.filter(({ id }) => (counts.get(id) ?? 0) < rule.copies)
+  return { before, chosen: [], short: short.map(({ id }) => id) }
+}
+
+/** What was counted before the transaction. */
+interface View {
+  /** The units that storages were asked for. */
+  readonly counted: ReadonlySet<number>
+  readonly holdings: readonly Holding[]
+  /** Of grouping ALL: all that is below the rule's DID. */
+  readonly whole: Unit | undefined
+}
+
+async function lookAt(read: Executor, rule: RuleRow, units: readonly Unit[]): Promise<View> {
+  const { short } = await taskOf(read, rule, units)
+  const counted = new Set(short)
+  if (short.length === 0) return { counted, holdings: [], whole: undefined }
+  if (rule.grouping !== 'ALL') return { counted, holdings: await holdings(read, short), whole: undefined }
+  return { counted, holdings: await holdingsBelow(read, rule.did_id), whole: await wholeOf(read, rule.did_id) }
 }
 
 /** All that is below a DID, or it is. */
-export async function wholeOf(read: Executor, didId: number): Promise<Unit> {
+async function wholeOf(read: Executor, didId: number): Promise<Unit> {
   const total = (await totalsBelow(read, [didId])).get(didId)
   if (total !== undefined) return { id: didId, bytes: total.bytes }
   const row = await queryOne<Unit>(read, 'SELECT id, bytes FROM dids WHERE id = :didId', { didId })
@@ -120,11 +139,18 @@ interface Outcome {
   short: number
 }
 
-function decide(rule: RuleRow, units: readonly Unit[], task: Task, chooser: Chooser, part: Part): Outcome {
+function decide(
+  rule: RuleRow,
+  units: readonly Unit[],
+  task: Task,
+  whole: Unit | undefined,
+  chooser: Chooser,
+  part: Part,
+): Outcome {
   const outcome: Outcome = { choices: [], again: [], reserved: [], leftOut: [], short: 0 }
   const common = new Set(task.chosen)
-  if (task.whole !== undefined) {
-    const { added, leftOut } = chooser.select(task.whole, common)
+  if (whole !== undefined) {
+    const { added, leftOut } = chooser.select(whole, common)
     for (const rseId of added) common.add(rseId)
     outcome.leftOut.push(...leftOut)
   }

@@ -3,14 +3,15 @@ import { addUsage } from '../accounts/usage-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, isSqlite } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
-import type { Rse } from '../storages/directory.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { reservedOf } from './choice-store.ts'
 import { chooseStep } from './choose.ts'
+import { rulesToShrink } from './detached-store.ts'
 import { insertEvents } from './event-store.ts'
 import { expandStep } from './expand.ts'
-import { removeLocks } from './lock-store.ts'
+import { lockedBy, removeLocks } from './lock-store.ts'
 import { Rooms } from './room.ts'
+import { shrinkStep } from './shrink.ts'
 import { postpone, rulesInWork, takeStep } from './step-store.ts'
 import { addToRules, deleteRule, type RuleRow } from './store.ts'
 
@@ -24,28 +25,39 @@ const RULES_TRIED = 20
 const FILES_PER_STEP = { least: 100, most: 5_000 }
 
 /**
- * Works off rules: choose storages for each dataset, then make replicas, locks and transfers, a step at a time. A step is one
- * transaction guarded by the rule's cursor, and leaves alone what exists: a crash between any two does nothing twice.
+ * Works off rules: choose storages for each dataset, then make replicas, locks and transfers, a step at a time; and let go of what
+ * was detached. A step is one transaction guarded by the rule's cursor, and leaves alone what exists: a crash between any two does
+ * nothing twice.
  */
 export function ruleEvaluator(context: Context): Service {
   const stepMs = isSqlite(context.db.read) ? STEP_MS.sqlite : STEP_MS.postgresql
   const rooms = new Rooms(context.db.read, context.clock)
   let filesPerStep = 500
+  let shrinking = false
+  let lastShrunk = 0
 
   /** How many files it took, or datasets when choosing; undefined when another server is at this rule. */
-  async function step(rule: RuleRow, rses: readonly Rse[]): Promise<number | undefined> {
-    const now = context.clock.now()
+  async function step(rule: RuleRow): Promise<number | undefined> {
+    const rses = await context.storages.ofVo(rule.vo_id)
     if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses, rooms)
+    const left = rule.stage === 'EXPANDING' && rule.grouping === 'NONE' ? await rooms.left(rses) : new Map()
+    return sized(async (executor, limit, now) => {
+      if (!(await takeStep(executor, rule))) return undefined
+      if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
+      return expandStep(executor, rule, { rses, rooms: left, limit, now })
+    })
+  }
+
+  /** A transaction of as many files as fit into one. */
+  async function sized(
+    work: (executor: Executor, limit: number, now: number) => Promise<number | undefined>,
+  ): Promise<number | undefined> {
     const limit = filesPerStep
-    const left =
-      rule.stage === 'EXPANDING' && rule.grouping === 'NONE' ? await rooms.left(rses) : new Map<number, number>()
     let began = 0
     const files = await context.db.write(async executor => {
       // Not before: it may have waited for other writers.
       began = context.clock.monotonic()
-      if (!(await takeStep(executor, rule))) return undefined
-      if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
-      return expandStep(executor, rule, { rses, rooms: left, limit, now })
+      return work(executor, limit, context.clock.now())
     })
     if (files === limit) adapt(context.clock.monotonic() - began)
     return files
@@ -62,36 +74,54 @@ export function ruleEvaluator(context: Context): Service {
     interval: 1_000,
     topic: 'rules',
     async round() {
-      for (const rule of await rulesInWork(context.db.read, RULES_TRIED)) {
-        if (await evaluated(rule)) return true
-      }
-      return false
+      // In turn: what is attached holds up nothing that is detached, nor the other way round.
+      shrinking = !shrinking
+      return shrinking ? (await shrinkOne()) || (await evaluateOne()) : (await evaluateOne()) || (await shrinkOne())
     },
   })
 
-  /** False: another server is at it, or it failed. */
-  async function evaluated(rule: RuleRow): Promise<boolean> {
+  async function evaluateOne(): Promise<boolean> {
+    for (const rule of await rulesInWork(context.db.read, RULES_TRIED)) {
+      if (!(await taken(rule.id, () => step(rule)))) continue
+      if (rule.stage === 'EXPANDING') {
+        context.wake.notify('grants')
+        context.wake.notify('queue')
+      }
+      return true
+    }
+    return false
+  }
+
+  /** Rules that have something to let go of get their steps one after the other, by their keys. */
+  async function shrinkOne(): Promise<boolean> {
+    const behind = await rulesToShrink(context.db.read, lastShrunk, RULES_TRIED)
+    const rules = behind.length > 0 ? behind : await rulesToShrink(context.db.read, 0, RULES_TRIED)
+    for (const ruleId of rules) {
+      lastShrunk = ruleId
+      const shrink = (executor: Executor, limit: number, now: number) => shrinkStep(executor, ruleId, limit, now)
+      if (await taken(ruleId, () => sized(shrink))) return true
+    }
+    return false
+  }
+
+  /** Whether a step was done. Not so: another server is at the rule, or it failed. */
+  async function taken(ruleId: number, work: () => Promise<number | undefined>): Promise<boolean> {
     try {
-      const rses = await context.storages.ofVo(rule.vo_id)
-      if ((await step(rule, rses)) === undefined) return false
+      return (await work()) !== undefined
     } catch (error) {
       context.storages.forget()
       // The rule goes to the end of the queue: one that cannot be evaluated holds up no other.
-      context.log.error({ err: error, rule: rule.id }, 'a step of a rule failed; it is tried again')
-      await context.db.write(executor => postpone(executor, rule.id, context.clock.now()))
+      context.log.error({ err: error, rule: ruleId }, 'a step of a rule failed; it is tried again')
+      await context.db.write(executor => postpone(executor, ruleId, context.clock.now()))
       return false
     }
-    if (rule.stage === 'EXPANDING') {
-      context.wake.notify('grants')
-      context.wake.notify('queue')
-    }
-    return true
   }
 }
 
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
-  const { replicas, usage } = await removeLocks(executor, rule.id, limit, now)
+  const replicas = await lockedBy(executor, rule.id, limit)
+  const { usage } = await removeLocks(executor, rule.id, replicas, now)
   await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
   const last = replicas.length < limit
   const reserved = last ? await reservedOf(executor, rule.id) : []

@@ -14,6 +14,7 @@ import {
   stateList,
 } from '../database/sql.ts'
 import { HOPE } from '../transfers/sources.ts'
+import { chosenFor } from './choice-store.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -171,38 +172,62 @@ export async function insertFirstLocks(
   )
 }
 
-/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. Where they were, and what the account got back. */
-export async function removeLocks(
-  executor: Executor,
-  ruleId: number,
-  limit: number,
-  now: number,
-): Promise<{ replicas: number[]; usage: UsageDelta[] }> {
-  const some = await query<{ replica_id: number }>(
+/** The replicas that some locks of a rule are on. */
+export async function lockedBy(executor: Executor, ruleId: number, limit: number): Promise<number[]> {
+  const rows = await query<{ replica_id: number }>(
     executor,
     'SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit',
     { ruleId, limit },
   )
-  const ids = some.map(row => row.replica_id)
-  await lockRows(executor, 'replicas', ids)
-  const gone = await query<{ replica_id: number }>(
+  return rows.map(row => row.replica_id)
+}
+
+/** Of the replicas of these files those that the rule has a lock on and that were chosen for nothing that it still has. */
+export async function lockedInVain(executor: Executor, ruleId: number, fileIds: readonly number[]): Promise<number[]> {
+  const rows = await query<{ id: number }>(
     executor,
-    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
-    { ruleId, replicas: encodeRows(ids) },
+    `SELECT replicas.id FROM replicas JOIN locks ON locks.replica_id = replicas.id AND locks.rule_id = :ruleId
+      WHERE replicas.file_id ${oneOf(executor, 'files')} AND NOT ${chosenFor('replicas.file_id', 'replicas.rse_id')}`,
+    { ruleId, files: encodeRows(fileIds) },
   )
+  return rows.map(row => row.id)
+}
+
+export interface RemovedLocks {
+  /** For the rule's counters. */
+  readonly delta: RuleDelta
+  /** What its account gets back. */
+  readonly usage: UsageDelta[]
+}
+
+/** Takes a rule's locks on these replicas away; those left without a lock get a tombstone. */
+export async function removeLocks(
+  executor: Executor,
+  ruleId: number,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<RemovedLocks> {
+  await lockRows(executor, 'replicas', replicaIds)
+  const gone = await query<{ replica_id: number; state: LockState }>(
+    executor,
+    `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id, state`,
+    { ruleId, replicas: encodeRows(replicaIds) },
+  )
+  const ids = encodeRows(gone.map(row => row.replica_id))
   const usage = await query<UsageDelta>(
     executor,
     `SELECT replicas.rse_id, -count(*) AS files, CAST(-sum(dids.bytes) AS bigint) AS bytes, 0 AS reserved
        FROM replicas JOIN dids ON dids.id = replicas.file_id WHERE replicas.id ${oneOf(executor, 'replicas')} GROUP BY replicas.rse_id`,
-    { replicas: encodeRows(gone.map(row => row.replica_id)) },
+    { replicas: ids },
   )
-  const replicas = gone.map(row => row.replica_id)
   await query(
     executor,
     `UPDATE replicas SET lock_count = lock_count - 1,
             tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
       WHERE id ${oneOf(executor, 'replicas')}`,
-    { now, replicas: encodeRows(replicas) },
+    { now, replicas: ids },
   )
-  return { replicas, usage }
+  const fewer = (state: LockState): number => 0 - gone.filter(row => row.state === state).length
+  const counters = { ok: fewer('OK'), replicating: fewer('REPLICATING'), stuck: fewer('STUCK'), problems: 0 }
+  return { delta: { rule_id: ruleId, ...counters }, usage }
 }

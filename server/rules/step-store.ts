@@ -42,11 +42,17 @@ export async function takeStep(executor: Executor, rule: RuleRow): Promise<boole
   if (!(await tryLockRule(executor, rule.id))) return false
   const row = await queryOne(
     executor,
-    `SELECT id FROM rules WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file
+    `SELECT id FROM rules WHERE id = :id AND stage = :stage AND pass = :pass AND cursor_choice = :choice AND cursor_file = :file
         AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))`,
-    { id: rule.id, stage: rule.stage, choice: rule.cursor_choice, file: rule.cursor_file },
+    { id: rule.id, stage: rule.stage, pass: rule.pass, choice: rule.cursor_choice, file: rule.cursor_file },
   )
   return row !== undefined
+}
+
+/** Likewise for a step that lets go of what was detached, which may come between any two others: the rule as it is now. */
+export async function takeRule(executor: Executor, ruleId: number): Promise<RuleRow | undefined> {
+  if (!(await tryLockRule(executor, ruleId))) return undefined
+  return queryOne<RuleRow>(executor, "SELECT * FROM rules WHERE id = :ruleId AND stage <> 'REMOVING'", { ruleId })
 }
 
 /** Behind all others: see `rulesInWork`. */
@@ -60,7 +66,7 @@ export async function endPass(executor: Executor, ruleId: number): Promise<void>
   await lockRows(executor, 'rules', [ruleId])
   await query(
     executor,
-    `UPDATE rules SET cursor_choice = 0, cursor_file = 0,
+    `UPDATE rules SET cursor_choice = 0, cursor_file = 0, pass = pass + 1,
             stage = CASE WHEN EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = :ruleId) THEN 'CHOOSING' ELSE 'EXPANDED' END
       WHERE id = :ruleId`,
     { ruleId },

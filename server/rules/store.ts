@@ -1,4 +1,5 @@
-import { type Executor, encodeRows, lockRows, query, queryOne, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
+import { chosenFor } from './choice-store.ts'
 import { insertPart } from './part-store.ts'
 
 export type Grouping = 'ALL' | 'DATASET' | 'NONE'
@@ -28,6 +29,7 @@ export interface RuleRow {
   replaces: number | null
   state: 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
   stage: RuleStage
+  pass: number
   cursor_choice: number
   cursor_file: number
   locks_ok: number
@@ -125,8 +127,20 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {
   await query(executor, 'DELETE FROM rule_problems WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rule_parts WHERE rule_id = :ruleId', { ruleId })
+  await query(executor, 'DELETE FROM detached WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rule_choices WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rules WHERE id = :ruleId', { ruleId })
+}
+
+/** Of these files, at storages that were chosen for nothing that the rule still has. How many went. */
+export async function deleteProblems(executor: Executor, ruleId: number, fileIds: readonly number[]): Promise<number> {
+  const rows = await query(
+    executor,
+    `DELETE FROM rule_problems WHERE rule_id = :ruleId AND file_id ${oneOf(executor, 'files')}
+        AND NOT ${chosenFor('rule_problems.file_id', 'rule_problems.rse_id')} RETURNING file_id`,
+    { ruleId, files: encodeRows(fileIds) },
+  )
+  return rows.length
 }
 
 /** Files that could get no lock. How many of them are new. */

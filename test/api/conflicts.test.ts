@@ -74,6 +74,15 @@ describe('what contradicts the catalogue', () => {
     ['a dataset in a dataset', [409, 'DID_TYPE', 'dids.0'], { dids: ['exp:closed'] }],
     ['something unknown in a dataset', [404, 'DID_UNKNOWN', 'dids.1'], { dids: ['exp:f1', 'exp:nothing'] }],
   ])
+  refuses('POST', '/v1/dids/exp/closed/contents/remove', [
+    ['detaching from a closed dataset', [409, 'DID_CLOSED'], { dids: ['exp:f1'] }],
+  ])
+  refuses('POST', '/v1/dids/exp/f1/contents/remove', [
+    ['detaching from a file', [409, 'DID_TYPE'], { dids: ['exp:f2'] }],
+  ])
+  refuses('POST', '/v1/dids/exp/run1/contents/remove', [
+    ['detaching something unknown', [404, 'DID_UNKNOWN', 'dids.1'], { dids: ['exp:f1', 'exp:nothing'] }],
+  ])
   refuses('POST', '/v1/dids/exp/inner/contents', [
     ['a container in itself', [409, 'DID_CIRCLE', 'dids.0'], { dids: ['exp:inner'] }],
     ['a container in what it holds', [409, 'DID_CIRCLE', 'dids.0'], { dids: ['exp:outer'] }],

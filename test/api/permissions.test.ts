@@ -22,6 +22,7 @@ const CHANGES: Readonly<Record<ChangingRoute, (given: { rule: number; key: objec
     ],
     setOpen: () => [['/v1/dids/s/run1', { open: true }, 'scope']],
     attach: () => [['/v1/dids/s/all/contents', { dids: ['s:run1'] }, 'scope']],
+    detach: () => [['/v1/dids/s/all/contents/remove', { dids: ['s:run1'] }, 'scope']],
     registerReplicas: ({ n }) => [
       ['/v1/replicas', { rse: 'SITE-A', files: [{ did: `s:r${n}`, bytes: 1 }] }, 'files.0.did'],
       ['/v1/replicas', { rse: 'SITE-A', dataset: 's:run2', files: [{ did: `own:r${n}`, bytes: 1 }] }, 'dataset'],

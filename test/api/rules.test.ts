@@ -175,6 +175,43 @@ describe('rules', () => {
       expect(await wrongFiles(house, 'SITE-B', 'second', someFiles(3))).to.deep.equal([])
     })
 
+    it('what is detached is let go of, and deleted when nobody else asks for it', async () => {
+      const { client } = house
+      await placeDataset(house, 'SITE-A', 'shrinks', someFiles(4))
+      await client.addDids({ body: { dids: [{ did: 'exp:crate', type: 'CONTAINER' }] } })
+      await client.attach({ params: { scope: 'exp', name: 'crate' }, body: { dids: ['exp:shrinks'] } })
+      const rules = [await askCopy(house, 'crate', 'SITE-B'), await askCopy(house, 'shrinks', 'SITE-B')]
+      for (const rule of rules) await untilRule(house, rule, 'OK')
+      const held = async (files: readonly number[]): Promise<void> => {
+        for (const [i, ok] of files.entries()) {
+          await until(
+            () => client.getRule({ params: { id: rules[i] ?? 0 } }),
+            ({ state, locks }) => state === 'OK' && locks.ok === ok,
+          )
+        }
+      }
+      const files = (await client.listContents({ params: { scope: 'exp', name: 'shrinks' } })).items
+      const params = { scope: 'exp', name: 'shrinks' }
+      const body = { dids: files.slice(0, 1).map(({ did }) => did) }
+      expect(await client.detach({ params, body })).to.deep.equal({ detached: 1 })
+      expect(await client.detach({ params, body })).to.deep.equal({ detached: 0 })
+      await held([3, 3])
+      expect(await client.getDid({ params: { scope: 'exp', name: 'crate' } })).to.include({ files: 3 })
+      const replicas = await client.listReplicas({ query: { did: body.dids[0] ?? '', rse: 'SITE-B' } })
+      expect(replicas.items.map(({ locks }) => locks)).to.deep.equal([0])
+      const out = { params: { scope: 'exp', name: 'crate' }, body: { dids: ['exp:shrinks'] } }
+      expect(await client.detach(out)).to.deep.equal({ detached: 1 })
+      await held([0, 3])
+      expect(new Set((await replicasAt('shrinks', 'SITE-B')).map(({ locks }) => locks))).to.deep.equal(new Set([1]))
+      await client.setOpen({ params, body: { open: false } })
+      const [second] = files.slice(1).map(({ did }) => did)
+      const refused = await client.detach({ params, body: { dids: [second ?? ''] } }).catch(error => error)
+      expect(refused).to.include({ code: 'DID_CLOSED' })
+      await client.setOpen({ params, body: { open: true } })
+      expect(await client.detach({ params, body: { dids: [second ?? ''] } })).to.deep.equal({ detached: 1 })
+      await held([0, 2])
+    })
+
     it('two copies go to two storages', async () => {
       await placeDataset(house, 'SITE-A', 'twice', someFiles(4))
       const body = { dids: ['exp:twice'], copies: 2, expression: '*\\SITE-A' }

@@ -98,6 +98,10 @@ const writesOf = (
     [`/v1/dids/${vo}/all/contents`, { dids: [`${own.vo}:run1`] }],
     [`/v1/dids/${own.vo}/all/contents`, { dids: [`${vo}:run1`] }],
   ],
+  detach: ({ vo }, own) => [
+    [`/v1/dids/${vo}/all/contents/remove`, { dids: [`${own.vo}:run1`] }],
+    [`/v1/dids/${own.vo}/all/contents/remove`, { dids: [`${vo}:run1`] }],
+  ],
   addRules: ({ vo, rse }, own) => [
     ['/v1/rules', { dids: [`${vo}:run1`], copies: 1, expression: own.rse }],
     ['/v1/rules', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],

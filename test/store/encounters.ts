@@ -1,4 +1,4 @@
-import { holdChildren, holdForAttaching, insertContents } from '../../server/catalogue/contents-store.ts'
+import { holdChildren, holdContents, insertContents } from '../../server/catalogue/contents-store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { queryOne } from '../../server/database/sql.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
@@ -23,6 +23,8 @@ export interface Encounter {
   /** Stopped before each of its statements in turn, while `other` runs as far as it gets. */
   readonly stopped: (world: World) => Promise<unknown>
   readonly other: (world: World) => Promise<unknown>
+  /** How long the first is stopped while the other gets no further. Milliseconds. */
+  readonly patience?: number
   /** What the next rounds of the services do. */
   readonly afterwards?: (world: World) => Promise<unknown>
   /** What must hold then beside the invariants; a sentence where it does not. */
@@ -424,7 +426,7 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
       const [container, dataset] = [await world.didId('c'), await world.didId('d')]
       await world.db.write(async e => {
         const parent = { id: container, type: 'CONTAINER' as const }
-        await holdForAttaching(e, parent)
+        await holdContents(e, parent)
         await holdChildren(e, parent, [dataset])
         await insertContents(e, container, [dataset])
         await reevaluateRules(e, parent, [dataset])

@@ -55,6 +55,8 @@ export async function everything(db: Database): Promise<World> {
   // Not evaluated: a part of its rule is still to be looked at.
   const dataset = { id: await world.didId('d'), type: 'DATASET' }
   await world.db.write(executor => reevaluateRules(executor, dataset, []))
+  // Likewise: the rule has not let go of it.
+  await world.detach('d', 'd/sub/in-a-directory-below')
   await aside(world, { rule, session, transfer: held[2]?.id ?? 0, fence: held[2]?.fence ?? 0 })
   return world
 }

@@ -6,6 +6,7 @@ import { systemClock } from '../../shared/runtime/clock.ts'
 import { type Postgres, sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
 import { ACCOUNT_ENCOUNTERS } from './account-encounters.ts'
+import { CONTENTS_ENCOUNTERS } from './contents-encounters.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
 import { brokenInvariants } from './invariants.ts'
@@ -38,7 +39,8 @@ describe('two transactions at once on PostgreSQL', () => {
     }
   }
 
-  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...TASK_ENCOUNTERS, ...ACCOUNT_ENCOUNTERS })) {
+  const encounters = { ...ENCOUNTERS, ...CONTENTS_ENCOUNTERS, ...TASK_ENCOUNTERS, ...ACCOUNT_ENCOUNTERS }
+  for (const [name, encounter] of Object.entries(encounters)) {
     it(`keep what is promised when ${name}`, async function () {
       this.timeout(120_000)
       const [, begun] = await withCopy(migrated, encounter.begin, false)
@@ -63,7 +65,7 @@ async function meet(encounter: Encounter, world: World, statement: number): Prom
   const stopped = encounter.stopped(world.on(pause.db))
   await Promise.race([pause.reached, stopped])
   const other = encounter.other(world)
-  await Promise.race([other, systemClock.sleep(PATIENCE_MS)])
+  await Promise.race([other, systemClock.sleep(encounter.patience ?? PATIENCE_MS)])
   pause.goOn()
   await Promise.all([stopped, other])
   await encounter.afterwards?.(world)

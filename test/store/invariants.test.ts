@@ -21,16 +21,36 @@ const result = fc.constantFrom(
   ...(['done', 'done', 'failed', 'failed', 'failed', 'unknown', 'handed-back', 'absent', 'growing'] as const),
 )
 
+/** Rules are on these; a container holds a container and datasets, and files are in several datasets. */
+const DIDS = ['d0', 'd1', 'd2', 'inner', 'outer'] as const
+/** What may be attached to what, and detached. */
+const PAIRS = [
+  ['outer', 'inner'],
+  ['outer', 'd0'],
+  ['outer', 'd2'],
+  ['inner', 'd0'],
+  ['inner', 'd1'],
+  ['d0', 'd0.f0'],
+  ['d0', 'd1.f0'],
+  ['d1', 'd0.f0'],
+  ['d1', 'd1.f0'],
+  ['d2', 'd0.f0'],
+] as const
+
 /** What may happen, in any order. Numbers pick one of what there is. */
 const action = fc.oneof(
   fc.record({
     do: fc.constant('rule' as const),
-    dataset: fc.nat(2),
+    did: fc.nat(DIDS.length - 1),
     at: fc.nat(3),
     priority: fc.integer({ min: 1, max: 5 }),
   }),
   fc.record({ do: fc.constant('remove' as const), which: fc.nat(5) }),
   fc.record({ do: fc.constant('attach' as const), dataset: fc.nat(2) }),
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constantFrom('put' as const, 'detach' as const), pair: fc.nat(PAIRS.length - 1) }),
+  },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('evaluate' as const) }) },
   {
     weight: 4,
@@ -95,7 +115,10 @@ class Story {
 
   static async begin(world: World): Promise<Story> {
     for (const dataset of ['d0', 'd1', 'd2']) await world.dataset(dataset, 4, 'A')
+    await world.container('inner', ['s:d1'])
+    await world.container('outer', ['s:inner', 's:d2'])
     await world.addRule('d0', 'B', 1)
+    await world.addRule('outer', 'B|C', 1)
     await world.addRule('d1', 'B|C', 2)
     await world.evaluate()
     await world.grantAll()
@@ -116,7 +139,7 @@ class Story {
     switch (step.do) {
       case 'rule': {
         const [at = 'B', copies = 1] = ([['B'], ['C'], ['B|C', 2], ['A|B|C', 2]] as const)[step.at] ?? []
-        await world.addRule(`d${step.dataset}`, at, copies, step.priority).catch(() => undefined)
+        await world.addRule(DIDS[step.did] ?? 'd0', at, copies, step.priority).catch(() => undefined)
         return
       }
       case 'remove': {
@@ -128,6 +151,11 @@ class Story {
       case 'attach':
         this.#files += 1
         return world.attach(`d${step.dataset}`, `new${this.#files}`, 'A')
+      case 'put':
+      case 'detach': {
+        const [parent, child] = PAIRS[step.pair] ?? PAIRS[0]
+        return world[step.do](parent, child)
+      }
       case 'evaluate':
         await world.evaluate()
         return world.grantAll()

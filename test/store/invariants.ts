@@ -9,6 +9,17 @@ const UNCOUNTED = Object.entries(ERROR_CATALOGUE)
 const OPEN = "state NOT IN ('DONE', 'FAILED', 'CANCELLED')"
 const count = (state: string): string => `(SELECT count(*) FROM locks WHERE rule_id = rules.id AND state = '${state}')`
 
+/** Of `rules`: it is to stay, and has let go of all that was detached. */
+const SHRUNK = `rules.stage <> 'REMOVING' AND NOT EXISTS (SELECT 1 FROM detached WHERE detached.rule_id = rules.id)`
+/** The collections at or below the DIDs of rules, and those DIDs themselves. */
+const BELOW = `WITH RECURSIVE below (rule, id) AS (SELECT id, did_id FROM rules
+  UNION SELECT below.rule, contents.child_id FROM below JOIN contents ON contents.parent_id = below.id
+    JOIN dids ON dids.id = contents.child_id AND dids.type <> 'FILE')`
+/** Of `rules` and a file at a storage in `replicas`. */
+const UNCHOSEN = `NOT EXISTS (SELECT 1 FROM rule_choices WHERE rule_choices.rule_id = rules.id
+  AND (rule_choices.rse_id = replicas.rse_id OR rule_choices.rse_id IS NULL) AND (rule_choices.dataset_id = replicas.file_id OR EXISTS (SELECT 1 FROM contents
+    WHERE contents.parent_id = rule_choices.dataset_id AND contents.child_id = replicas.file_id)))`
+
 /** What must hold between any two transactions: a sentence, and a query that finds what breaks it. */
 const INVARIANTS: Readonly<Record<string, string>> = {
   "a rule's counters are those of its locks": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND
@@ -17,6 +28,33 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id AND todo))`,
   'a rule that is to choose knows for what': `SELECT id FROM rules WHERE stage = 'CHOOSING'
     AND cursor_choice = 0 AND NOT EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id AND NOT later)`,
+  'what a rule that has let go of all that was detached has chosen for is at or below its DID': `${BELOW}
+    SELECT rule_choices.id FROM rule_choices JOIN rules ON rules.id = rule_id
+    WHERE ${SHRUNK} AND NOT EXISTS (SELECT 1 FROM below WHERE below.rule = rule_id AND below.id = dataset_id)`,
+  'an expanded rule has chosen for every dataset at or below its DID, or says why not': `${BELOW}
+    SELECT rules.id FROM rules JOIN below ON below.rule = rules.id JOIN dids ON dids.id = below.id AND dids.type = 'DATASET'
+    WHERE rules.stage = 'EXPANDED' AND rules.error IS NULL AND rules.grouping <> 'NONE'
+      AND rules.copies <> (SELECT count(*) FROM rule_choices WHERE rule_id = rules.id AND dataset_id = below.id)`,
+  'a rule that has let go of all that was detached holds a file only where that was chosen for what holds it': `SELECT replica_id
+    FROM locks JOIN rules ON rules.id = rule_id JOIN replicas ON replicas.id = replica_id WHERE ${SHRUNK} AND ${UNCHOSEN}`,
+  'likewise with the files that could get no lock': `SELECT file_id FROM rule_problems AS replicas
+    JOIN rules ON rules.id = rule_id WHERE ${SHRUNK} AND ${UNCHOSEN}`,
+  'an expanded rule that has let go of it all has a lock, or a problem, for each file where that was chosen': `SELECT choices.id
+    FROM rule_choices AS choices JOIN rules ON rules.id = choices.rule_id AND rules.stage = 'EXPANDED' AND rules.error IS NULL AND ${SHRUNK}
+    JOIN contents ON contents.parent_id = choices.dataset_id
+    WHERE NOT EXISTS (SELECT 1 FROM locks JOIN replicas ON replicas.id = locks.replica_id
+        WHERE locks.rule_id = rules.id AND replicas.file_id = contents.child_id
+          AND (replicas.rse_id = choices.rse_id OR choices.rse_id IS NULL))
+      AND NOT EXISTS (SELECT 1 FROM rule_problems AS problems
+        WHERE problems.rule_id = rules.id AND problems.file_id = contents.child_id
+           AND (problems.rse_id = choices.rse_id OR choices.rse_id IS NULL))`,
+  'of a rule that places each file by itself a file has as many copies as it wants': `SELECT rules.id FROM rules
+    JOIN locks ON locks.rule_id = rules.id JOIN replicas ON replicas.id = locks.replica_id
+    WHERE rules.grouping = 'NONE' AND rules.stage = 'EXPANDED' AND rules.error IS NULL AND rules.problems = 0 AND ${SHRUNK}
+    GROUP BY rules.id, rules.copies, replicas.file_id HAVING count(*) <> rules.copies`,
+  "a dataset's totals are those of its files": `SELECT id FROM dids WHERE type = 'DATASET' AND (
+    files <> (SELECT count(*) FROM contents WHERE parent_id = dids.id) OR bytes <> (SELECT coalesce(sum(held.bytes), 0)
+      FROM contents JOIN dids AS held ON held.id = contents.child_id WHERE contents.parent_id = dids.id))`,
   "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING'
     AND state NOT IN ('SUSPENDED', 'WAITING_APPROVAL') AND state <> CASE
     WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'

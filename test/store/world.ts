@@ -1,13 +1,20 @@
 import { EVERYTHING } from '../../server/accounts/sight.ts'
 import { ensureVo, insertAccount } from '../../server/accounts/store.ts'
-import { holdForRule, insertContents } from '../../server/catalogue/contents-store.ts'
-import { ensureScopes, findDidsNamed, insertDids } from '../../server/catalogue/did-store.ts'
+import {
+  deleteContents,
+  holdChildren,
+  holdContents,
+  holdForRule,
+  insertContents,
+} from '../../server/catalogue/contents-store.ts'
+import { ensureScopes, findDidsNamed, insertDids, type NamedDid } from '../../server/catalogue/did-store.ts'
 import type { Registered } from '../../server/catalogue/register.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
 import type { Context } from '../../server/context.ts'
 import type { Database } from '../../server/database/database.ts'
 import { type Binding, query, queryOne } from '../../server/database/sql.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
+import { reevaluateRules, shrinkRules } from '../../server/rules/reevaluate.ts'
 import { insertRule } from '../../server/rules/store.ts'
 import { type Rse, StorageDirectory } from '../../server/storages/directory.ts'
 import { insertRse, putLink } from '../../server/storages/store.ts'
@@ -165,6 +172,35 @@ export class World {
       const [parent = 0, ...children] = found.sort((a, b) => a.position - b.position).map(({ id }) => id)
       await insertContents(executor, parent, children)
     })
+  }
+
+  /** What is there is attached to a collection that is there, as a manager does it. */
+  async put(parent: string, ...children: string[]): Promise<void> {
+    const [collection, ids] = await this.#named(parent, children)
+    await this.db.write(async executor => {
+      await holdContents(executor, collection)
+      await holdChildren(executor, collection, ids)
+      const attached = await insertContents(executor, collection.id, ids)
+      if (attached.length > 0) await reevaluateRules(executor, collection, attached)
+    })
+  }
+
+  /** Likewise detached. */
+  async detach(parent: string, ...children: string[]): Promise<void> {
+    const [collection, ids] = await this.#named(parent, children)
+    await this.db.write(async executor => {
+      await holdContents(executor, collection)
+      const detached = await deleteContents(executor, collection.id, ids)
+      if (detached.length > 0) await shrinkRules(executor, collection.id, detached)
+    })
+  }
+
+  async #named(parent: string, children: readonly string[]): Promise<[NamedDid, number[]]> {
+    const dids = [parent, ...children].map(name => parseDid(`s:${name}`))
+    const found = (await findDidsNamed(this.db.read, dids)).sort((a, b) => a.position - b.position)
+    const [collection, ...rest] = found
+    if (collection === undefined || rest.length < children.length) throw new Error(`no ${parent}, ${children}`)
+    return [collection, rest.map(({ id }) => id)]
   }
 
   async didId(name: string): Promise<number> {

@@ -71,6 +71,7 @@ describe('command line: exit status', () => {
     ['did show nocolon', 'a DID is written scope:name'],
     ['did list a&b', 'scope: scope has the character'],
     ['did attach exp:a nocolon', 'a DID is written scope:name'],
+    ['did detach exp:a nocolon', 'a DID is written scope:name'],
     ['replica list nocolon', 'a DID is written scope:name'],
     ['download nocolon', 'a DID is written scope:name'],
     ['download exp:a --parallel 0', 'at least 1 is wanted'],

@@ -115,6 +115,20 @@ export const catalogueRoutes = {
     answer: z.object({ attached: z.number() }),
     status: 200,
   }),
+  detach: route({
+    method: 'POST',
+    path: '/v1/dids/{scope}/{name}/contents/remove',
+    role: 'manager',
+    permission: 'write',
+    tag,
+    summary: 'Detach files from a dataset, or datasets and containers from a container',
+    description:
+      'Rules above it let go of what they do not hold in another way, in the background: a replica that loses its last lock so is deleted after its time of grace. What is not attached is left as it is.',
+    params: didParams,
+    body: z.strictObject({ dids: z.array(did).min(1).max(10_000) }),
+    answer: z.object({ detached: z.number() }),
+    status: 200,
+  }),
   listContents: route({
     method: 'GET',
     path: '/v1/dids/{scope}/{name}/contents',
