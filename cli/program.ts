@@ -4,7 +4,7 @@ import { addActivityCommands } from './activity.ts'
 import type { Tools } from './command.ts'
 import { addDidCommands } from './did.ts'
 import { addDownloadCommand } from './download.ts'
-import { addImportCommand } from './import.ts'
+import { addImportCommands } from './import.ts'
 import { addReplicaCommands } from './replica.ts'
 import { addRseCommands } from './rse.ts'
 import { addRuleCommands } from './rule.ts'
@@ -22,7 +22,7 @@ export function addPeopleCommands(program: Command, tools: Tools): void {
   addReplicaCommands(program, tools)
   addUploadCommand(program, tools)
   addDownloadCommand(program, tools)
-  addImportCommand(program, tools)
+  addImportCommands(program, tools)
   addRseCommands(program, tools)
   addAccountCommands(program, tools)
   addTokenCommands(program, tools)

@@ -2,6 +2,7 @@ import type { Route } from './route.ts'
 import { activityRoutes } from './routes/activities.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
+import { importRoutes } from './routes/imports.ts'
 import { peopleRoutes } from './routes/people.ts'
 import { ruleRoutes } from './routes/rules.ts'
 import { storageRoutes } from './routes/storages.ts'
@@ -13,6 +14,7 @@ export const ROUTES = {
   ...catalogueRoutes,
   ...ruleRoutes,
   ...peopleRoutes,
+  ...importRoutes,
   ...activityRoutes,
   ...fleetRoutes,
   ...workerRoutes,

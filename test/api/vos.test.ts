@@ -78,7 +78,9 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   getTransferWhy: { naming: ({ transfer }) => [`/v1/transfers/${transfer}/why`] },
   listGrants: { open: ['/v1/grants'], naming: ({ rse }) => [`/v1/grants?rse=${rse}`] },
   listWorkers: { open: ['/v1/workers'] },
+  listImports: { open: ['/v1/imports'], naming: ({ rse }) => [`/v1/imports?rse=${rse}`] },
   getImport: { naming: it => [`/v1/imports/${it.import}`] },
+  listImportProblems: { naming: it => [`/v1/imports/${it.import}/problems`] },
 }
 
 type Write = readonly [path: string, body?: object]
@@ -110,6 +112,8 @@ const writesOf = (
     ['/v1/downloads', { did: `${vo}:run1`, key }],
     ['/v1/downloads', { did: `${own.vo}:run1`, rse, key }],
   ],
+  cancelImport: it => [[`/v1/imports/${it.import}/cancel`]],
+  resumeImport: it => [[`/v1/imports/${it.import}/resume`]],
   addImport: ({ rse }, { vo }) => [['/v1/imports', { rse, path: `/data/${vo}/old`, dataset: `${vo}:old` }]],
 })
 
