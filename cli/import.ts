@@ -1,9 +1,11 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Command } from 'commander'
 import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { WaybillError } from '../shared/domain/errors.ts'
 import { IMPORT_STATES } from '../shared/domain/import-state.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
+import { onInterrupt } from '../shared/runtime/interrupt.ts'
 import { addCommand, type Context, type Tools, UsageError } from './command.ts'
 import { bytesText, type Column, timeText } from './output.ts'
 import { pages } from './pages.ts'
@@ -136,18 +138,25 @@ export function addImportCommands(program: Command, tools: Tools): void {
 async function watchImport({ client, output, clock, terminal }: Context, id: number | string): Promise<void> {
   const line = new ProgressLine(terminal, clock)
   const rate = new Rate(clock)
-  const whileAway = `it goes on without this command; waybill import show ${id} --watch shows it again`
-  if (terminal.interactive) terminal.err(`import ${id}: ${whileAway}\n`)
+  let shown: Import | undefined
+  const takeBack = onInterrupt(() => {
+    line.end()
+    terminal.err(`import ${id} goes on: waybill import show ${id} --watch\n`)
+  })
   const job = await follow({
     read: () => client.getImport({ params: { id } }),
     isDone: ({ state }) => state !== 'QUEUED' && state !== 'LISTING',
     clock,
     onProgress: found => {
       const filesPerSecond = rate.of(found.files)
-      if (output.json) output.one({ ...found, filesPerSecond })
-      else line.show(progressText(found, filesPerSecond))
+      if (!output.json) line.show(progressText(found, filesPerSecond))
+      else if (!isDeepStrictEqual(found, shown)) output.one({ ...found, filesPerSecond })
+      shown = found
     },
-  }).finally(() => line.end())
+  }).finally(() => {
+    takeBack()
+    line.end()
+  })
   if (!output.json) output.one(job, fieldsOf)
   const { state, leftOut, error } = job
   if (state === 'DONE' && leftOut === 0) return

@@ -15,6 +15,8 @@ import { addWorkerCommands } from './worker.ts'
 
 /** All commands of people: they need nothing but a server's URL and a token. */
 export function addPeopleCommands(program: Command, tools: Tools): void {
+  // What follows a command is its own: `import` and `import list` both have `--json`.
+  program.enablePositionalOptions()
   addStatusCommand(program, tools)
   addRuleCommands(program, tools)
   addTransferCommands(program, tools)
