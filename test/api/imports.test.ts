@@ -43,7 +43,10 @@ describe('imports', () => {
     await put('run1/a', 'run1/sub/b', 'run1/with space')
     const { status, out, err } = await waybill('import --rse SITE-A --path /data/exp/run1 --did exp:run1')
     expect(status).to.equal(1)
-    expect(out).to.match(/^state +DONE$/m).and.to.match(/^files +2$/m).and.to.match(/^leftOut +1$/m)
+    expect(out)
+      .to.match(/^state +DONE$/m)
+      .and.to.match(/^files +2$/m)
+      .and.to.match(/^leftOut +1$/m)
     expect(err).to.match(/^import \d+ DONE: 2 files, 16 B, [\d.]+ files\/s, 0 directories left, 1 left out$/m)
     const [, id] = /waybill import problems (\d+) tells which/.exec(err) ?? []
     const problems = await waybill(`import problems ${id}`)
@@ -66,7 +69,10 @@ describe('imports', () => {
     const id = await add('listed')
     await ends(id, 'DONE')
     const { out } = await waybill('import list --state done --rse SITE-A --json')
-    const items = out.trim().split('\n').map(line => JSON.parse(line) as { id: number; state: string })
+    const items = out
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as { id: number; state: string })
     expect(items.map(item => item.id)).to.include(id)
     expect(new Set(items.map(item => item.state))).to.deep.equal(new Set(['DONE']))
     expect((await waybill('import list --rse SITE-B')).err).to.equal('there are none\n')
@@ -79,11 +85,15 @@ describe('imports', () => {
 
   it('that are refused say why, and go on when that is mended', async () => {
     const id = await add('late')
-    expect(await ends(id, 'FAILED')).to.have.property('error').that.matches(/^SOURCE_MISSING: PROPFIND answered 404/)
+    expect(await ends(id, 'FAILED'))
+      .to.have.property('error')
+      .that.matches(/^SOURCE_MISSING: PROPFIND answered 404/)
     await put('late/a')
     const { status, out } = await waybill(`import resume ${id} --watch`)
     expect([status, /^state +DONE$/m.test(out)]).to.deep.equal([0, true])
-    expect(await show(id)).to.include({ files: 1 }).and.not.to.have.property('error')
+    expect(await show(id))
+      .to.include({ files: 1 })
+      .and.not.to.have.property('error')
   })
 
   it('wait for a storage that is away, and say for what', async () => {
@@ -95,7 +105,9 @@ describe('imports', () => {
       job => job.error !== undefined || job.state === 'DONE',
     )
     expect(waiting.error).to.match(/^STORAGE_BUSY: /)
-    expect(await ends(id, 'DONE')).to.include({ files: 2 }).and.not.to.have.property('error')
+    expect(await ends(id, 'DONE'))
+      .to.include({ files: 2 })
+      .and.not.to.have.property('error')
   })
 
   it('are cancelled, and resumed, but not when they are done', async () => {

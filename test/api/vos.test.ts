@@ -239,11 +239,10 @@ describe('VOs that share an installation', () => {
           const other = it === north ? /south/i : /north/i
           for (const path of naming(it, it)) {
             const { status, text } = await raw.call('GET', path, { token })
-            expect([status, nameless || new RegExp(it.vo, 'i').test(text), other.test(text)], `${who} at ${path}`).to.deep.equal([
-              200,
-              true,
-              false,
-            ])
+            expect(
+              [status, nameless || new RegExp(it.vo, 'i').test(text), other.test(text)],
+              `${who} at ${path}`,
+            ).to.deep.equal([200, true, false])
           }
         }
         for (const it of [north, south].filter(one => !sees.includes(one))) {
