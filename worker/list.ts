@@ -223,7 +223,7 @@ class Gathering {
   }
 
   get isFull(): boolean {
-    return this.room <= 0 || (this.isLate && this.room < BATCH)
+    return this.room <= 0 || (this.isLate && (this.room < BATCH || this.#listed.length > 0))
   }
 
   get contents() {

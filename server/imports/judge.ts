@@ -80,5 +80,8 @@ function clashOf({ did, path }: GivenFile, there: Lying | undefined): Omit<Impor
   if (there.state === 'BEING_DELETED') {
     return { code: 'REPLICA_BEING_DELETED', message: `${did} is being deleted there: import again when that is over` }
   }
+  if (there.state === 'BAD') {
+    return { code: 'REPLICA_BAD', message: `what lies there was found to be another file than ${did}` }
+  }
   return undefined
 }

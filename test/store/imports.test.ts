@@ -231,15 +231,25 @@ for (const { name, open } of databases) {
       await report(2, { files: [file('e', 5)] })
       await world.change("UPDATE replicas SET name = 'f' WHERE name = 'e'")
       await world.change("UPDATE replicas SET state = 'BEING_DELETED' WHERE name = 'b'")
-      const found = [file('a', 10, '00000001'), file('b', 20), file('c', 30), file('e', 5), file('g', 6)]
-      await report(3, { files: found, listed: [root] })
+      await report(3, { files: [file('bad', 7)] })
+      await world.change("UPDATE replicas SET state = 'BAD' WHERE name = 'bad'")
+      const found = [
+        file('a', 10, '00000001'),
+        file('b', 20),
+        file('bad', 7),
+        file('c', 30),
+        file('e', 5),
+        file('g', 6),
+      ]
+      await report(4, { files: found, listed: [root] })
       expect(await problems()).to.deep.equal([
         ['a', 'FILE_MISMATCH'],
         ['b', 'REPLICA_BEING_DELETED'],
+        ['bad', 'REPLICA_BAD'],
         ['c', 'PATH_TAKEN'],
         ['e', 'REPLICA_EXISTS'],
       ])
-      expect(await row()).to.include({ state: 'DONE', files: 4, left_out: 4, error: null })
+      expect(await row()).to.include({ state: 'DONE', files: 5, left_out: 5, error: null })
       expect(await world.rows("SELECT bytes, adler32 FROM dids WHERE name = 'd/a'")).to.deep.equal([
         { bytes: 10, adler32: '00620062' },
       ])

@@ -82,7 +82,7 @@ export const importRoutes = {
         code: z
           .string()
           .describe(
-            'NAME_INVALID: no DID can have this name. FILE_MISMATCH: the catalogue has it with another size or checksum. PATH_TAKEN, REPLICA_EXISTS, REPLICA_BEING_DELETED, DID_TYPE: the catalogue has something else there. Others: what the storage said of this file alone.',
+            'NAME_INVALID: no DID can have this name. FILE_MISMATCH: the catalogue has it with another size or checksum. PATH_TAKEN, REPLICA_EXISTS, REPLICA_BEING_DELETED, REPLICA_BAD, DID_TYPE: the catalogue has something else there. Others: what the storage said of this file alone.',
           ),
         message: z.string(),
       }),
