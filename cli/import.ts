@@ -176,7 +176,7 @@ async function watchImport({ client, output, clock, terminal }: Context, id: num
 const RATE_MS = 30_000
 
 /** How quickly a number grows, by the second. */
-export class Rate {
+class Rate {
   readonly #clock: Clock
   readonly #seen: { readonly at: number; readonly count: number }[] = []
 
@@ -193,7 +193,7 @@ export class Rate {
   }
 }
 
-export function progressText(job: Import, filesPerSecond: number): string {
+function progressText(job: Import, filesPerSecond: number): string {
   const { id, state, files, bytes, leftOut, directories, error, retryAt } = job
   const parts = [
     `${files} files`,

@@ -63,14 +63,23 @@ export async function takeFoundPart(
   // Session and fence say whether it is the worker's: an account that it has besides is nothing to it.
   const job = await requireImport(db.read, EVERYTHING, importId)
   const held = { id: importId, sessionId: found.sessionId, fence: found.fence, part: found.part }
-  if (await takeOnce(context, policy, job, held, found)) wake.notify('rules')
+  const isTaken = await takeOnce(context, policy, job, held, found)
+  if (isTaken) wake.notify('rules')
   const row = await requireImport(db.read, EVERYTHING, importId)
   demandTaken(row, held)
+  if (isTaken && row.state !== 'LISTING') tellEnd(context, row)
   return row.state === 'LISTING' ? (await nextDirectories(db.read, importId)).map(directoryFor) : []
 }
 
 export function directoryFor({ id, path, doneUntil }: FrontierDirectory): ImportDirectory {
   return { directory: id, path, ...(doneUntil === null ? {} : { doneUntil }) }
+}
+
+/** Somebody else may have taken it already: then it is told as it is now. */
+function tellEnd({ log }: Context, { id, state, files, bytes, left_out: leftOut, error }: ImportRow): void {
+  const told = { import: id, state, files, bytes, leftOut }
+  if (error === null) log.info(told, 'an import has ended')
+  else log.warn({ ...told, why: error }, 'an import cannot go on')
 }
 
 type Contents = Omit<FoundPart, 'sessionId' | 'fence' | 'part'>
@@ -82,7 +91,7 @@ async function takeOnce(
   held: HeldImport,
   contents: Contents,
 ): Promise<boolean> {
-  const { db, storages, log } = context
+  const { db, storages } = context
   const rse = await storages.byId(job.rse_id)
   const take = (part: Contents) => db.write(executor => takeIn(executor, context, policy, { job, rse, held }, part))
   for (let looks = 1; ; looks += 1) {
@@ -92,7 +101,6 @@ async function takeOnce(
       if (!(error instanceof WaybillError)) throw error
       if (OVERTAKEN.has(error.code) && looks < LOOKS) continue
       const { code, message } = error
-      log.warn({ import: job.id, code, words: message }, 'the catalogue does not take what an import found')
       const retryable = PASSING.has(code)
       const refusal = { scope: 'GENERAL', phase: 'FINALIZATION', code, message, retryable } as const
       return take({ files: [], directories: [], leftOut: [], listed: [], error: refusal })

@@ -126,6 +126,24 @@ describe('imports', () => {
     }
   })
 
+  it('go on with another worker when theirs is drained', async function () {
+    this.timeout(120_000)
+    const names = Array.from({ length: 2_000 }, (_, i) => `many/f${i}`)
+    await put(...names)
+    const id = await add('many')
+    await until(
+      () => show(id),
+      job => job.files >= 500,
+    )
+    expect((await waybill('worker drain worker-1 --wait --timeout 60s')).status).to.equal(0)
+    const { state, files } = await show(id)
+    expect(state).to.equal('QUEUED')
+    expect(files).to.be.within(500, 1_999)
+    await house.startWorker('worker-2')
+    expect(await ends(id, 'DONE')).to.include({ files: 2_000, present: 0, leftOut: 0 })
+    await waybill('worker resume worker-1')
+  })
+
   it('are changed by their account alone', async () => {
     await put('own/a')
     const id = await add('own')
