@@ -1,11 +1,17 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { ApiError } from '../../shared/contract/client.ts'
+import { environment } from '../../shared/runtime/environment.ts'
 import { runCommand } from '../house/command.ts'
 import { AUDIENCE, type House, startHouse } from '../house/house.ts'
 import { until } from '../house/until.ts'
 
+const WAYBILL = fileURLToPath(new URL('../../bin/waybill.js', import.meta.url))
 const SOON = { soonSeconds: 0.1, laterSeconds: 0.1, maxDelaySeconds: 0.2 }
 
 describe('imports', () => {
@@ -142,6 +148,33 @@ describe('imports', () => {
     await house.startWorker('worker-2')
     expect(await ends(id, 'DONE')).to.include({ files: 2_000, present: 0, leftOut: 0 })
     await waybill('worker resume worker-1')
+  })
+
+  it('go on when Ctrl-C ends the command, which says how to see them again', async () => {
+    await put('left/a')
+    house.storages.get('SITE-A')?.refuse({ verb: 'PROPFIND', status: 503, times: 10_000 })
+    const token = await house.token('manager', AUDIENCE, ['wlcg'])
+    const line = ['import', '--rse', 'SITE-A', '--path', '/data/exp/left', '--did', 'exp:left']
+    const child = spawn(process.execPath, [WAYBILL, ...line], {
+      env: {
+        ...environment,
+        WAYBILL_URL: house.baseUrl,
+        WAYBILL_CA: house.sandbox.authority.caFile,
+        BEARER_TOKEN: token.reveal(),
+      },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let said = ''
+    child.stderr.on('data', (chunk: Buffer) => {
+      said += chunk.toString()
+      if (/STORAGE_BUSY/.test(said) && !child.killed) child.kill('SIGINT')
+    })
+    const [status] = await once(child, 'close')
+    const [, id = ''] = /import (\d+) goes on: waybill import show \1 --watch\n$/.exec(said) ?? []
+    expect([status, id], said).not.to.include('')
+    expect(status).to.equal(130)
+    await house.restartStorage('SITE-A', async () => undefined)
+    expect(await ends(Number(id), 'DONE')).to.include({ files: 1 })
   })
 
   it('are changed by their account alone', async () => {
