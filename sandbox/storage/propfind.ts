@@ -34,8 +34,7 @@ async function writeChildren(storage: Storage, { path, response }: Exchange): Pr
       const stats = await describe(name)
       return stats === undefined ? '' : entry([...path, name], stats) // gone since
     })
-    if (!response.write((await Promise.all(children)).join('')))
-      await Promise.race([once(response, 'drain'), closed])
+    if (!response.write((await Promise.all(children)).join(''))) await Promise.race([once(response, 'drain'), closed])
   }
 }
 
