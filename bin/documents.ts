@@ -6,6 +6,7 @@ import { RELEASED_WORKER_CONTRACT } from '../shared/contract/worker-contract.ts'
 import { snapshotFaults, snapshotPath, workerSnapshot } from '../shared/contract/worker-snapshot.ts'
 import { ERROR_CATALOGUE, type ErrorEntry, type Holds, type Retry } from '../shared/domain/error-catalogue.ts'
 import { GRANT_MACHINE, GRANT_STATES } from '../shared/domain/grant-state.ts'
+import { IMPORT_MACHINE, IMPORT_STATES } from '../shared/domain/import-state.ts'
 import { LOCK_MACHINE, LOCK_STATES, REPLICA_MACHINE, REPLICA_STATES } from '../shared/domain/rule-state.ts'
 import type { StateMachine } from '../shared/domain/state-machine.ts'
 import { TRANSFER_MACHINE, TRANSFER_STATES } from '../shared/domain/transfer-state.ts'
@@ -75,6 +76,7 @@ function statesPage(): string {
     ...chapter('Lock', LOCK_STATES, LOCK_MACHINE),
     ...chapter('Replica', REPLICA_STATES, REPLICA_MACHINE),
     ...chapter('Grant', GRANT_STATES, GRANT_MACHINE),
+    ...chapter('Import', IMPORT_STATES, IMPORT_MACHINE),
     '',
   ].join('\n\n')
 }

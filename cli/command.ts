@@ -45,8 +45,8 @@ interface ConnectionFlags {
   readonly json?: true
 }
 
-/** Adds a command that talks to the rules server: it has the same three options everywhere, and examples in its help. */
-export function addCommand<Options = object>(parent: Command, tools: Tools, spec: CommandSpec<Options>): void {
+/** Adds a command that talks to the rules server, and answers it: it has the same three options everywhere, and examples in its help. */
+export function addCommand<Options = object>(parent: Command, tools: Tools, spec: CommandSpec<Options>): Command {
   const { environment, terminal, clock, log, userId } = tools
   const command = parent.command(spec.usage).description(spec.summary)
   spec.options?.(command)
@@ -71,6 +71,7 @@ export function addCommand<Options = object>(parent: Command, tools: Tools, spec
         connection.close()
       }
     })
+  return command
 }
 
 /** A word on the command line that cannot be meant: exit status 2. */

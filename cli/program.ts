@@ -4,7 +4,7 @@ import { addActivityCommands } from './activity.ts'
 import type { Tools } from './command.ts'
 import { addDidCommands } from './did.ts'
 import { addDownloadCommand } from './download.ts'
-import { addImportCommand } from './import.ts'
+import { addImportCommands } from './import.ts'
 import { addReplicaCommands } from './replica.ts'
 import { addRseCommands } from './rse.ts'
 import { addRuleCommands } from './rule.ts'
@@ -16,6 +16,8 @@ import { addWorkerCommands } from './worker.ts'
 
 /** All commands of people: they need nothing but a server's URL and a token. */
 export function addPeopleCommands(program: Command, tools: Tools): void {
+  // What follows a command is its own: `import` and `import list` both have `--json`.
+  program.enablePositionalOptions()
   addStatusCommand(program, tools)
   addRuleCommands(program, tools)
   addTransferCommands(program, tools)
@@ -24,7 +26,7 @@ export function addPeopleCommands(program: Command, tools: Tools): void {
   addReplicaCommands(program, tools)
   addUploadCommand(program, tools)
   addDownloadCommand(program, tools)
-  addImportCommand(program, tools)
+  addImportCommands(program, tools)
   addRseCommands(program, tools)
   addAccountCommands(program, tools)
   addTokenCommands(program, tools)

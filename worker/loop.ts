@@ -86,9 +86,9 @@ export class Work implements HeartbeatLoad {
   readonly #session: Session
   readonly #stopping: AbortSignal
   readonly #running = new Map<number, RunningAttempt>()
-  readonly #imports = new Map<number, Promise<void>>()
+  readonly #imports = new Map<number, { readonly running: Promise<void>; readonly stop: AbortController }>()
   readonly #tasks = new Map<number, Promise<void>>()
-  readonly #importing = new AbortController()
+  readonly #tasking = new AbortController()
   /** Aborts when nothing of this session may go on. */
   readonly #ending = new AbortController()
   readonly #tokens: GrantTokens
@@ -113,7 +113,7 @@ export class Work implements HeartbeatLoad {
     const { api, issuers, clock, random, log, metrics, modes, watchdogs, settleMs } = options
     const { id, recipient } = session
     const signal = this.#ending.signal
-    setMaxListeners(0, signal, this.#importing.signal)
+    setMaxListeners(0, signal, this.#tasking.signal)
     this.#heldToldAt = clock.monotonic()
     const onLookup = (hit: boolean) => metrics.tokenLookup(hit)
     this.#tokens = new GrantTokens({ api, session: id, recipient, issuers, clock, random, signal, onLookup })
@@ -134,8 +134,9 @@ export class Work implements HeartbeatLoad {
     session.ended.addEventListener('abort', () => this.#endAll(), { once: true })
     const kept = session.keep(this)
     await this.#claimAll()
-    // What a stop interrupts of an import or a task begins anew elsewhere; attempts get their time.
-    this.#importing.abort()
+    // What a stop interrupts of an import or a task goes on elsewhere; attempts get their time.
+    this.#handBack()
+    this.#tasking.abort()
     if (!session.ended.aborted) await atMost(shutdownMs, this.#idle(), clock)
     this.#endAll()
     await atMost(LAST_MS, Promise.all([this.#idle(), this.#tokens.settled()]), clock)
@@ -214,7 +215,7 @@ export class Work implements HeartbeatLoad {
   #held(): { transfers: HeldAttempt[]; imports: number[]; tasks: number[] } {
     return {
       transfers: [...[...this.#running.values()].map(attempt => attempt.held), ...this.#reporter.unanswered],
-      imports: [...this.#imports.keys()],
+      imports: [...this.#imports].flatMap(([id, { stop }]) => (stop.signal.aborted ? [] : id)),
       tasks: [...this.#tasks.keys()],
     }
   }
@@ -229,11 +230,15 @@ export class Work implements HeartbeatLoad {
     this.#renewals.want(renewals)
   }
 
-  /** Nothing follows from it here: the server gives nothing. */
+  /** The server gives nothing. Imports may take hours: others go on with them. */
   #setDrained(drained: boolean): void {
     const { log, metrics } = this.#options
     this.#drained = drained
     metrics.drained(drained)
+    if (drained && this.#imports.size > 0) {
+      this.#handBack()
+      this.#becomeUnsure()
+    }
     if (drained) log.info({ active: this.#running.size }, 'drained by an admin: no new work until it is resumed')
     else log.info({}, 'resumed by an admin: new work is taken')
   }
@@ -259,19 +264,30 @@ export class Work implements HeartbeatLoad {
       scope: 'SOURCE',
       storage: storages.client(job.storage, job.url),
     } as const
-    const options = { api, session: this.#session.id, access, clock, random, signal: this.#importing.signal }
+    const stop = new AbortController()
+    setMaxListeners(0, stop.signal)
+    const options = { api, session: this.#session.id, access, clock, random, signal: stop.signal }
     const running = runImport(job, place, options).catch(error => {
-      log.error({ import: job.import, err: error }, 'an import could not be ended; it is begun anew')
+      log.error({ import: job.import, err: error }, 'an import has failed; it is given out again')
       this.#becomeUnsure()
     })
-    this.#imports.set(job.import, running)
-    void running.finally(() => this.#imports.delete(job.import))
+    const held = { running, stop }
+    this.#imports.set(job.import, held)
+    void running.finally(() => {
+      // The same may have been given again since this was stopped.
+      if (this.#imports.get(job.import) === held) this.#imports.delete(job.import)
+    })
+  }
+
+  /** No import goes on here. */
+  #handBack(): void {
+    for (const { stop } of this.#imports.values()) stop.abort()
   }
 
   #startTask(task: StorageTask, askedAt: Moment): void {
     const { api, storages, clock, random, log } = this.#options
     const { access } = this.#workshop
-    const signal = this.#importing.signal
+    const signal = this.#tasking.signal
     const options = { api, session: this.#session.id, access, storages, clock, random, askedAt, signal }
     const running = runTask(task, options).catch(error => {
       log.error({ task: task.task, err: error }, 'a task could not be ended; it is given out again')
@@ -283,14 +299,15 @@ export class Work implements HeartbeatLoad {
 
   #endAll(): void {
     this.#ending.abort()
-    this.#importing.abort()
+    this.#handBack()
+    this.#tasking.abort()
     for (const attempt of this.#running.values()) attempt.stop()
   }
 
   /** Resolves when no attempt, no import and no task runs. */
   async #idle(): Promise<void> {
     while (this.#running.size + this.#imports.size + this.#tasks.size > 0) {
-      const others = [...this.#imports.values(), ...this.#tasks.values()]
+      const others = [...[...this.#imports.values()].map(({ running }) => running), ...this.#tasks.values()]
       await Promise.race([...others, ...[...this.#running.values()].map(attempt => attempt.ended)])
     }
   }

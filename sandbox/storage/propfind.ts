@@ -28,13 +28,13 @@ export async function propfind(storage: Storage, exchange: Exchange): Promise<vo
 
 async function writeChildren(storage: Storage, { path, response }: Exchange): Promise<void> {
   const { names, describe } = await storage.files.list(path)
+  const closed = once(response, 'close').catch(() => undefined)
   for (let start = 0; start < names.length && !response.destroyed; start += BATCH) {
     const children = names.slice(start, start + BATCH).map(async name => {
       const stats = await describe(name)
       return stats === undefined ? '' : entry([...path, name], stats) // gone since
     })
-    if (!response.write((await Promise.all(children)).join('')))
-      await Promise.race([once(response, 'drain'), once(response, 'close')])
+    if (!response.write((await Promise.all(children)).join(''))) await Promise.race([once(response, 'drain'), closed])
   }
 }
 

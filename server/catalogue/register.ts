@@ -177,25 +177,29 @@ function scopeId(scopes: ReadonlyMap<string, number>, did: Did, field: string): 
   throw new WaybillError('SCOPE_OF_OTHER_VO', `the scope ${did.scope} belongs to another VO`, { status: 403, field })
 }
 
-function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
-  const field = `files.${first + known.position}`
+/** Why what was given cannot be the file that is known; undefined: it may be. */
+export function differenceOf(
+  known: FoundDid,
+  given: GivenFile,
+): { code: 'DID_TYPE' | 'FILE_MISMATCH'; message: string } | undefined {
   if (known.type !== 'FILE') {
-    throw new WaybillError('DID_TYPE', `${given.did} is a ${known.type.toLowerCase()}, not a file`, {
-      status: 409,
-      field,
-    })
+    return { code: 'DID_TYPE', message: `${given.did} is a ${known.type.toLowerCase()}, not a file` }
   }
-  const differs = (name: string, old: string | number, now: string | number): WaybillError =>
-    new WaybillError('FILE_MISMATCH', `${given.did} is known with ${name} ${old}, but was given with ${now}`, {
-      status: 409,
-      field,
-    })
-  if (known.bytes !== given.bytes) throw differs('bytes', known.bytes, given.bytes)
-  if (known.adler32 !== null && given.adler32 !== undefined && known.adler32 !== given.adler32) {
-    throw differs('adler32', known.adler32, given.adler32)
+  for (const name of ['bytes', 'adler32', 'md5'] as const) {
+    const [old, now] = [known[name], given[name]]
+    if (old !== null && now !== undefined && old !== now) {
+      const message = `${given.did} is known with ${name} ${old}, but was given with ${now}`
+      return { code: 'FILE_MISMATCH', message }
+    }
   }
-  if (known.md5 !== null && given.md5 !== undefined && known.md5 !== given.md5)
-    throw differs('md5', known.md5, given.md5)
+  return undefined
+}
+
+function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
+  const difference = differenceOf(known, given)
+  if (difference === undefined) return
+  const { code, message } = difference
+  throw new WaybillError(code, message, { status: 409, field: `files.${first + known.position}` })
 }
 
 /** How many replicas became available that were not. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED. */

@@ -1,6 +1,8 @@
-import type { StorageTask } from '../../shared/contract/routes/worker.ts'
+import type { ImportJob, StorageTask } from '../../shared/contract/routes/worker.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
+import { nextDirectories } from '../imports/frontier-store.ts'
 import type { ImportRow } from '../imports/store.ts'
+import { directoryFor } from '../imports/take.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl, storageUrl } from '../storages/paths.ts'
 import type { TokenContext } from '../tokens/tokens.ts'
@@ -46,15 +48,18 @@ export async function describeWork(
     more,
     storages: [...used].flatMap(id => rses.get(id) ?? []).map(storageFor),
     renewals: [...renewals],
-    imports: imports.flatMap(job => {
-      const rse = rses.get(job.rse_id)
-      if (rse === undefined || job.grant_id === null) return []
-      const url = storageUrl(protocolOf(rse).url, job.path)
-      return [{ import: job.id, fence: job.fence, url, grant: job.grant_id, storage: storageFor(rse) }]
-    }),
+    imports: (await Promise.all(imports.map(job => importFor(context, job, rses.get(job.rse_id))))).flat(),
     tasks: [...tasks],
     drained,
   }
+}
+
+async function importFor({ db }: TokenContext, job: ImportRow, rse: Rse | undefined): Promise<ImportJob[]> {
+  if (rse === undefined || job.grant_id === null) return []
+  const { id, fence, dataset_name: dataset, checksum, grant_id: grant } = job
+  const url = storageUrl(protocolOf(rse).url, job.path)
+  const directories = (await nextDirectories(db.read, id)).map(directoryFor)
+  return [{ import: id, fence, url, grant, dataset, checksum, directories, storage: storageFor(rse) }]
 }
 
 function transferFor(

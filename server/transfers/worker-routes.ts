@@ -6,8 +6,8 @@ import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reachesGrant, reachOf } from '../accounts/reach.ts'
 import type { Handlers } from '../app.ts'
-import { takeFoundFiles } from '../imports/imports.ts'
-import { claimImports, isImportWaiting, releaseImports } from '../imports/store.ts'
+import { claimImports, isImportDue, releaseImports } from '../imports/store.ts'
+import { takeFoundPart } from '../imports/take.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { isAtTask, isTaskDue, releaseTasks } from '../tasks/store.ts'
 import { takeReport, takeTasks } from '../tasks/tasks.ts'
@@ -70,7 +70,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       claimed,
       more: copy !== undefined && claimed.length < limit && (await isMoreQueued(db.read, copy.id)),
       renewals: await grantsToRenew(db.read, claimant, clock.now(), RENEWALS_PER_CLAIM),
-      imports: (await isImportWaiting(db.read, claimant))
+      imports: (await isImportDue(db.read, claimant, clock.now()))
         ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
         : [],
       tasks,
@@ -206,8 +206,8 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
     },
     async reportImport({ params, body, caller }) {
       await requireSession(db.read, identityOf(caller), body.session)
-      await takeFoundFiles(context, params.id, { ...body, sessionId: body.session })
-      return {}
+      const { session: sessionId, ...part } = body
+      return { directories: await takeFoundPart(context, settings.retry, params.id, { ...part, sessionId }) }
     },
   }
 }

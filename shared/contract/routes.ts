@@ -2,6 +2,7 @@ import type { Route } from './route.ts'
 import { activityRoutes } from './routes/activities.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
+import { importRoutes } from './routes/imports.ts'
 import { limitRoutes } from './routes/limits.ts'
 import { mappingRoutes } from './routes/mappings.ts'
 import { peopleRoutes } from './routes/people.ts'
@@ -21,6 +22,7 @@ export const ROUTES = {
   ...limitRoutes,
   ...mappingRoutes,
   ...scopeRoutes,
+  ...importRoutes,
   ...activityRoutes,
   ...fleetRoutes,
   ...workerRoutes,

@@ -2,15 +2,13 @@ import type { Secret } from '../domain/secret.ts'
 import type { HttpResponse } from '../http/client.ts'
 import { type Attempted, transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
-import { parseMultistatus } from './multistatus.ts'
+import { MultistatusReader } from './multistatus.ts'
 import { answeredFailure, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { type ListedEntry, type Options, type StorageClient, StorageError } from './types.ts'
 
 /** So long a directory once seen counts as there: for the other transfers that go to it, not for ever. */
 const REMEMBER_MS = 60_000
 const REMEMBER_LIMIT = 10_000
-/** A listing above this is cut off; 100,000 entries have about 60 MB. */
-const LISTING_LIMIT_BYTES = 64 * 1024 * 1024
 const PROPERTIES =
   '<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:resourcetype/><D:getcontentlength/></D:prop></D:propfind>'
 
@@ -91,15 +89,20 @@ export async function list(
   const address = `${url.replace(/\/+$/, '')}/`
   const response = await propfind(deps, attempted, address, token, '1', signal)
   if (response.status !== 207) throw new StorageError(await answeredFailure(attempted, response, [token]))
-  const xml = await orStorageError(attempted, () => response.text(LISTING_LIMIT_BYTES))
-  if (!/<\/(?:[\w.-]+:)?multistatus\s*>\s*$/.test(xml.slice(-200))) {
+  const reader = new MultistatusReader()
+  const isRead = await orStorageError(attempted, () => reader.read(response.body))
+  if (!isRead) {
+    const words = 'the directory has more entries than can be listed, a million and more'
+    throw new StorageError(transferFailure('REQUEST_REFUSED', scope, 'PREPARATION', words))
+  }
+  if (!reader.isWhole) {
     const words = 'PROPFIND answered with something else than a whole multistatus document'
     throw new StorageError(transferFailure('PROTOCOL_VIOLATION', scope, 'PREPARATION', words))
   }
   // XRootD 5 writes paths as they are, later ones and all others percent-encoded.
   const raw = /^XrootD\/v?5\b/i.test(response.headers.server ?? '')
   const directory = decodeURIComponent(new URL(address).pathname).replace(/\/{2,}/g, '/')
-  const entries = parseMultistatus(xml, raw)
+  const entries = reader.entries(raw)
   const itself = entries.find(({ path, size }) => `${path}/` === directory && size !== undefined)
   if (itself?.directory === false) {
     throw new StorageError(transferFailure('REQUEST_REFUSED', scope, 'PREPARATION', 'it is a file, and no directory'))

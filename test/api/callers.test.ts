@@ -299,7 +299,7 @@ describe('who calls the API', () => {
     it('reports on nothing that it does not hold', async () => {
       const { results } = await pool.reportOutcomes({ body: { session, outcomes: [{ ...outcome, transfer: 4711 }] } })
       expect(results.map(({ answer }) => answer)).to.deep.equal(['refused'])
-      const report = { session, fence: 1, part: 1, files: [], done: true }
+      const report = { session, fence: 1, part: 1, files: [], directories: [], leftOut: [], listed: [] }
       expect(await refused(pool.reportImport({ params: { id: 4711 }, body: report }))).to.equal('IMPORT_UNKNOWN')
     })
 

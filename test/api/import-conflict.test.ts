@@ -13,7 +13,7 @@ describe('an import that contradicts the catalogue', () => {
   })
   after(() => house.stop())
 
-  it('fails, and says which file and why', async () => {
+  it('leaves out what contradicts it, and says which file and why', async () => {
     await uploadFiles(house, 'SITE-A', 'exp:run1', [{ did: 'exp:f1', content: Buffer.from('hello') }])
     const { id } = await house.client.addImport({
       body: { rse: 'SITE-A', path: '/data/exp/exp/run1', dataset: 'exp:again' },
@@ -22,7 +22,11 @@ describe('an import that contradicts the catalogue', () => {
       () => house.client.getImport({ params: { id } }),
       job => job.state === 'DONE' || job.state === 'FAILED',
     )
-    expect(ended).to.include({ state: 'FAILED', files: 0 })
-    expect(ended.error).to.contain('PATH_TAKEN').and.to.contain('exp:again/f1')
+    expect(ended).to.include({ state: 'DONE', files: 0, leftOut: 1 })
+    const { items } = await house.client.listImportProblems({ params: { id } })
+    const message = 'the path belongs to another file: exp:f1'
+    expect(items).to.deep.equal([{ path: 'f1', code: 'PATH_TAKEN', message }])
+    const { items: attached } = await house.client.listContents({ params: { scope: 'exp', name: 'again' } })
+    expect(attached).to.deep.equal([])
   })
 })

@@ -14,42 +14,45 @@ import { uploadFiles } from '../house/upload.ts'
 type ChangingRoute = { [N in RouteName]: Routes[N] extends { permission: ScopePermission } ? N : never }[RouteName]
 /** `field`: what names the scope that is refused. */
 type Change = readonly [path: string, body: object | undefined, field: string | undefined]
-const CHANGES: Readonly<Record<ChangingRoute, (given: { rule: number; key: object; n: number }) => readonly Change[]>> =
-  {
-    addDids: ({ n }) => [
-      ['/v1/dids', { dids: [{ did: `s:new${n}`, type: 'DATASET' }] }, 'dids.0.did'],
-      ['/v1/dids', { dids: [`own:a${n}`, `s:b${n}`].map(did => ({ did, type: 'CONTAINER' })) }, 'dids.1.did'],
+const CHANGES: Readonly<
+  Record<ChangingRoute, (given: { rule: number; import: number; key: object; n: number }) => readonly Change[]>
+> = {
+  addDids: ({ n }) => [
+    ['/v1/dids', { dids: [{ did: `s:new${n}`, type: 'DATASET' }] }, 'dids.0.did'],
+    ['/v1/dids', { dids: [`own:a${n}`, `s:b${n}`].map(did => ({ did, type: 'CONTAINER' })) }, 'dids.1.did'],
+  ],
+  setOpen: () => [['/v1/dids/s/run1', { open: true }, 'scope']],
+  attach: () => [['/v1/dids/s/all/contents', { dids: ['s:run1'] }, 'scope']],
+  detach: () => [['/v1/dids/s/all/contents/remove', { dids: ['s:run1'] }, 'scope']],
+  registerReplicas: ({ n }) => [
+    ['/v1/replicas', { rse: 'SITE-A', files: [{ did: `s:r${n}`, bytes: 1 }] }, 'files.0.did'],
+    ['/v1/replicas', { rse: 'SITE-A', dataset: 's:run2', files: [{ did: `own:r${n}`, bytes: 1 }] }, 'dataset'],
+  ],
+  planUpload: ({ key, n }) => [
+    [
+      '/v1/uploads',
+      { rse: 'SITE-A', dataset: 's:run3', files: [{ did: `s:run3/f${n}`, bytes: 1, adler32: '1' }], key },
+      'files.0.did',
     ],
-    setOpen: () => [['/v1/dids/s/run1', { open: true }, 'scope']],
-    attach: () => [['/v1/dids/s/all/contents', { dids: ['s:run1'] }, 'scope']],
-    detach: () => [['/v1/dids/s/all/contents/remove', { dids: ['s:run1'] }, 'scope']],
-    registerReplicas: ({ n }) => [
-      ['/v1/replicas', { rse: 'SITE-A', files: [{ did: `s:r${n}`, bytes: 1 }] }, 'files.0.did'],
-      ['/v1/replicas', { rse: 'SITE-A', dataset: 's:run2', files: [{ did: `own:r${n}`, bytes: 1 }] }, 'dataset'],
-    ],
-    planUpload: ({ key, n }) => [
-      [
-        '/v1/uploads',
-        { rse: 'SITE-A', dataset: 's:run3', files: [{ did: `s:run3/f${n}`, bytes: 1, adler32: '1' }], key },
-        'files.0.did',
-      ],
-    ],
-    confirmUpload: () => [['/v1/uploads/confirmations', { rse: 'SITE-A', files: ['s:run1/f0'] }, 'files.0']],
-    addImport: ({ n }) => [
-      ['/v1/imports', { rse: 'SITE-A', path: `/data/exp/old${n}`, dataset: `s:old${n}` }, 'dataset'],
-    ],
-    addRules: ({ n }) => [
-      ['/v1/rules', { dids: ['s:run1'], copies: 1, expression: 'SITE-B', comment: `${n}` }, 'dids.0'],
-    ],
-    previewRules: () => [['/v1/rules/preview', { dids: ['s:run1'], copies: 1, expression: 'SITE-B' }, 'dids.0']],
-    updateRule: ({ rule }) => [[`/v1/rules/${rule}`, { comment: 'x' }, undefined]],
-    replaceRule: ({ rule }) => [[`/v1/rules/${rule}/replacement`, { expression: 'SITE-B' }, undefined]],
-    removeRule: ({ rule }) => [[`/v1/rules/${rule}`, undefined, undefined]],
-    repairRule: ({ rule }) => [[`/v1/rules/${rule}/repair`, undefined, undefined]],
-    setPermissions: () => [['/v1/scopes/s/permissions/alice', { permissions: ['manage'] }, 'scope']],
-    removePermissions: () => [['/v1/scopes/s/permissions/carol', undefined, 'scope']],
-    openScope: () => [['/v1/scopes/s/permissions', undefined, 'scope']],
-  }
+  ],
+  confirmUpload: () => [['/v1/uploads/confirmations', { rse: 'SITE-A', files: ['s:run1/f0'] }, 'files.0']],
+  addImport: ({ n }) => [
+    ['/v1/imports', { rse: 'SITE-A', path: `/data/exp/old${n}`, dataset: `s:old${n}` }, 'dataset'],
+  ],
+  cancelImport: it => [[`/v1/imports/${it.import}/cancel`, undefined, undefined]],
+  resumeImport: it => [[`/v1/imports/${it.import}/resume`, undefined, undefined]],
+  addRules: ({ n }) => [
+    ['/v1/rules', { dids: ['s:run1'], copies: 1, expression: 'SITE-B', comment: `${n}` }, 'dids.0'],
+  ],
+  previewRules: () => [['/v1/rules/preview', { dids: ['s:run1'], copies: 1, expression: 'SITE-B' }, 'dids.0']],
+  updateRule: ({ rule }) => [[`/v1/rules/${rule}`, { comment: 'x' }, undefined]],
+  replaceRule: ({ rule }) => [[`/v1/rules/${rule}/replacement`, { expression: 'SITE-B' }, undefined]],
+  removeRule: ({ rule }) => [[`/v1/rules/${rule}`, undefined, undefined]],
+  repairRule: ({ rule }) => [[`/v1/rules/${rule}/repair`, undefined, undefined]],
+  setPermissions: () => [['/v1/scopes/s/permissions/alice', { permissions: ['manage'] }, 'scope']],
+  removePermissions: () => [['/v1/scopes/s/permissions/carol', undefined, 'scope']],
+  openScope: () => [['/v1/scopes/s/permissions', undefined, 'scope']],
+}
 const NEEDED = Object.entries(ROUTES as Readonly<Record<string, Route>>).flatMap(([name, { permission }]) =>
   permission === undefined ? [] : [[name as ChangingRoute, permission] as const],
 )
@@ -63,6 +66,7 @@ describe('permissions in scopes', () => {
   let bobs: Client
   let key: object
   let n = 0
+  let alicesImport = 0
 
   before(async () => {
     house = await startHouse()
@@ -79,6 +83,8 @@ describe('permissions in scopes', () => {
     await uploadFiles(house, 'SITE-A', 's:run1', [{ did: 's:run1/f0', content: Buffer.from('x') }])
     await house.client.addDids({ body: { dids: [{ did: 's:all', type: 'CONTAINER' }] } })
     await bobs.addDids({ body: { dids: [{ did: 'own:run1', type: 'DATASET' }] } })
+    const given = { rse: 'SITE-A', path: '/data/exp/old', dataset: 's:old' }
+    alicesImport = (await house.client.addImport({ body: given })).id
   })
   after(() => house.stop())
   afterEach(() => house.client.openScope({ params: { scope: 's' } }))
@@ -87,7 +93,7 @@ describe('permissions in scopes', () => {
     house.client.setPermissions({ params: { scope: 's', account }, body: { permissions: [...permissions] } })
   const changesOf = async (name: ChangingRoute): Promise<readonly Change[]> => {
     n += 1
-    return CHANGES[name]({ rule: await alicesRule(), key, n })
+    return CHANGES[name]({ rule: await alicesRule(), import: alicesImport, key, n })
   }
   /** Made anew when it was removed. */
   async function alicesRule(): Promise<number> {

@@ -79,7 +79,7 @@ for (const { name, open } of databases) {
       const directoryId = await world.number('SELECT min(id) AS n FROM directories')
       const place = { voId: world.voId, rseId: ids.a, directoryId, datasetId: await world.didId('d') }
       const grantId = await world.number('SELECT min(id) AS n FROM grants')
-      const job = { ...place, accountId: world.accountId, grantId }
+      const job = { ...place, accountId: world.accountId, grantId, checksum: 'storage' } as const
       await test.db.write(executor => insertImport(executor, job, world.clock.now()))
       await test.db.write(e => updateRse(e, ids.a, { availabilityRead: false }))
       expect(await claim()).to.deep.equal([])

@@ -6,7 +6,7 @@ import { mapIdentity } from '../../server/accounts/store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { query } from '../../server/database/sql.ts'
-import { insertImport } from '../../server/imports/store.ts'
+import { insertImport, insertImportProblems } from '../../server/imports/store.ts'
 import { insertEvents } from '../../server/rules/event-store.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { insertProblems } from '../../server/rules/store.ts'
@@ -107,7 +107,9 @@ async function aside(
     await insertSession(e, POOL, { worker: DRAINED, publicJwk: '{}', expiresAt: now }, now)
     await drain(e, { ...POOL, worker: DRAINED }, now)
     await planFiles(e, { rseId, accountId, fileIds: files, expiresAt: now + 1, replace: false }, now)
-    await insertImport(e, { voId, rseId, directoryId, datasetId, accountId, grantId }, now)
+    const job = { voId, rseId, directoryId, datasetId, accountId, grantId, checksum: 'storage' } as const
+    const importId = await insertImport(e, job, now)
+    await insertImportProblems(e, importId, [{ path: WORDS, code: 'NAME_INVALID', message: WORDS }])
     const answer = { identity: 'somebody', key: 'k', request: 'r', answer: WORDS, now }
     await query(e, 'INSERT INTO idempotency_keys VALUES (:identity, :key, :request, :answer, :now)', answer)
     const fault = { scope: 'SOURCE', phase: 'TRANSFER', code: 'CONNECT_FAILED', message: WORDS }

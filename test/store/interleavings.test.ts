@@ -9,6 +9,7 @@ import { ACCOUNT_ENCOUNTERS } from './account-encounters.ts'
 import { CONTENTS_ENCOUNTERS } from './contents-encounters.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
+import { IMPORT_ENCOUNTERS } from './import-encounters.ts'
 import { brokenInvariants } from './invariants.ts'
 import { TASK_ENCOUNTERS } from './task-encounters.ts'
 import { World } from './world.ts'
@@ -39,7 +40,13 @@ describe('two transactions at once on PostgreSQL', () => {
     }
   }
 
-  const encounters = { ...ENCOUNTERS, ...CONTENTS_ENCOUNTERS, ...TASK_ENCOUNTERS, ...ACCOUNT_ENCOUNTERS }
+  const encounters = {
+    ...ENCOUNTERS,
+    ...CONTENTS_ENCOUNTERS,
+    ...TASK_ENCOUNTERS,
+    ...ACCOUNT_ENCOUNTERS,
+    ...IMPORT_ENCOUNTERS,
+  }
   for (const [name, encounter] of Object.entries(encounters)) {
     it(`keep what is promised when ${name}`, async function () {
       this.timeout(120_000)

@@ -128,6 +128,14 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     WHERE sessions.ended_at IS NOT NULL`,
   'what was claimed is held, or settled': `SELECT id FROM transfers WHERE state IN ('CLAIMED', 'COPYING') AND session_id IS NULL`,
   'what is not active is not held': `SELECT id FROM transfers WHERE state NOT IN (${ACTIVE}) AND session_id IS NOT NULL`,
+  'an import knows how many directories it has left, and is done without any': `SELECT id FROM imports WHERE directories_left <>
+    (SELECT count(*) FROM import_directories WHERE import_id = imports.id) OR (state = 'DONE') <> (directories_left = 0)`,
+  'an import is in one directory at a time': `SELECT import_id FROM import_directories WHERE done_until IS NOT NULL
+    GROUP BY import_id HAVING count(*) > 1`,
+  'an import tells each thing that it left out': `SELECT id FROM imports WHERE left_out <>
+    (SELECT count(*) FROM import_problems WHERE import_id = imports.id)`,
+  'imports are listed by living sessions only': `SELECT imports.id FROM imports LEFT JOIN sessions ON sessions.id = session_id
+    WHERE (state = 'LISTING') <> (session_id IS NOT NULL AND sessions.ended_at IS NULL)`,
   'storages take no more than their limits': `SELECT id FROM rses
     WHERE (SELECT count(*) FROM transfers WHERE source_rse_id = rses.id AND state IN (${ACTIVE})) > max_outbound
        OR (SELECT count(*) FROM transfers WHERE destination_rse_id = rses.id AND state IN (${ACTIVE})) > max_inbound`,

@@ -26,6 +26,8 @@ const ROWS = [
   `INSERT INTO rules (id, vo_id, did_id, account_id, copies, expression, activity, priority, archive, state, stage, dirty,
                       cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs, created_at, updated_at)
    VALUES (1, 1, 1, 1, 1, 'A', 'x', 3, false, 'REPLICATING', 'EXPANDING', false, 0, 7, 0, 0, 0, 0, 0, 0, 0)`,
+  `INSERT INTO imports (id, vo_id, rse_id, directory_id, dataset_id, account_id, state, fence, part, files, bytes, created_at, updated_at)
+   VALUES (1, 1, 1, 1, 1, 1, 'LISTING', 1, 3, 1500, 9, 0, 0), (2, 1, 1, 1, 1, 1, 'DONE', 1, 1, 5, 9, 0, 0)`,
   `INSERT INTO rule_choices (id, rule_id, dataset_id, rse_id) VALUES (1, 1, 1, 1)`,
   `INSERT INTO attempts (transfer_id, fence, session_id, outcome, started_at, ended_at, bytes) VALUES (1, 1, 1, 'done', 0, 0, 1)`,
 ]
@@ -58,6 +60,16 @@ describe('a migration of a SQLite database that is in use', () => {
         ),
         'a rule that was at work',
       ).to.deep.equal([{ stage: 'CHOOSING', cursor_file: 0, did_id: 1, later: 0, grown: 1 }])
+      expect(
+        await query(
+          db.read,
+          'SELECT imports.id, files, directories_left, path FROM imports LEFT JOIN import_directories ON import_id = imports.id ORDER BY 1',
+        ),
+        'an import that was at work begins anew, one that was done is',
+      ).to.deep.equal([
+        { id: 1, files: 0, directories_left: 1, path: '' },
+        { id: 2, files: 5, directories_left: 0, path: null },
+      ])
       expect(await query(db.read, 'PRAGMA foreign_key_check')).to.deep.equal([])
     } finally {
       await db.close()

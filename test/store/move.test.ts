@@ -170,6 +170,8 @@ describe('the move from SQLite to PostgreSQL', () => {
       'replica_faults',
       'destination_health',
       'idempotency_keys',
+      'import_directories',
+      'import_problems',
       'imports',
       'uploads',
       'permits',
@@ -187,7 +189,7 @@ describe('the move from SQLite to PostgreSQL', () => {
     ]
     await change(
       ...later.map(table => `DROP TABLE ${table}`),
-      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources', '0006_storages')`,
+      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources', '0006_storages', '0011_imports')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })

@@ -155,7 +155,9 @@ describe('contract: rows', () => {
     }
     expect([...new Set(taken.map(where => where.replace(/^\w+\.cursor$/, 'cursor')))].sort()).to.deep.equal([
       'cursor', // read, and checked then
-      'reportImport.files.path', // names that no DID can have are told, quoted
+      'reportImport.begun.doneUntil', // these three are stored as JSON
+      'reportImport.files.path',
+      'reportImport.leftOut.path',
       'reportRenewal.result.accessToken', // sealed before it is stored
       'reportRenewal.result.refreshToken',
     ])

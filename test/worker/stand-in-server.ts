@@ -71,6 +71,7 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
   readonly #issuerUrl: string
   readonly #keys = new Map<number, PublicJwk>()
   readonly #applied = new Set<string>()
+  readonly #frontier: ImportJob['directories'] = []
   readonly #given = new Map<number, ClaimedTransfer>()
 
   constructor(issuer: IssuerClient, issuerUrl: string) {
@@ -164,10 +165,22 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
       }),
     reportImport: call =>
       this.#call('reportImport', async () => {
-        this.imports.push(workerRoutes.reportImport.body.parse(call.body))
+        const part = workerRoutes.reportImport.body.parse(call.body)
+        this.imports.push(part)
+        this.#advance(part)
         this.emit('import')
-        return {}
+        return { directories: part.error === undefined ? [...this.#frontier] : [] }
       }),
+  }
+
+  /** As the real one does: the deepest first. */
+  #advance({ fence, part, listed, directories }: ReportedFiles): void {
+    const key = `import ${fence} ${part}`
+    if (this.#applied.has(key)) return
+    this.#applied.add(key)
+    const left = this.#frontier.filter(({ directory }) => !listed.includes(directory))
+    const found = directories.map((path, i) => ({ directory: part * 10_000 + i, path }))
+    this.#frontier.splice(0, this.#frontier.length, ...found.reverse(), ...left)
   }
 
   /** What was given out and is not held there is queued again. */
@@ -185,7 +198,9 @@ export class StandInServer extends EventEmitter<{ call: [name: string]; outcome:
     this.emit('call', 'enqueue')
   }
 
+  /** One at a time: what is to be listed next is kept for the last one. */
   enqueueImport(job: ImportJob): void {
+    this.#frontier.splice(0, this.#frontier.length, ...job.directories)
     this.importQueue.push(job)
     this.emit('call', 'enqueue')
   }

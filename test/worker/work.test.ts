@@ -146,7 +146,7 @@ describe('a worker', () => {
     expect(stage.server.sessions).to.equal(1)
   })
 
-  it('after the server did not take an import tells that it is not held, and it is begun anew', async () => {
+  it('after the server did not take an import tells that it is not held, and it is given out again', async () => {
     stage = await Stage.create()
     const { claim } = stage.server.api
     const held: (number[] | undefined)[] = []
@@ -168,7 +168,8 @@ describe('a worker', () => {
     const storage = stage.server.storages.get('SITE-A')
     if (storage === undefined) throw new Error('no storage')
     const url = `${stage.storage('SITE-A').url}/data/exp/ds/tree`
-    stage.server.enqueueImport({ import: 5, fence: 3, url, grant: source.grant, storage })
+    const wanted = { dataset: 'ds/tree', checksum: 'storage' as const, directories: [{ directory: 1, path: '' }] }
+    stage.server.enqueueImport({ import: 5, fence: 3, url, grant: source.grant, storage, ...wanted })
     while (stage.server.called('reportImport') < 2) await stage.server.untilCalled('reportImport')
     // Ends the claim that was waiting already.
     const other = await stage.transfer('f2', 'content')

@@ -6,13 +6,11 @@ import {
   did,
   empty,
   id,
-  idInPath,
   md5,
   page,
   pageQuery,
   publicKey,
   rseName,
-  storagePath,
   time,
   voName,
   words,
@@ -43,17 +41,6 @@ const grantAnswer = z.object({
 
 /** A token that may remove names each file: more would not fit into a header. */
 export const MOST_REPLACED = 8
-
-export const importAnswer = z.object({
-  id,
-  rse: rseName,
-  path: z.string(),
-  dataset: did,
-  state: z.enum(['QUEUED', 'LISTING', 'DONE', 'FAILED']),
-  files: z.number(),
-  bytes: z.number(),
-  error: z.string().optional(),
-})
 
 /** A place that the bearer of the sealed token may use. `token` is a JWE to the caller's `key`, bound to `context`. */
 const sealedAccess = {
@@ -222,29 +209,6 @@ export const peopleRoutes = {
       unavailable: z.array(did),
       next: z.string().optional(),
     }),
-    status: 200,
-  }),
-  addImport: route({
-    method: 'POST',
-    path: '/v1/imports',
-    role: 'manager',
-    permission: 'write',
-    tag: data,
-    summary:
-      'Take over a directory tree that lies at a storage: a worker lists it, the files become replicas and a dataset',
-    body: z.strictObject({ rse: rseName, path: storagePath, dataset: did }),
-    answer: importAnswer,
-    status: 202,
-    idempotent: true,
-  }),
-  getImport: route({
-    method: 'GET',
-    path: '/v1/imports/{id}',
-    role: 'member',
-    tag: data,
-    summary: 'Show an import',
-    params: z.object({ id: idInPath }),
-    answer: importAnswer,
     status: 200,
   }),
   status: route({

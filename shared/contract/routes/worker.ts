@@ -15,6 +15,7 @@ import {
   workerName,
 } from '../fields.ts'
 import { route } from '../route.ts'
+import { importDirectory, importPart } from './import-parts.ts'
 
 const tag = 'Worker'
 const session = id.describe('the session that POST /v1/worker/sessions gave')
@@ -89,7 +90,16 @@ export const outcome = z.strictObject({
 })
 export type Outcome = z.input<typeof outcome>
 
-export const importJob = z.object({ import: id, fence, url: z.string(), grant: id, storage: workerStorage })
+export const importJob = z.object({
+  import: id,
+  fence,
+  url: z.string(),
+  grant: id,
+  storage: workerStorage,
+  dataset: z.string().describe('the name of the dataset: that of a file is this, a slash, and its path'),
+  checksum: z.enum(['storage', 'none']).describe('none: what the listing tells is enough'),
+  directories: z.array(importDirectory).describe('to be listed, in this order'),
+})
 export type ImportJob = z.output<typeof importJob>
 
 /** Files in one task, at most. */
@@ -346,28 +356,18 @@ export const workerRoutes = {
     path: '/v1/worker/imports/{id}/files',
     role: 'worker',
     tag,
-    summary: 'Hand in files that were found while listing',
+    summary: 'Hand in what was found while listing; tells what is to be listed next',
     description:
-      'In parts, which count from 1 under each fence, one after the other. A part whose answer was lost is handed in again: it counts once.',
+      'In parts, which count from 1 under each fence, one after the other. A part whose answer was lost is handed in again: it counts once. A directory’s names come in the order of their UTF-16 units, so that `doneUntil` tells where to go on.',
     params: z.object({ id: idInPath }),
     body: z.strictObject({
       session,
       fence,
       part: z.number().int().positive().max(Number.MAX_SAFE_INTEGER),
-      files: z
-        .array(
-          z.strictObject({
-            path: z.string().min(1).max(1000).describe('below the imported directory'),
-            bytes,
-            adler32: adler32.optional(),
-            md5: md5.optional(),
-          }),
-        )
-        .max(1000),
-      done: z.boolean(),
-      error: words(1000).optional(),
+      ...importPart,
+      error: transferError.optional().describe('what ended it: the rest was not tried'),
     }),
-    answer: empty,
+    answer: z.object({ directories: z.array(importDirectory).describe('to be listed next; none: it is over') }),
     status: 200,
   }),
 }

@@ -1,0 +1,87 @@
+import { checkName } from '../../shared/domain/names.ts'
+import { findDids } from '../catalogue/did-store.ts'
+import { differenceOf, type GivenFile } from '../catalogue/register.ts'
+import type { Executor } from '../database/sql.ts'
+import { type Lying, whatLies } from './lying-store.ts'
+import type { ImportProblem, ImportRow } from './store.ts'
+
+export interface FoundFile {
+  readonly path: string
+  readonly bytes: number
+  readonly adler32?: string | undefined
+  readonly md5?: string | undefined
+}
+
+export interface Judged {
+  /** To be registered: what is there already too, since its dataset may be another's to make. */
+  readonly good: GivenFile[]
+  /** How many of them the storage's catalogue has as they are. */
+  readonly present: number
+  readonly problems: ImportProblem[]
+}
+
+/** What of a part can be taken over: the catalogue's word stands, and who contradicts it is told. */
+export async function judgeFiles(
+  executor: Executor,
+  job: Pick<ImportRow, 'rse_id' | 'scope_id' | 'dataset' | 'dataset_name' | 'path'>,
+  files: readonly FoundFile[],
+): Promise<Judged> {
+  const problems: ImportProblem[] = []
+  const scope = job.dataset.slice(0, job.dataset.indexOf(':'))
+  const seen = new Set<string>()
+  const named = files.flatMap(({ path, ...file }) => {
+    if (seen.has(path)) return []
+    seen.add(path)
+    const name = `${job.dataset_name}/${path}`
+    const reason = checkName('did', name)
+    if (reason !== undefined) problems.push({ path, code: 'NAME_INVALID', message: reason })
+    return reason === undefined
+      ? [{ name, path, given: { ...file, did: `${scope}:${name}`, path: `${job.path}/${path}` } }]
+      : []
+  })
+  if (named.length === 0) return { good: [], present: 0, problems }
+  const known = new Map(
+    (
+      await findDids(
+        executor,
+        named.map(({ name }) => ({ scope_id: job.scope_id, name })),
+      )
+    ).map(row => [row.position, row]),
+  )
+  const lying = await whatLies(
+    executor,
+    job.rse_id,
+    named.map(({ given }, position) => ({ position, file_id: known.get(position)?.id ?? 0, path: given.path })),
+  )
+  const good: GivenFile[] = []
+  let present = 0
+  for (const [position, { path, given }] of named.entries()) {
+    const row = known.get(position)
+    const there = lying.get(position)
+    const problem = (row && differenceOf(row, given)) ?? clashOf(given, there)
+    if (problem !== undefined) problems.push({ path, ...problem })
+    else {
+      good.push(given)
+      if (there?.state === 'AVAILABLE') present += 1
+    }
+  }
+  return { good, present, problems }
+}
+
+/** What the catalogue has of the place, or of the file at another. */
+function clashOf({ did, path }: GivenFile, there: Lying | undefined): Omit<ImportProblem, 'path'> | undefined {
+  if (there === undefined) return undefined
+  if (there.own_path === null) {
+    return { code: 'PATH_TAKEN', message: `the path belongs to another file: ${there.taken_by}` }
+  }
+  if (there.own_path !== path) {
+    return { code: 'REPLICA_EXISTS', message: `${did} has a replica there already, at ${there.own_path}` }
+  }
+  if (there.state === 'BEING_DELETED') {
+    return { code: 'REPLICA_BEING_DELETED', message: `${did} is being deleted there: import again when that is over` }
+  }
+  if (there.state === 'BAD') {
+    return { code: 'REPLICA_BAD', message: `what lies there was found to be another file than ${did}` }
+  }
+  return undefined
+}
