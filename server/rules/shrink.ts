@@ -62,7 +62,7 @@ async function lookAt(executor: Executor, rule: RuleRow, next: Detached, limit: 
 }
 
 /**
- * Its choices go first: from then on nothing is locked for them. Once they are gone all its files are looked at, also when it is
+ * Its choices go first: from then on nothing is locked for them. Once some are gone all its files are looked at, also when it is
  * attached again meanwhile: other storages may be chosen for it then.
  */
 async function leaveDataset(
@@ -75,7 +75,8 @@ async function leaveDataset(
 ): Promise<number> {
   const inWork = rule.stage === 'EXPANDING' ? await nextChoice(executor, rule.id, rule.cursor_choice) : undefined
   const choices = kept ? [] : await deleteChoices(executor, rule.id, did_id)
-  const files = await filesOf(executor, { id: did_id, type: 'DATASET' }, cursor, limit)
+  const after = choices.length > 0 ? 0 : cursor
+  const files = await filesOf(executor, { id: did_id, type: 'DATASET' }, after, limit)
   await letGo(executor, rule.id, files, now)
   if (inWork !== undefined && choices.includes(inWork.id)) {
     // The cursor stood in this dataset: the next choice is worked off from its first file.
