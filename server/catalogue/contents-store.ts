@@ -124,7 +124,7 @@ export async function keptBelow(executor: Executor, didId: number, ids: readonly
   const rows = await query<{ start_id: number }>(
     executor,
     `WITH RECURSIVE above(start_id, id) AS (
-       SELECT value, value FROM ${keyset(executor, 'ids')} AS given
+       SELECT id, id FROM dids WHERE id ${oneOf(executor, 'ids')}
        UNION SELECT above.start_id, contents.parent_id FROM above JOIN contents ON contents.child_id = above.id
      ) SELECT start_id FROM above WHERE id = :didId`,
     { didId, ids: encodeRows(ids) },

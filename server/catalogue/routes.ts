@@ -122,19 +122,16 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     },
     async detach({ params, body, caller }) {
       const sight = sightOf(caller)
-      const detached = await db.write(async executor => {
-        const parent = await requireOwn(executor, sight, params, caller.account.voId)
-        await demandPermission(executor, caller, 'write', [{ scope: parent.scope, field: 'scope' }])
-        requireOpen({ ...parent, is_open: await holdContents(executor, parent) })
-        const children = await requireNamed(executor, sight, body.dids)
-        const ids = await deleteContents(
-          executor,
-          parent.id,
-          children.map(child => child.id),
-        )
-        if (ids.length > 0) await shrinkRules(executor, parent.id, ids)
-        return ids.length
-      })
+      const parent = await requireOwn(db.read, sight, params, caller.account.voId)
+      await demandPermission(db.read, caller, 'write', [{ scope: parent.scope, field: 'scope' }])
+      requireOpen(parent)
+      const children = await requireNamed(db.read, sight, body.dids)
+      let detached = 0
+      // In pieces, as what is registered.
+      for (let first = 0; first < children.length; first += FILES_PER_TRANSACTION) {
+        const some = children.slice(first, first + FILES_PER_TRANSACTION).map(child => child.id)
+        detached += await db.write(executor => detachFrom(executor, parent, some))
+      }
       context.wake.notify('rules')
       return { detached }
     },
@@ -194,6 +191,14 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       return files.length > limit && last !== undefined ? { items, next: encodeCursor(last) } : { items }
     },
   }
+}
+
+/** How many were attached. Throws 409 DID_CLOSED. */
+async function detachFrom(executor: Executor, parent: DidRow, childIds: readonly number[]): Promise<number> {
+  requireOpen({ ...parent, is_open: await holdContents(executor, parent) })
+  const detached = await deleteContents(executor, parent.id, childIds)
+  if (detached.length > 0) await shrinkRules(executor, parent.id, detached)
+  return detached.length
 }
 
 /** Throws 404 DID_UNKNOWN. */

@@ -32,7 +32,7 @@ const FILES_PER_STEP = { least: 100, most: 5_000 }
 export function ruleEvaluator(context: Context): Service {
   const stepMs = isSqlite(context.db.read) ? STEP_MS.sqlite : STEP_MS.postgresql
   const rooms = new Rooms(context.db.read, context.clock)
-  let filesPerStep = 500
+  const filesPerStep = { evaluate: 500, shrink: 500 }
   let shrinking = false
   let lastShrunk = 0
 
@@ -41,7 +41,7 @@ export function ruleEvaluator(context: Context): Service {
     const rses = await context.storages.ofVo(rule.vo_id)
     if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses, rooms)
     const left = rule.stage === 'EXPANDING' && rule.grouping === 'NONE' ? await rooms.left(rses) : new Map()
-    return sized(async (executor, limit, now) => {
+    return sized('evaluate', async (executor, limit, now) => {
       if (!(await takeStep(executor, rule))) return undefined
       if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
       return expandStep(executor, rule, { rses, rooms: left, limit, now })
@@ -50,22 +50,23 @@ export function ruleEvaluator(context: Context): Service {
 
   /** A transaction of as many files as fit into one. */
   async function sized(
+    kind: keyof typeof filesPerStep,
     work: (executor: Executor, limit: number, now: number) => Promise<number | undefined>,
   ): Promise<number | undefined> {
-    const limit = filesPerStep
+    const limit = filesPerStep[kind]
     let began = 0
     const files = await context.db.write(async executor => {
       // Not before: it may have waited for other writers.
       began = context.clock.monotonic()
       return work(executor, limit, context.clock.now())
     })
-    if (files === limit) adapt(context.clock.monotonic() - began)
+    if (files === limit) adapt(kind, context.clock.monotonic() - began)
     return files
   }
 
-  function adapt(tookMs: number): void {
-    const fit = Math.round((filesPerStep * stepMs) / Math.max(1, tookMs))
-    filesPerStep = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
+  function adapt(kind: keyof typeof filesPerStep, tookMs: number): void {
+    const fit = Math.round((filesPerStep[kind] * stepMs) / Math.max(1, tookMs))
+    filesPerStep[kind] = Math.min(FILES_PER_STEP.most, Math.max(FILES_PER_STEP.least, fit))
   }
 
   return periodic({
@@ -99,7 +100,7 @@ export function ruleEvaluator(context: Context): Service {
     for (const ruleId of rules) {
       lastShrunk = ruleId
       const shrink = (executor: Executor, limit: number, now: number) => shrinkStep(executor, ruleId, limit, now)
-      if (await taken(ruleId, () => sized(shrink))) return true
+      if (await taken(ruleId, () => sized('shrink', shrink))) return true
     }
     return false
   }

@@ -64,7 +64,7 @@ async function lookAt(executor: Executor, rule: RuleRow, next: Detached, limit: 
 }
 
 /**
- * Its choices go first: from then on nothing is locked for them. Once they are gone all its files are looked at, also when it is
+ * Its choices go first: from then on nothing is locked for them. Once some are gone all its files are looked at, also when it is
  * attached again meanwhile: other storages may be chosen for it then.
  */
 async function leaveDataset(
@@ -77,7 +77,8 @@ async function leaveDataset(
 ): Promise<number> {
   const inWork = rule.stage === 'EXPANDING' ? await nextChoice(executor, rule.id, rule.cursor_choice) : undefined
   const choices = kept ? [] : await deleteChoices(executor, rule.id, did_id)
-  const files = await contentsOf(executor, did_id, cursor, limit)
+  const after = choices.length > 0 ? 0 : cursor
+  const files = await contentsOf(executor, did_id, after, limit)
   const usage = await letGo(executor, rule.id, files, now)
   if (inWork !== undefined && choices.some(choice => choice.id === inWork.id)) {
     // The cursor stood in this dataset: the next choice is worked off from its first file.

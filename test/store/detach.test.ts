@@ -237,6 +237,26 @@ for (const { name, open } of databases) {
       expect(now.filter(lock => !lock.endsWith(` ${other}`))).to.deep.equal([])
     })
 
+    it('what is detached a second time between two steps is let go of from its first file', async () => {
+      await world.dataset('d', 300, 'A')
+      await world.container('all', ['s:d'])
+      await world.addRule('all', 'B|C', 1)
+      await world.evaluate()
+      await world.detach('all', 'd')
+      // As if it had been attached, kept anew and detached again when half of its files were looked at.
+      await world.change('UPDATE detached SET cursor = :cursor', { cursor: await world.didId('d.f150') })
+      await world.put('all', 'd')
+      await world.detach('all', 'd')
+      await test.db.write(e => shrinkStep(e, 1, 100, world.clock.now()))
+      await world.put('all', 'd')
+      await world.change(
+        'UPDATE rses SET availability_write = false WHERE id = (SELECT min(rse_id) FROM replicas WHERE rse_id > 1)',
+      )
+      world.context.storages.forget()
+      await world.evaluate()
+      expect(await locks()).to.have.length(300)
+    })
+
     it('detach while EXPANDING: nothing more is locked for it, and what follows is whole', async () => {
       await world.dataset('first', FILES, 'A')
       await world.dataset('second', FILES, 'A')

@@ -185,6 +185,17 @@ for (const { name, open } of databases) {
       expect(await plain.number('SELECT count(*) AS n FROM hops WHERE look_at IS NULL')).to.equal(299)
     })
 
+    it('to let go of files and of a dataset', async () => {
+      await plain.dataset('leaves', 300, 'A')
+      await plain.container('crate', ['s:leaves'])
+      const rule = await plain.addRule('crate', 'B', 1)
+      await plain.evaluate()
+      await world.detach('leaves', 'leaves.f0', 'leaves.f1')
+      await world.detach('crate', 'leaves')
+      await world.evaluate()
+      expect(await plain.number('SELECT count(*) AS n FROM locks WHERE rule_id = :rule', { rule })).to.equal(0)
+    })
+
     it('to repair and to remove a rule', async () => {
       await world.run(ruleRepairer)
       await world.db.write(e => startRemoval(e, 2, plain.clock.now()))
