@@ -200,8 +200,9 @@ describe('the catalogue', () => {
       () => house.client.getImport({ params: { id } }),
       found => found.state === 'DONE' || found.state === 'FAILED',
     )
-    expect(done).to.include({ state: 'DONE', files: 3, bytes: 3 })
-    expect(done.error).to.equal('left out, since no DID can have such a name: "odd name"')
+    expect(done).to.include({ state: 'DONE', files: 3, bytes: 3, leftOut: 1 })
+    const problems = await house.client.listImportProblems({ params: { id }, query: {} })
+    expect(problems.items.map(({ path, code }) => [path, code])).to.deep.equal([['odd name', 'NAME_INVALID']])
     const { items } = await house.client.listReplicas({ query: { did: 'exp:old' } })
     expect(items.map(({ did, adler32: sum, url }) => [did, sum, new URL(url).pathname])).to.have.deep.members(
       ['a.dat', 'deep/er/b.dat', 'deep/c.dat'].map(path => [
