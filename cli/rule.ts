@@ -46,6 +46,7 @@ interface AddFlags {
   readonly priority?: number
   readonly comment?: string
   readonly archive?: true
+  readonly purgeReplicas?: true
   readonly idempotencyKey?: string
   readonly watch?: true
 }
@@ -65,6 +66,7 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
         .option('--comment <text>', 'for people')
         .option('--archive', 'new copies count when they are on tape, at storages that have one')
+        .option('--purge-replicas', 'copies that it alone asked for are deleted at once when it ends')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
         .option('--watch', 'stay until the rule is OK or stuck'),
     examples: [
@@ -72,8 +74,10 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, lifetime, activity, priority, comment, archive, idempotencyKey, watch } = flags
-      const body = { dids, copies, expression: to, ...given({ lifetime, activity, priority, comment, archive }) }
+      const { copies, to, idempotencyKey, watch, ...others } = flags
+      const { lifetime, activity, priority, comment, archive, purgeReplicas } = others
+      const wishes = given({ lifetime, activity, priority, comment, archive, purgeReplicas })
+      const body = { dids, copies, expression: to, ...wishes }
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)
       if (watch !== true) return

@@ -7,6 +7,7 @@ import * as sources from './0005_sources.ts'
 import * as storages from './0006_storages.ts'
 import * as repair from './0007_repair.ts'
 import * as ruleParts from './0008_rule_parts.ts'
+import * as replicaLife from './0012_replica_life.ts'
 
 interface Migration {
   name: string
@@ -23,6 +24,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0006_storages', ...storages },
   { name: '0007_repair', ...repair },
   { name: '0008_rule_parts', ...ruleParts },
+  { name: '0012_replica_life', ...replicaLife },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

@@ -4,6 +4,7 @@ import type { Vos } from './accounts/vos.ts'
 import type { Handlers } from './app.ts'
 import { catalogueHandlers } from './catalogue/routes.ts'
 import { transportHandlers } from './catalogue/transport.ts'
+import { faultHandlers } from './faults/routes.ts'
 import { importHandlers } from './imports/imports.ts'
 import { ruleHandlers } from './rules/routes.ts'
 import { statusHandlers } from './status.ts'
@@ -37,6 +38,7 @@ export function createHandlers(
     ...storageHandlers(context, vos),
     ...catalogueHandlers(context),
     ...transportHandlers(context),
+    ...faultHandlers(context),
     ...importHandlers(context),
     ...ruleHandlers(context),
     ...transferHandlers(context),

@@ -14,7 +14,7 @@ import { filesOf } from './contents-store.ts'
 import { findDidsNamed, namesOf } from './did-store.ts'
 import { groupDirectories } from './directory-groups.ts'
 import { registerFiles } from './register.ts'
-import { type ListedReplica, listReplicasOf } from './replica-store.ts'
+import { type ListedReplica, listReplicasOf } from './replica-list.ts'
 import { requireDid, requireVo } from './routes.ts'
 import { confirmFiles, planFiles } from './upload-store.ts'
 
@@ -103,7 +103,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       const rse = await storages.byName(sight, body.rse)
       requireVo(rse, account.voId)
       const fileIds = await ownFiles(db.read, sight, account.voId, body.files)
-      const upload = { rseId: rse.id, accountId: account.id, fileIds }
+      const upload = { rse, accountId: account.id, fileIds }
       const { available, refused } = await db.write(executor => confirmFiles(executor, upload, context.clock.now()))
       const names = new Map(fileIds.map((id, i) => [id, body.files[i] ?? '']))
       return {

@@ -218,8 +218,9 @@ async function lockFiles(
   const locks = await insertLocks(executor, rule.id, await withoutLock(executor, rule.id, found))
   const waiting = [...made, ...locks.filter(lock => lock.state === 'REPLICATING').map(lock => lock.replica_id)]
   await openTransfers(executor, waiting, rule, now)
-  const ok = made.length + locks.length - waiting.length
-  await addToRules(executor, [{ rule_id: rule.id, ok, replicating: waiting.length, stuck: 0, problems }], now)
+  const stuck = locks.filter(lock => lock.state === 'STUCK').length
+  const ok = made.length + locks.length - waiting.length - stuck
+  await addToRules(executor, [{ rule_id: rule.id, ok, replicating: waiting.length, stuck, problems }], now)
 }
 
 /** Files that have got no replica: the path that the layout gives them is another file's. How many are new among them. */
@@ -256,7 +257,12 @@ async function placeMissing(
 
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
-  const { removed, unlocked } = await removeLocks(executor, rule.id, limit, now)
+  const { removed, unlocked } = await removeLocks(
+    executor,
+    { id: rule.id, purge: Boolean(rule.purge_replicas) },
+    limit,
+    now,
+  )
   await cancelTransfers(executor, unlocked, now)
   if (removed < limit) await deleteRule(executor, rule.id)
   else await postpone(executor, rule.id, now)

@@ -65,7 +65,8 @@ export interface RepairedLocks {
 
 /**
  * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
- * Those whose file nobody has any more stay stuck: a rule must not go to and fro for them (rucio #8743).
+ * Those whose file nobody has any more stay stuck: a rule must not go to and fro for them (rucio #8743). So do those that are BAD: what
+ * lies there must go first (`faults/recover.ts`).
  */
 export async function repairLocks(
   executor: Executor,
@@ -84,7 +85,7 @@ export async function repairLocks(
   await lockRows(executor, 'replicas', ids)
   const hopeful = await query<{ id: number }>(
     executor,
-    `SELECT own.id FROM replicas AS own WHERE own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
+    `SELECT own.id FROM replicas AS own WHERE own.state <> 'BAD' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
     { replicas: encodeRows(ids), now },
   )
   const replicas: number[] = []
@@ -118,7 +119,7 @@ export async function withoutLock(
   return rows.map(row => row.value)
 }
 
-/** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */
+/** New locks of a rule: OK where the replica is there, STUCK where it is BAD, else REPLICATING. Those that exist are left alone. */
 export async function insertLocks(
   executor: Executor,
   ruleId: number,
@@ -131,14 +132,14 @@ export async function insertLocks(
   const inserted = await query<{ replica_id: number; state: LockState }>(
     executor,
     `INSERT INTO locks (rule_id, replica_id, state)
-     SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
+     SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' WHEN 'BAD' THEN 'STUCK' ELSE 'REPLICATING' END FROM replicas
       WHERE id ${oneOf(executor, 'replicas')} ON CONFLICT (rule_id, replica_id) DO NOTHING
      RETURNING replica_id, state`,
     { ruleId, replicas: encodeRows(replicaIds) },
   )
   await query(
     executor,
-    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL WHERE id ${oneOf(executor, 'locked')}`,
+    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL, purge = false WHERE id ${oneOf(executor, 'locked')}`,
     { locked: encodeRows(inserted.map(row => row.replica_id)) },
   )
   return inserted
@@ -168,10 +169,13 @@ export async function insertFirstLocks(
   )
 }
 
-/** Takes away up to `limit` locks of a rule; replicas left without a lock get a tombstone. How many went. */
+/**
+ * Takes away up to `limit` locks of a rule. Replicas left without a lock get a tombstone, but for those that are kept while they are
+ * there; one of the epoch where the rule says that they go at once (`purge`). How many went.
+ */
 export async function removeLocks(
   executor: Executor,
-  ruleId: number,
+  { id: ruleId, purge }: { readonly id: number; readonly purge: boolean },
   limit: number,
   now: number,
 ): Promise<{ removed: number; unlocked: number[] }> {
@@ -189,10 +193,10 @@ export async function removeLocks(
   )
   const unlocked = await query<{ id: number; lock_count: number }>(
     executor,
-    `UPDATE replicas SET lock_count = lock_count - 1,
-            tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
+    `UPDATE replicas SET lock_count = lock_count - 1, purge = (lock_count = 1 AND CAST(:purge AS boolean)),
+            tombstone_at = CASE WHEN lock_count > 1 OR (kept AND state = 'AVAILABLE') THEN NULL ELSE CAST(:at AS bigint) END
       WHERE id ${oneOf(executor, 'replicas')} RETURNING id, lock_count`,
-    { now, replicas: encodeRows(gone.map(row => row.replica_id)) },
+    { at: purge ? 0 : now, purge, replicas: encodeRows(gone.map(row => row.replica_id)) },
   )
   return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }
 }

@@ -109,6 +109,7 @@ function viewRule(rule: ShownRule) {
     createdAt: rule.created_at,
     updatedAt: rule.updated_at,
     archive: Boolean(rule.archive),
+    purgeReplicas: Boolean(rule.purge_replicas),
     ...(rule.comment === null ? {} : { comment: rule.comment }),
     ...(rule.error === null ? {} : { error: rule.error }),
     ...(rule.expires_at === null ? {} : { expiresAt: rule.expires_at }),

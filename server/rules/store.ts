@@ -14,6 +14,7 @@ export interface RuleRow {
   priority: number
   comment: string | null
   archive: number | boolean
+  purge_replicas: number | boolean
   expires_at: number | null
   state: 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
   stage: RuleStage
@@ -38,6 +39,7 @@ export interface NewRule {
   priority: number
   comment: string | null
   archive: boolean
+  purgeReplicas: boolean
   expiresAt: number | null
   now: number
 }
@@ -46,10 +48,10 @@ export interface NewRule {
 export async function insertRule(executor: Executor, rule: NewRule): Promise<number | undefined> {
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, archive, expires_at, state, stage,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, archive, purge_replicas, expires_at, state, stage,
                         cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
-     VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :archive, :expiresAt, 'REPLICATING',
+     VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :archive, :purgeReplicas, :expiresAt, 'REPLICATING',
              'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },

@@ -17,6 +17,7 @@ export interface RuleRequest {
   readonly lifetime?: number | undefined
   readonly comment?: string | undefined
   readonly archive: boolean
+  readonly purgeReplicas: boolean
 }
 
 /**
@@ -53,6 +54,7 @@ export async function submitRules(
       priority: request.priority,
       comment: request.comment ?? null,
       archive: request.archive,
+      purgeReplicas: request.purgeReplicas,
       expiresAt: request.lifetime === undefined ? null : now + request.lifetime * 1000,
       now,
     })

@@ -7,6 +7,7 @@ import { type Postgres, sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
+import { FAULT_ENCOUNTERS } from './fault-encounters.ts'
 import { brokenInvariants } from './invariants.ts'
 import { TASK_ENCOUNTERS } from './task-encounters.ts'
 import { World } from './world.ts'
@@ -37,7 +38,7 @@ describe('two transactions at once on PostgreSQL', () => {
     }
   }
 
-  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...TASK_ENCOUNTERS })) {
+  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...TASK_ENCOUNTERS, ...FAULT_ENCOUNTERS })) {
     it(`keep what is promised when ${name}`, async function () {
       this.timeout(120_000)
       const [, begun] = await withCopy(migrated, encounter.begin, false)

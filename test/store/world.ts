@@ -53,6 +53,8 @@ const PLAIN = {
   multihop: false,
   capacityBytes: null,
   minFreeBytes: null,
+  keepRegistered: true,
+  tombstoneDelaySeconds: null,
 } as const
 
 interface Plan {
@@ -70,6 +72,8 @@ export class World {
   readonly clock = new ManualClock()
   /** Whether rules from now on want their copies on tape. */
   archive = false
+  /** Whether what rules from now on brought goes at once when they end. */
+  purgeReplicas = false
   readonly db: Database
   readonly voId: number
   readonly accountId: number
@@ -176,6 +180,7 @@ export class World {
       activity,
       comment: null,
       archive: this.archive,
+      purgeReplicas: this.purgeReplicas,
       expiresAt: null,
     }
     const didId = await this.didId(did)

@@ -31,6 +31,7 @@ export const ruleAnswer = z.object({
   priority: z.number(),
   comment: z.string().optional(),
   archive: z.boolean(),
+  purgeReplicas: z.boolean(),
   state: ruleState,
   locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
   expanded: z.boolean().describe('false while locks are still being made'),
@@ -134,6 +135,10 @@ export const ruleRoutes = {
       priority: z.number().int().min(1).max(5).default(3),
       comment: words(250).optional(),
       archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
+      purgeReplicas: z
+        .boolean()
+        .default(false)
+        .describe('copies that it alone asked for are deleted at once when it ends, however much space is free'),
     }),
     answer: z.object({ items: z.array(ruleAnswer) }),
     status: 201,
