@@ -1,4 +1,7 @@
 import type { Command } from 'commander'
+import { addLimitCommands } from './account-limits.ts'
+import { addMapCommands } from './account-map.ts'
+import { addAccountPoolCommands } from './account-pool.ts'
 import { addCommand, type Tools } from './command.ts'
 import { timeText } from './output.ts'
 import { pages } from './pages.ts'
@@ -20,16 +23,14 @@ export function addAccountCommands(program: Command, tools: Tools): void {
     usage: 'list',
     summary: 'list accounts',
     examples: ['account list'],
-    run: async ({ client, output }) => {
-      const { items } = await client.listAccounts()
-      await output.list(
-        [items],
+    run: async ({ client, output }) =>
+      output.list(
+        pages(query => client.listAccounts({ query })),
         [
           { name: 'account', value: item => item.name },
           { name: 'vo', value: item => item.vo },
         ],
-      )
-    },
+      ),
   })
 
   addCommand<{ issuer: string; subject: string; vo?: string; move?: true }>(account, tools, {
@@ -70,6 +71,10 @@ export function addAccountCommands(program: Command, tools: Tools): void {
     examples: ['account whoami'],
     run: async ({ client, output }) => output.one(await client.whoami()),
   })
+
+  addLimitCommands(account, tools)
+  addMapCommands(account, tools)
+  addAccountPoolCommands(account, tools)
 }
 
 export function addTokenCommands(program: Command, tools: Tools): void {

@@ -8,6 +8,7 @@ import { addImportCommand } from './import.ts'
 import { addReplicaCommands } from './replica.ts'
 import { addRseCommands } from './rse.ts'
 import { addRuleCommands } from './rule.ts'
+import { addScopeCommands } from './scope.ts'
 import { addStatusCommand } from './status.ts'
 import { addTransferCommands } from './transfer.ts'
 import { addUploadCommand } from './upload.ts'
@@ -18,6 +19,7 @@ export function addPeopleCommands(program: Command, tools: Tools): void {
   addStatusCommand(program, tools)
   addRuleCommands(program, tools)
   addTransferCommands(program, tools)
+  addScopeCommands(program, tools)
   addDidCommands(program, tools)
   addReplicaCommands(program, tools)
   addUploadCommand(program, tools)

@@ -5,7 +5,9 @@ import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
 import { type Column, timeText } from './output.ts'
 import { pages } from './pages.ts'
-import { duration, given, wholeNumber } from './values.ts'
+import { addRuleLifeCommands } from './rule-life.ts'
+import { showPreview } from './rule-preview.ts'
+import { duration, given, oneOf, wholeNumber } from './values.ts'
 import { watchRule } from './watch.ts'
 
 export type Rule = Answer<Routes['getRule']>
@@ -36,6 +38,7 @@ const GROUP_COLUMNS: readonly Column<Why['groups'][number]>[] = [
   { name: 'transfer', value: item => item.transfer },
   { name: 'why', value: item => item.sentence },
 ]
+const GROUPINGS = ['ALL', 'DATASET', 'NONE'] as const
 const STATES = ['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'] as const
 
 interface AddFlags {
@@ -45,10 +48,14 @@ interface AddFlags {
   readonly activity?: string
   readonly priority?: number
   readonly comment?: string
+  readonly grouping?: (typeof GROUPINGS)[number]
+  readonly weight?: string
   readonly archive?: true
   readonly purgeReplicas?: true
   readonly idempotencyKey?: string
   readonly watch?: true
+  readonly dryRun?: true
+  readonly askApproval?: true
 }
 
 export function addRuleCommands(program: Command, tools: Tools): void {
@@ -65,19 +72,27 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         .option('--activity <text>', 'what it is for')
         .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
         .option('--comment <text>', 'for people')
+        .option(
+          '--grouping <what>',
+          'keep together: all, dataset (default), or none: each file where it fits',
+          oneOf(GROUPINGS),
+        )
+        .option('--weight <attribute>', 'choose storages in proportion to this attribute of theirs')
         .option('--archive', 'new copies count when they are on tape, at storages that have one')
         .option('--purge-replicas', 'copies that it alone asked for are deleted at once when it ends')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
+        .option('--ask-approval', 'whatever the quota: nothing is done before somebody approves the rule')
+        .option('--dry-run', 'only say what would be chosen, and how many bytes would move')
         .option('--watch', 'stay until the rule is OK or stuck'),
     examples: [
       "rule add exp:run1 --copies 2 --to 'tier=1&country=de' --watch",
+      "rule add exp:run1 --copies 2 --to 'tier=1' --weight disk --dry-run",
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, idempotencyKey, watch, ...others } = flags
-      const { lifetime, activity, priority, comment, archive, purgeReplicas } = others
-      const wishes = given({ lifetime, activity, priority, comment, archive, purgeReplicas })
-      const body = { dids, copies, expression: to, ...wishes }
+      const { copies, to, idempotencyKey, watch, dryRun, ...others } = flags
+      const body = { dids, copies, expression: to, ...given(others) }
+      if (dryRun === true) return showPreview(context.output, (await context.client.previewRules({ body })).items)
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)
       if (watch !== true) return
@@ -145,6 +160,8 @@ export function addRuleCommands(program: Command, tools: Tools): void {
     examples: ['rule watch 17', 'rule watch 17 --timeout 2h'],
     run: (context, [id = ''], { timeout }) => watchRule(context, id, timeout),
   })
+
+  addRuleLifeCommands(rule, tools)
 
   addCommand(rule, tools, {
     usage: 'remove <ids...>',

@@ -42,10 +42,10 @@ export function size(text: string): number {
   return bytes
 }
 
-/** One of a few words. */
+/** One of a few words, in whatever case. */
 export function oneOf<T extends string>(known: readonly T[]): (text: string) => T {
   return text => {
-    const found = known.find(word => word === text)
+    const found = known.find(word => word.toLowerCase() === text.toLowerCase())
     if (found === undefined) throw new InvalidArgumentError(`one of ${known.join(', ')} is wanted`)
     return found
   }

@@ -7,7 +7,10 @@ import * as sources from './0005_sources.ts'
 import * as storages from './0006_storages.ts'
 import * as repair from './0007_repair.ts'
 import * as ruleParts from './0008_rule_parts.ts'
+import * as selection from './0009_selection.ts'
+import * as accounts from './0010_accounts.ts'
 import * as replicaLife from './0012_replica_life.ts'
+import * as ruleLife from './0014_rule_life.ts'
 
 interface Migration {
   name: string
@@ -24,7 +27,10 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0006_storages', ...storages },
   { name: '0007_repair', ...repair },
   { name: '0008_rule_parts', ...ruleParts },
+  { name: '0009_selection', ...selection },
+  { name: '0010_accounts', ...accounts },
   { name: '0012_replica_life', ...replicaLife },
+  { name: '0014_rule_life', ...ruleLife },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

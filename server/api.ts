@@ -1,11 +1,18 @@
+import { accountPoolHandlers } from './accounts/account-pool-routes.ts'
+import { limitHandlers } from './accounts/limit-routes.ts'
+import type { Mapping } from './accounts/mapping.ts'
+import { mappingHandlers } from './accounts/mapping-routes.ts'
 import type { WorkerPool } from './accounts/pools.ts'
 import { accountHandlers } from './accounts/routes.ts'
+import { scopeHandlers } from './accounts/scope-routes.ts'
 import type { Vos } from './accounts/vos.ts'
 import type { Handlers } from './app.ts'
 import { catalogueHandlers } from './catalogue/routes.ts'
 import { transportHandlers } from './catalogue/transport.ts'
 import { faultHandlers } from './faults/routes.ts'
 import { importHandlers } from './imports/imports.ts'
+import type { Kept } from './kept.ts'
+import { ruleLifeHandlers } from './rules/life-routes.ts'
 import { ruleHandlers } from './rules/routes.ts'
 import { statusHandlers } from './status.ts'
 import { storageHandlers } from './storages/routes.ts'
@@ -24,6 +31,7 @@ export interface Installation {
   /** Whose tokens the API takes. */
   readonly apiIssuers: readonly string[]
   readonly pools: readonly WorkerPool[]
+  readonly mappings: Kept<Mapping[]>
   readonly worker: WorkerSettings
   readonly version: string
 }
@@ -31,16 +39,21 @@ export interface Installation {
 /** A handler for every row of the route table: it does not compile without. */
 export function createHandlers(
   context: TokenContext,
-  { vos, apiIssuers, pools, worker, version }: Installation,
+  { vos, apiIssuers, pools, mappings, worker, version }: Installation,
 ): Handlers {
   return {
     ...accountHandlers(context, vos, apiIssuers),
+    ...limitHandlers(context, vos),
+    ...mappingHandlers(context, { vos, apiIssuers, pools, mappings }),
+    ...accountPoolHandlers(context, vos),
+    ...scopeHandlers(context, vos),
     ...storageHandlers(context, vos),
     ...catalogueHandlers(context),
     ...transportHandlers(context),
     ...faultHandlers(context),
     ...importHandlers(context),
     ...ruleHandlers(context),
+    ...ruleLifeHandlers(context),
     ...transferHandlers(context),
     ...tokenHandlers(context),
     ...activityHandlers(context, vos),

@@ -14,6 +14,7 @@ import { type Service, startAll } from '../shared/runtime/services.ts'
 import { version } from '../shared/runtime/version.ts'
 import { authenticator } from './accounts/authenticate.ts'
 import { idempotencyPruner } from './accounts/idempotency.ts'
+import { listMappings } from './accounts/mapping-store.ts'
 import { idleConfinements, type WorkerPool, workerPools } from './accounts/pools.ts'
 import { ensureVo } from './accounts/store.ts'
 import { Vos } from './accounts/vos.ts'
@@ -26,8 +27,11 @@ import { fenceBase } from './database/epoch.ts'
 import { openDatabase } from './database/open.ts'
 import { reaper } from './deletion/reaper.ts'
 import { recoverer } from './faults/recover.ts'
+import { Kept } from './kept.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
+import { ruleAligner } from './rules/align.ts'
 import { ruleEvaluator } from './rules/evaluate.ts'
+import { ruleHistoryPruner, ruleNoter, ruleReplacer } from './rules/history.ts'
 import { ruleExpirer, ruleRepairer } from './rules/upkeep.ts'
 import { StorageDirectory } from './storages/directory.ts'
 import { listLinks } from './storages/store.ts'
@@ -117,11 +121,12 @@ export async function runServer(config: ServerConfig, runtime: ServerRuntime): P
   })
   const pools = workerPools(config, vos)
   for (const sentence of await confinementsInVain(context, pools)) log.warn({}, sentence)
+  const mappings = new Kept(clock, () => listMappings(db.read))
   let ready = false
   const underway = new Set<Promise<void>>()
   const app = createApp({
-    handlers: createHandlers(context, { vos, apiIssuers: config.apiIssuers, pools, worker, version }),
-    authenticate: authenticator(verifier, config, pools, db.read),
+    handlers: createHandlers(context, { vos, apiIssuers: config.apiIssuers, pools, mappings, worker, version }),
+    authenticate: authenticator(context, verifier, config, pools, mappings),
     ...answers,
     log,
     random,
@@ -174,6 +179,10 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     ruleEvaluator(context),
     ruleExpirer(context),
     ruleRepairer(context),
+    ruleAligner(context),
+    ruleReplacer(context),
+    ruleNoter(context),
+    ruleHistoryPruner(context),
     grantPlanner(context),
     ...minters(context),
     grantExpirer(context),

@@ -1,28 +1,40 @@
+import { WaybillError } from '../../shared/domain/errors.ts'
 import type { BearerVerifier } from '../../shared/oidc/verify-bearer.ts'
 import type { ServerConfig } from '../config.ts'
-import type { Executor } from '../database/sql.ts'
+import type { Context } from '../context.ts'
+import type { Kept } from '../kept.ts'
 import type { Caller } from './caller.ts'
+import { accountBy } from './mapped.ts'
+import { firstMatch, type Mapping } from './mapping.ts'
 import { poolOf, type WorkerPool } from './pools.ts'
-import { accountOf } from './store.ts'
 
 /**
- * Who a verified token stands for. Admins and workers come from the configuration, accounts from the database; no right
- * derives from a scope or group, which an issuer may hand out by default.
+ * Who a verified token stands for. Admins and workers come from the configuration alone, accounts from the database: no right derives
+ * from a scope or group, which an issuer may hand out by default, unless an admin has mapped it to an account.
  */
 export function authenticator(
+  context: Pick<Context, 'db' | 'clock' | 'log'>,
   verifier: BearerVerifier,
   { admins }: Pick<ServerConfig, 'admins'>,
   pools: readonly WorkerPool[],
-  read: Executor,
+  mappings: Kept<Mapping[]>,
 ): (authorization: string | undefined) => Promise<Caller> {
   return async authorization => {
-    const { issuer, subject, clientId } = await verifier.verify(authorization)
-    const account = await accountOf(read, { issuer, subject })
-    const worker = poolOf(pools, { issuer, subject, clientId })?.rights
+    const bearer = await verifier.verify(authorization)
+    const { issuer, subject } = bearer
+    const admin = admins.some(configured => configured.issuer === issuer && configured.subject === subject)
+    const worker = poolOf(pools, bearer)?.rights
+    // A worker needs no account: a wide pattern shall not make it one, and narrow what it sees.
+    const match = worker === undefined ? firstMatch(await mappings.get(), bearer) : undefined
+    const account = await accountBy(context, { issuer, subject }, match).catch((error: unknown) => {
+      // Who else could make the pool larger.
+      if (admin && error instanceof WaybillError && error.code === 'ACCOUNT_POOL_EXHAUSTED') return undefined
+      throw error
+    })
     return {
       issuer,
       subject,
-      admin: admins.some(admin => admin.issuer === issuer && admin.subject === subject),
+      admin,
       ...(worker === undefined ? {} : { worker }),
       ...(account === undefined ? {} : { account }),
     }

@@ -9,6 +9,11 @@ export interface Caller {
   readonly account?: CallerAccount
 }
 
+/** Who did it, as people read it: the account, or who it is without one. */
+export function actorOf({ account, subject, issuer }: Pick<Caller, 'account' | 'subject' | 'issuer'>): string {
+  return account?.name ?? `${subject} of ${issuer}`
+}
+
 export interface WorkerRights {
   /** The pool's client id. */
   readonly client: string

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
+import { decodeTextCursor, pageOf } from '../database/cursor.ts'
 import { once } from './idempotency.ts'
 import { demandIssuer } from './identity.ts'
 import { sees, sightOf } from './sight.ts'
@@ -29,7 +30,7 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
       const vo = vos.named(request.body.vo)
       const { name } = request.body
       return once(context, 'addAccount', request, async (executor, now) => {
-        if (!(await insertAccount(executor, vo.id, name, now))) {
+        if ((await insertAccount(executor, vo.id, name, now)) === undefined) {
           throw new WaybillError('ACCOUNT_EXISTS', `${vo.name} has an account ${name} already`, {
             status: 409,
             field: 'name',
@@ -38,8 +39,15 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
         return { name, vo: vo.name }
       })
     },
-    async listAccounts({ caller }) {
-      return { items: await listAccounts(context.db.read, sightOf(caller)) }
+    async listAccounts({ query: { cursor, limit }, caller }) {
+      const [vo = '', name = ''] = decodeTextCursor(cursor).split(' ')
+      const rows = await listAccounts(context.db.read, sightOf(caller), { after: { vo, name }, limit: limit + 1 })
+      return pageOf(
+        rows,
+        limit,
+        row => `${row.vo} ${row.name}`,
+        row => row,
+      )
     },
     async addIdentity({ body: { issuer, subject, account, vo, move } }) {
       demandIssuer(issuer, apiIssuers)

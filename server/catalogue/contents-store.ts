@@ -87,17 +87,21 @@ export async function datasetsBelow(
   didId: number,
   after: number,
   limit: number,
-): Promise<number[]> {
-  const rows = await query<{ id: number }>(
+): Promise<{ id: number; bytes: number }[]> {
+  return query(
     executor,
     `WITH RECURSIVE below(id) AS (
        SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.child_id FROM contents
          JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
-     ) SELECT dids.id FROM below JOIN dids ON dids.id = below.id
+     ) SELECT dids.id, dids.bytes FROM below JOIN dids ON dids.id = below.id
         WHERE dids.type = 'DATASET' AND dids.id > :after ORDER BY dids.id LIMIT :limit`,
     { didId, after, limit },
   )
-  return rows.map(row => row.id)
+}
+
+export interface SizedFile {
+  readonly id: number
+  readonly bytes: number
 }
 
 /** A file itself, or the files of a dataset after the given key, in order of their keys. */
@@ -106,14 +110,16 @@ export async function filesOf(
   did: Pick<DidRow, 'id' | 'type'>,
   after: number,
   limit: number,
-): Promise<number[]> {
-  if (did.type === 'FILE') return did.id > after ? [did.id] : []
-  const rows = await query<{ child_id: number }>(
+): Promise<SizedFile[]> {
+  if (did.type === 'FILE') {
+    return query(executor, 'SELECT id, bytes FROM dids WHERE id = :didId AND id > :after', { didId: did.id, after })
+  }
+  return query(
     executor,
-    'SELECT child_id FROM contents WHERE parent_id = :didId AND child_id > :after ORDER BY child_id LIMIT :limit',
+    `SELECT dids.id, dids.bytes FROM contents JOIN dids ON dids.id = contents.child_id
+      WHERE contents.parent_id = :didId AND contents.child_id > :after ORDER BY contents.child_id LIMIT :limit`,
     { didId: did.id, after, limit },
   )
-  return rows.map(row => row.child_id)
 }
 
 export interface Totals {

@@ -31,7 +31,7 @@ export async function placeFiles(
   datasetOf: (file: UnplacedFile) => Did | undefined,
   now: number,
   locks = 0,
-): Promise<number[]> {
+): Promise<{ id: number; file_id: number }[]> {
   if (files.length === 0) return []
   const paths = files.map(file => replicaPath(rse.layout, file, datasetOf(file)))
   const directories = await ensureDirectories(
@@ -44,5 +44,5 @@ export async function placeFiles(
     directory_id: directories.get(`${rse.prefix}${paths[i]?.directory}`)?.id ?? 0,
     name: paths[i]?.name ?? '',
   }))
-  return (await insertReplicas(executor, rse.id, 'COPYING', replicas, now, { locks })).map(row => row.id)
+  return insertReplicas(executor, rse.id, 'COPYING', replicas, now, { locks })
 }

@@ -3,6 +3,7 @@ import type { Routes } from '../../shared/contract/routes.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission } from '../accounts/permissions.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
@@ -32,6 +33,7 @@ import {
   listDidsOfScope,
   setDidOpen,
 } from './did-store.ts'
+import { demandRegistration, demandRuleElsewhere } from './permitted.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-list.ts'
 
@@ -52,7 +54,9 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     async addDids(request) {
       const { account } = request.caller
       const given = request.body.dids.map((entry, i) => ({ ...entry, ...parseDid(entry.did, `dids.${i}.did`) }))
+      const named = given.map(({ scope }, i) => ({ scope, field: `dids.${i}.did` }))
       return once(context, 'addDids', request, async (executor, now) => {
+        await demandPermission(executor, request.caller, 'write', named)
         const scopes = await ensureScopes(
           executor,
           account.voId,
@@ -85,13 +89,19 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
     async setOpen({ params, body, caller }) {
       const did = await requireOwn(db.read, sightOf(caller), params, caller.account.voId)
       if (did.type === 'FILE') throw new WaybillError('DID_TYPE', 'a file is neither open nor closed', { status: 409 })
-      await db.write(executor => setDidOpen(executor, did.id, body.open))
+      await db.write(async executor => {
+        await demandPermission(executor, caller, 'write', [{ scope: did.scope, field: 'scope' }])
+        await setDidOpen(executor, did.id, body.open)
+      })
       return viewOf(db.read, { ...did, is_open: body.open })
     },
     async attach({ params, body, caller }) {
       const sight = sightOf(caller)
       const attached = await db.write(async executor => {
         const parent = await requireOwn(executor, sight, params, caller.account.voId)
+        await demandPermission(executor, caller, 'write', [{ scope: parent.scope, field: 'scope' }])
+        const others = body.dids.map((text, i) => ({ scope: parseDid(text, `dids.${i}`).scope, field: `dids.${i}` }))
+        await demandRuleElsewhere(executor, caller, parent.scope, others)
         const open = await holdForAttaching(executor, parent)
         const children = await childrenOf(executor, sight, { ...parent, is_open: open }, body.dids)
         await holdChildren(executor, parent, children)
@@ -115,6 +125,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       const { dataset, files } = request.body
       const register = async (executor: Executor, first: number, now: number) => {
         const some = files.slice(first, first + FILES_PER_TRANSACTION)
+        await demandRegistration(executor, request.caller, { dataset, files: some, first })
         const registration = {
           rse,
           accountId: account.id,
@@ -149,7 +160,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       }
       const rses = new Map((await storages.seenBy(sight)).map(known => [known.id, known]))
       const rseId = rse === undefined ? undefined : (await storages.byName(sight, rse)).id
-      const files = await filesOf(db.read, found, decodeCursor(cursor), limit + 1)
+      const files = (await filesOf(db.read, found, decodeCursor(cursor), limit + 1)).map(file => file.id)
       const shown = files.slice(0, limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state })
       const stays = await staysOf(db.read, replicas, context.clock.now())

@@ -2,6 +2,7 @@ import { MOST_REPLACED } from '../../shared/contract/routes/people.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
+import { demandPermission } from '../accounts/permissions.ts'
 import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
@@ -13,6 +14,7 @@ import type { TokenContext } from '../tokens/tokens.ts'
 import { filesOf } from './contents-store.ts'
 import { findDidsNamed, namesOf } from './did-store.ts'
 import { groupDirectories } from './directory-groups.ts'
+import { demandRegistration } from './permitted.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-list.ts'
 import { requireDid, requireVo } from './routes.ts'
@@ -56,6 +58,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       const { dataset, files } = body
       const now = context.clock.now()
       const fileIds = await db.write(async executor => {
+        await demandRegistration(executor, caller, { dataset, files })
         const registration = { rse, accountId: account.id, dataset, files, state: 'COPYING' as const, now }
         return (await registerFiles(executor, registration)).fileIds
       })
@@ -104,7 +107,11 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       requireVo(rse, account.voId)
       const fileIds = await ownFiles(db.read, sight, account.voId, body.files)
       const upload = { rse, accountId: account.id, fileIds }
-      const { available, refused } = await db.write(executor => confirmFiles(executor, upload, context.clock.now()))
+      const named = body.files.map((text, i) => ({ scope: parseDid(text).scope, field: `files.${i}` }))
+      const { available, refused } = await db.write(async executor => {
+        await demandPermission(executor, caller, 'write', named)
+        return confirmFiles(executor, upload, context.clock.now())
+      })
       const names = new Map(fileIds.map((id, i) => [id, body.files[i] ?? '']))
       return {
         available,
@@ -125,7 +132,8 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       const rses = new Map(
         (await storages.ofVo(did.vo_id)).filter(rse => rse.availabilityRead).map(rse => [rse.id, rse]),
       )
-      const fileIds = await filesOf(db.read, did, decodeCursor(body.cursor), body.limit + 1)
+      const found = await filesOf(db.read, did, decodeCursor(body.cursor), body.limit + 1)
+      const fileIds = found.map(file => file.id)
       const shown = fileIds.slice(0, body.limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state: 'AVAILABLE' })
       const chosen = new Map<number, { row: ListedReplica; rse: Rse }>()

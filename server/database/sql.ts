@@ -71,6 +71,7 @@ export async function lockRows(executor: Executor, table: LockedTable, ids: read
 }
 
 export type LockedTable =
+  | 'accounts'
   | 'replicas'
   | 'transfers'
   | 'links'
@@ -80,6 +81,9 @@ export type LockedTable =
   | 'imports'
   | 'issuers'
   | 'tasks'
+  | 'mappings'
+  | 'account_pools'
+  | 'scopes'
 
 /** Ends a SELECT whose rows are to be changed next; those that somebody else is changing are left to them. */
 export function skippingLocked(executor: Executor, table: LockedTable): string {

@@ -15,6 +15,7 @@ export interface NamedFile {
 
 export interface NamedReplica {
   readonly position: number
+  readonly scope: string
   readonly id: number
   readonly state: ReplicaState
 }
@@ -29,7 +30,7 @@ export async function replicasNamed(
   const bindings = { rseId, voId, rows: encodeRows(files) }
   const byDid = await query<NamedReplica>(
     executor,
-    `SELECT given.position, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
+    `SELECT given.position, scopes.name AS scope, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
        JOIN scopes ON scopes.name = given.scope AND scopes.vo_id = :voId
        JOIN dids ON dids.scope_id = scopes.id AND dids.name = given.name
        JOIN replicas ON replicas.file_id = dids.id AND replicas.rse_id = :rseId`,
@@ -37,13 +38,23 @@ export async function replicasNamed(
   )
   const byPath = await query<NamedReplica>(
     executor,
-    `SELECT given.position, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
+    `SELECT given.position, scopes.name AS scope, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
        JOIN directories ON directories.rse_id = :rseId AND directories.path = given.directory
        JOIN replicas ON replicas.directory_id = directories.id AND replicas.name = given.file
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id AND scopes.vo_id = :voId`,
     bindings,
   )
   return [...byDid, ...byPath]
+}
+
+/** The scopes of these files. */
+export async function scopesOf(executor: Executor, fileIds: readonly number[]): Promise<string[]> {
+  const rows = await query<{ name: string }>(
+    executor,
+    `SELECT DISTINCT scopes.name FROM dids JOIN scopes ON scopes.id = dids.scope_id WHERE dids.id ${oneOf(executor, 'files')}`,
+    { files: encodeRows(fileIds) },
+  )
+  return rows.map(row => row.name)
 }
 
 export async function statesOf(executor: Executor, replicaIds: readonly number[]): Promise<Map<number, ReplicaState>> {

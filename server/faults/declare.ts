@@ -1,5 +1,6 @@
 import { parseDid } from '../../shared/domain/names.ts'
 import type { ReplicaState } from '../../shared/domain/rule-state.ts'
+import type { NamedScope } from '../accounts/permissions.ts'
 import { holdFilesOf } from '../catalogue/hold-files.ts'
 import type { Executor } from '../database/sql.ts'
 import { summedByRule } from '../rules/lock-store.ts'
@@ -15,6 +16,8 @@ export type GivenFile = { readonly did: string } | { readonly path: string }
 export interface Declaration {
   readonly rse: Rse
   readonly accountId: number
+  /** Throws where the caller may not say so of files in these scopes. */
+  readonly demand: (executor: Executor, scopes: readonly NamedScope[]) => Promise<void>
   readonly as: Verdict
   readonly reason: string
   /** What is BAD may go, though it be all that is left. */
@@ -45,6 +48,10 @@ export async function declareReplicas(
   await holdFilesOf(executor, ids)
   // Not before: until they were held somebody else may have changed them, or taken them away.
   const found = await replicasNamed(executor, where, named)
+  await declaration.demand(
+    executor,
+    found.map(({ position, scope }) => ({ scope, field: `files.${first + position}` })),
+  )
   const byPosition = new Map(found.map(row => [row.position, row]))
   const decided = new Map(found.map(({ id, state }) => [id, declarationOf(as, state)]))
   await apply(executor, declaration, decided, now)

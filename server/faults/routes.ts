@@ -1,16 +1,17 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
-import type { Caller, CallerAccount } from '../accounts/caller.ts'
+import type { Caller } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission, type NamedScope } from '../accounts/permissions.ts'
 import { sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { filesOf } from '../catalogue/contents-store.ts'
 import { requireOwn, requireVo } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
-import type { Rse } from '../storages/directory.ts'
+import type { Executor } from '../database/sql.ts'
 import { type DeclaredFile, declareReplicas } from './declare.ts'
-import { type ListedFault, listFaultsOf, setKept } from './declare-store.ts'
+import { type ListedFault, listFaultsOf, scopesOf, setKept } from './declare-store.ts'
 
 type FaultHandlers = Pick<Handlers, 'declareReplicas' | 'listFaults' | 'keepReplicas'>
 
@@ -24,7 +25,8 @@ export function faultHandlers(context: Context): FaultHandlers {
     async declareReplicas(request) {
       const { caller, body } = request
       const rse = await storages.byName(sightOf(caller), body.rse)
-      requireCare(caller.account, rse)
+      requireVo(rse, caller.account.voId)
+      const own = { rse, accountId: caller.account.id, demand: careOf(caller) }
       const results: DeclaredFile[] = []
       // In pieces, so that nobody waits long for the writer. Each is done once: said again later it might undo what came of it.
       for (let first = 0; first < body.files.length; first += FILES_PER_TRANSACTION) {
@@ -32,7 +34,7 @@ export function faultHandlers(context: Context): FaultHandlers {
         const piece = { ...body, files, first }
         results.push(
           ...(await once(context, 'declareReplicas', pieceOf(request, piece), (executor, now) =>
-            declareReplicas(executor, { ...piece, rse, accountId: caller.account.id }, now),
+            declareReplicas(executor, { ...piece, ...own }, now),
           )),
         )
       }
@@ -55,15 +57,22 @@ export function faultHandlers(context: Context): FaultHandlers {
     async keepReplicas({ body, caller }) {
       const sight = sightOf(caller)
       const rse = await storages.byName(sight, body.rse)
-      requireCare(caller.account, rse)
+      requireVo(rse, caller.account.voId)
       const found = await requireOwn(db.read, sight, parseDid(body.did), caller.account.voId)
       if (found.type === 'CONTAINER') {
         throw new WaybillError('DID_TYPE', 'name its datasets one by one', { status: 400, field: 'did' })
       }
       let changed = 0
       for (let after = 0; ; ) {
-        const files = await filesOf(db.read, found, after, FILES_PER_TRANSACTION)
-        changed += await db.write(executor => setKept(executor, rse.id, files, body.kept, clock.now()))
+        const files = (await filesOf(db.read, found, after, FILES_PER_TRANSACTION)).map(file => file.id)
+        changed += await db.write(async executor => {
+          const scopes = await scopesOf(executor, files)
+          await careOf(caller)(
+            executor,
+            scopes.map(scope => ({ scope, field: 'did' })),
+          )
+          return setKept(executor, rse.id, files, body.kept, clock.now())
+        })
         after = files.at(-1) ?? 0
         if (found.type === 'FILE' || files.length < FILES_PER_TRANSACTION) return { changed }
       }
@@ -80,9 +89,10 @@ function pieceOf<Piece extends { readonly first: number }>(
   return key === undefined ? own : { ...own, idempotencyKey: body.first === 0 ? key : `${key} ${body.first}` }
 }
 
-/** Who may say what becomes of the replicas at a storage: any account of the VO that it serves. Throws 403 RSE_OF_OTHER_VO. */
-function requireCare(account: CallerAccount, rse: Rse): void {
-  requireVo(rse, account.voId)
+/** Who may say what becomes of replicas of files in these scopes: who may write there. Throws 403 SCOPE_FORBIDDEN. */
+function careOf(caller: Caller) {
+  return (executor: Executor, scopes: readonly NamedScope[]): Promise<void> =>
+    demandPermission(executor, caller, 'write', scopes)
 }
 
 function viewFault(row: ListedFault, names: ReadonlyMap<number, string>) {

@@ -127,7 +127,7 @@ export async function isAnyAtFault(read: Executor): Promise<boolean> {
  * Whether the BAD replica `own`, with its open fault `fault`, may be deleted to be copied anew: some storage that can be read has a
  * good copy, or somebody said that it may go without one; and nobody is at it. Binds `now`.
  */
-const RECOVERABLE = `own.state = 'BAD' AND EXISTS (SELECT 1 FROM locks WHERE locks.replica_id = own.id)
+const RECOVERABLE = `own.state = 'BAD' AND EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED' WHERE locks.replica_id = own.id)
   AND EXISTS (SELECT 1 FROM rses WHERE rses.id = own.rse_id AND rses.availability_write AND rses.availability_delete)
   AND (fault.expendable OR EXISTS (SELECT 1 FROM replicas AS other JOIN rses ON rses.id = other.rse_id AND rses.availability_read
          WHERE other.file_id = own.file_id AND other.id <> own.id AND other.state = 'AVAILABLE'))

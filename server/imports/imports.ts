@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { checkName, parseDid } from '../../shared/domain/names.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission } from '../accounts/permissions.ts'
 import { EVERYTHING, type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { ensureScopes, findDids, insertDids } from '../catalogue/did-store.ts'
@@ -26,6 +27,8 @@ export function importHandlers(context: TokenContext): ImportHandlers {
       requireVo(rse, account.voId)
       const dataset = parseDid(body.dataset, 'dataset')
       const id = await once(context, 'addImport', request, async (executor, now) => {
+        // Asked now: an import that was taken in goes on.
+        await demandPermission(executor, caller, 'write', [{ scope: dataset.scope, field: 'dataset' }])
         const scopes = await ensureScopes(executor, account.voId, [dataset.scope])
         const scope_id = scopes.get(dataset.scope)
         if (scope_id === undefined) {

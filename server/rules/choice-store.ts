@@ -1,17 +1,25 @@
 import { type Executor, encodeRows, oneOf, query, queryOne, recordset } from '../database/sql.ts'
+import type { Holding } from './candidates.ts'
 
 /** Where a rule keeps what: a storage that was chosen for a dataset, or for a file that is asked for by itself. */
 export interface ChoiceRow {
   id: number
   dataset_id: number
-  rse_id: number
+  /** Null: each file of it anywhere (grouping NONE). */
+  rse_id: number | null
+  /** Of the dataset, when they were reserved. */
+  bytes: number
+  /** Of them, what is not locked yet. */
+  reserved: number
 }
+
+const COLUMNS = 'id, dataset_id, rse_id, bytes, reserved'
 
 /** The next that is to be worked off. */
 export async function nextChoice(executor: Executor, ruleId: number, after: number): Promise<ChoiceRow | undefined> {
   return queryOne<ChoiceRow>(
     executor,
-    'SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND todo AND id > :after ORDER BY id LIMIT 1',
+    `SELECT ${COLUMNS} FROM rule_choices WHERE rule_id = :ruleId AND todo AND id > :after ORDER BY id LIMIT 1`,
     { ruleId, after },
   )
 }
@@ -23,54 +31,106 @@ export async function choicesOf(
 ): Promise<ChoiceRow[]> {
   return query<ChoiceRow>(
     executor,
-    `SELECT id, dataset_id, rse_id FROM rule_choices WHERE rule_id = :ruleId AND dataset_id ${oneOf(executor, 'datasets')}`,
+    `SELECT ${COLUMNS} FROM rule_choices WHERE rule_id = :ruleId AND dataset_id ${oneOf(executor, 'datasets')}`,
     { ruleId, datasets: encodeRows(datasetIds) },
   )
 }
 
-export async function insertChoices(
-  executor: Executor,
-  ruleId: number,
-  choices: readonly { dataset_id: number; rse_id: number }[],
-): Promise<void> {
-  const set = recordset(executor, 'rows', { dataset_id: 'bigint', rse_id: 'bigint' })
+/** The storages that a rule has chosen so far. */
+export async function chosenRses(executor: Executor, ruleId: number): Promise<number[]> {
+  const sql = 'SELECT DISTINCT rse_id FROM rule_choices WHERE rule_id = :ruleId AND rse_id IS NOT NULL ORDER BY rse_id'
+  return (await query<{ rse_id: number }>(executor, sql, { ruleId })).map(row => row.rse_id)
+}
+
+export interface NewChoice {
+  readonly dataset_id: number
+  readonly rse_id: number | null
+  /** To be reserved. */
+  readonly bytes: number
+}
+
+export async function insertChoices(executor: Executor, ruleId: number, choices: readonly NewChoice[]): Promise<void> {
+  if (choices.length === 0) return
+  const set = recordset(executor, 'rows', { dataset_id: 'bigint', rse_id: 'bigint', bytes: 'bigint' })
   await query(
     executor,
-    `INSERT INTO rule_choices (rule_id, dataset_id, rse_id, todo) SELECT :ruleId, dataset_id, rse_id, true FROM ${set} AS given
-      WHERE true ON CONFLICT (rule_id, dataset_id, rse_id) DO NOTHING`,
+    `INSERT INTO rule_choices (rule_id, dataset_id, rse_id, todo, bytes, reserved)
+     SELECT :ruleId, dataset_id, rse_id, true, bytes, bytes FROM ${set} AS given`,
     { ruleId, rows: encodeRows(choices) },
   )
 }
 
+/** A choice that is to be worked off again: its dataset has so many bytes now, and `more` are reserved. */
+export interface ChoiceAgain {
+  readonly id: number
+  readonly bytes: number
+  readonly more: number
+}
+
 /** Files may have come to what was chosen for there. */
-export async function expandAgain(executor: Executor, choiceIds: readonly number[]): Promise<void> {
-  await query(executor, `UPDATE rule_choices SET todo = true WHERE id ${oneOf(executor, 'choices')}`, {
-    choices: encodeRows(choiceIds),
+export async function expandAgain(executor: Executor, choices: readonly ChoiceAgain[]): Promise<void> {
+  if (choices.length === 0) return
+  const set = recordset(executor, 'rows', { id: 'bigint', bytes: 'bigint', more: 'bigint' })
+  await query(
+    executor,
+    `UPDATE rule_choices SET todo = true, bytes = given.bytes, reserved = reserved + given.more
+       FROM ${set} AS given WHERE rule_choices.id = given.id`,
+    { rows: encodeRows(choices) },
+  )
+}
+
+/** So much of what was reserved for it is locked now. */
+export async function spendReserved(executor: Executor, choiceId: number, bytes: number): Promise<void> {
+  await query(executor, 'UPDATE rule_choices SET reserved = reserved - :bytes WHERE id = :choiceId', {
+    choiceId,
+    bytes,
   })
 }
 
+/** It is worked off: what it reserved and did not need is free. */
 export async function choiceDone(executor: Executor, choiceId: number): Promise<void> {
-  await query(executor, 'UPDATE rule_choices SET todo = false WHERE id = :choiceId', { choiceId })
+  await query(executor, 'UPDATE rule_choices SET todo = false, reserved = 0 WHERE id = :choiceId', { choiceId })
 }
 
-export interface Holding {
-  dataset_id: number
-  rse_id: number
-  bytes: number
+/** What a rule's choices still reserve, by storage. */
+export async function reservedOf(executor: Executor, ruleId: number): Promise<{ rse_id: number; reserved: number }[]> {
+  return query(
+    executor,
+    `SELECT rse_id, CAST(sum(reserved) AS bigint) AS reserved FROM rule_choices
+      WHERE rule_id = :ruleId AND reserved > 0 GROUP BY rse_id`,
+    { ruleId },
+  )
 }
 
-/** Bytes of each dataset (or single file) that storages hold already. */
+const HELD = `CAST(sum(CASE replicas.state WHEN 'AVAILABLE' THEN dids.bytes ELSE 0 END) AS bigint) AS held,
+  CAST(sum(CASE replicas.state WHEN 'COPYING' THEN dids.bytes ELSE 0 END) AS bigint) AS coming`
+
+/** Bytes of each dataset (or single file) that storages hold already, or are getting. */
 export async function holdings(executor: Executor, datasetIds: readonly number[]): Promise<Holding[]> {
-  const datasets = encodeRows(datasetIds)
   return query<Holding>(
     executor,
-    `SELECT contents.parent_id AS dataset_id, replicas.rse_id, sum(dids.bytes) AS bytes
-       FROM contents JOIN replicas ON replicas.file_id = contents.child_id AND replicas.state = 'AVAILABLE'
+    `SELECT contents.parent_id AS unit_id, replicas.rse_id, ${HELD}
+       FROM contents JOIN replicas ON replicas.file_id = contents.child_id AND replicas.state IN ('AVAILABLE', 'COPYING')
        JOIN dids ON dids.id = replicas.file_id
       WHERE contents.parent_id ${oneOf(executor, 'datasets')} GROUP BY contents.parent_id, replicas.rse_id
      UNION ALL
-     SELECT replicas.file_id, replicas.rse_id, dids.bytes FROM replicas JOIN dids ON dids.id = replicas.file_id
-      WHERE replicas.state = 'AVAILABLE' AND replicas.file_id ${oneOf(executor, 'datasets')}`,
-    { datasets },
+     SELECT replicas.file_id, replicas.rse_id, ${HELD}
+       FROM replicas JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.state IN ('AVAILABLE', 'COPYING') AND replicas.file_id ${oneOf(executor, 'datasets')}
+      GROUP BY replicas.file_id, replicas.rse_id`,
+    { datasets: encodeRows(datasetIds) },
+  )
+}
+
+/** The same of all files below a DID together, as of the unit `didId`. Reads all of them. */
+export async function holdingsBelow(executor: Executor, didId: number): Promise<Holding[]> {
+  return query<Holding>(
+    executor,
+    `WITH RECURSIVE below(id) AS (
+       SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.child_id FROM contents JOIN below ON contents.parent_id = below.id
+     ) SELECT CAST(:didId AS bigint) AS unit_id, replicas.rse_id, ${HELD}
+         FROM below JOIN replicas ON replicas.file_id = below.id AND replicas.state IN ('AVAILABLE', 'COPYING')
+         JOIN dids ON dids.id = replicas.file_id GROUP BY replicas.rse_id`,
+    { didId },
   )
 }

@@ -1,5 +1,6 @@
 import { LOCK_MACHINE, type LockEvent, type LockState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
+import type { UsageDelta } from '../accounts/usage-store.ts'
 import {
   type Executor,
   encodeRows,
@@ -65,8 +66,8 @@ export interface RepairedLocks {
 
 /**
  * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
- * Those whose file nobody has any more stay stuck: a rule must not go to and fro for them (rucio #8743). So do those that are BAD: what
- * lies there must go first (`faults/recover.ts`).
+ * Those whose file nobody has any more, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
+ * (rucio #8743). So do those that are BAD: what lies there must go first (`faults/recover.ts`).
  */
 export async function repairLocks(
   executor: Executor,
@@ -85,7 +86,8 @@ export async function repairLocks(
   await lockRows(executor, 'replicas', ids)
   const hopeful = await query<{ id: number }>(
     executor,
-    `SELECT own.id FROM replicas AS own WHERE own.state <> 'BAD' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
+    `SELECT own.id FROM replicas AS own JOIN rses ON rses.id = own.rse_id AND rses.availability_write
+      WHERE own.state <> 'BAD' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
     { replicas: encodeRows(ids), now },
   )
   const replicas: number[] = []
@@ -171,14 +173,15 @@ export async function insertFirstLocks(
 
 /**
  * Takes away up to `limit` locks of a rule. Replicas left without a lock get a tombstone, but for those that are kept while they are
- * there; one of the epoch where the rule says that they go at once (`purge`). How many went.
+ * there; one of the epoch where the rule says that they go at once (`purge`). Where they were, and what
+ * the account got back.
  */
 export async function removeLocks(
   executor: Executor,
   { id: ruleId, purge }: { readonly id: number; readonly purge: boolean },
   limit: number,
   now: number,
-): Promise<{ removed: number; unlocked: number[] }> {
+): Promise<{ replicas: number[]; usage: UsageDelta[] }> {
   const some = await query<{ replica_id: number }>(
     executor,
     'SELECT replica_id FROM locks WHERE rule_id = :ruleId ORDER BY replica_id LIMIT :limit',
@@ -191,12 +194,19 @@ export async function removeLocks(
     `DELETE FROM locks WHERE rule_id = :ruleId AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
     { ruleId, replicas: encodeRows(ids) },
   )
-  const unlocked = await query<{ id: number; lock_count: number }>(
+  const usage = await query<UsageDelta>(
+    executor,
+    `SELECT replicas.rse_id, -count(*) AS files, CAST(-sum(dids.bytes) AS bigint) AS bytes, 0 AS reserved
+       FROM replicas JOIN dids ON dids.id = replicas.file_id WHERE replicas.id ${oneOf(executor, 'replicas')} GROUP BY replicas.rse_id`,
+    { replicas: encodeRows(gone.map(row => row.replica_id)) },
+  )
+  const replicas = gone.map(row => row.replica_id)
+  await query(
     executor,
     `UPDATE replicas SET lock_count = lock_count - 1, purge = (lock_count = 1 AND CAST(:purge AS boolean)),
             tombstone_at = CASE WHEN lock_count > 1 OR (kept AND state = 'AVAILABLE') THEN NULL ELSE CAST(:at AS bigint) END
-      WHERE id ${oneOf(executor, 'replicas')} RETURNING id, lock_count`,
-    { at: purge ? 0 : now, purge, replicas: encodeRows(gone.map(row => row.replica_id)) },
+      WHERE id ${oneOf(executor, 'replicas')}`,
+    { at: purge ? 0 : now, purge, replicas: encodeRows(replicas) },
   )
-  return { removed: gone.length, unlocked: unlocked.filter(row => row.lock_count === 0).map(row => row.id) }
+  return { replicas, usage }
 }

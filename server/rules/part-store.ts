@@ -13,12 +13,13 @@ export interface Part {
 export async function insertPart(
   executor: Executor,
   rule: { readonly id: number; readonly did_id: number },
+  grown = false,
 ): Promise<void> {
   await query(
     executor,
-    `INSERT INTO rule_parts (rule_id, later, did_id, grown) VALUES (:ruleId, false, :didId, false)
+    `INSERT INTO rule_parts (rule_id, later, did_id, grown) VALUES (:ruleId, false, :didId, :grown)
       ON CONFLICT (rule_id, later, did_id) DO NOTHING`,
-    { ruleId: rule.id, didId: rule.did_id },
+    { ruleId: rule.id, didId: rule.did_id, grown },
   )
 }
 

@@ -56,6 +56,7 @@ export interface ShownProblem {
 
 /** A lock that is stuck, and what is known of why. */
 export interface StuckLock {
+  readonly rule_id: number
   readonly did: string
   readonly rse_id: number
   /** What its replica was found to be, when it is BAD, or was lost, now. */
@@ -76,7 +77,8 @@ export interface StuckLock {
 export async function stuckLocksOf(read: Executor, ruleId: number, limit: number): Promise<StuckLock[]> {
   return query<StuckLock>(
     read,
-    `SELECT scopes.name || ':' || dids.name AS did, replicas.rse_id, faults.code AS fault_code, faults.message AS fault_message, replicas.state = 'BAD' AS is_bad,
+    `SELECT locks.rule_id, scopes.name || ':' || dids.name AS did, replicas.rse_id, faults.code AS fault_code, faults.message AS fault_message,
+            replicas.state = 'BAD' AS is_bad,
             EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = replicas.file_id AND other.state = 'AVAILABLE') AS good,
             CASE transfers.state WHEN 'FAILED' THEN transfers.reason END AS reason, ${VIA} AS via, attempts.code, attempts.message
        FROM locks JOIN replicas ON replicas.id = locks.replica_id

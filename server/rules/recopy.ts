@@ -40,7 +40,7 @@ async function wishesFor(executor: Executor, replicaIds: readonly number[], now:
   const rows = await query<Wish>(
     executor,
     `SELECT own.id AS replica_id, rules.vo_id, rules.account_id, rules.activity, rules.priority, rules.archive
-       FROM replicas AS own JOIN locks ON locks.replica_id = own.id JOIN rules ON rules.id = locks.rule_id
+       FROM replicas AS own JOIN locks ON locks.replica_id = own.id JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED'
       WHERE own.state = 'UNAVAILABLE' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}
       ORDER BY own.id, rules.priority DESC, rules.id`,
     { replicas: encodeRows(replicaIds), now },

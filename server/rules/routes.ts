@@ -1,6 +1,8 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
+import { actorOf } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission, type NamedScope, refusedScope } from '../accounts/permissions.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { requireDid } from '../catalogue/routes.ts'
@@ -8,12 +10,17 @@ import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import type { StorageDirectory } from '../storages/directory.ts'
+import { candidatesOf } from './candidates.ts'
+import { insertEvents } from './event-store.ts'
+import { removeRule } from './life.ts'
+import { previewRules } from './preview.ts'
 import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
-import { repairNow, startRemoval } from './step-store.ts'
+import { Rooms } from './room.ts'
+import { repairNow } from './step-store.ts'
 import { submitRules } from './submit.ts'
 import { problemOf } from './why.ts'
 
-type RuleHandlers = Pick<Handlers, 'addRules' | 'listRules' | 'getRule' | 'removeRule' | 'repairRule'>
+type RuleHandlers = Pick<Handlers, 'addRules' | 'previewRules' | 'listRules' | 'getRule' | 'removeRule' | 'repairRule'>
 
 /** A caller with an account. */
 type Owner = Parameters<RuleHandlers['removeRule']>[0]['caller']
@@ -22,12 +29,7 @@ const PROBLEMS_SHOWN = 100
 
 export function ruleHandlers(context: Context): RuleHandlers {
   const { db, storages } = context
-
-  async function requireOwnRule(caller: Owner, id: number): Promise<ShownRule> {
-    const rule = await requireRule(db.read, sightOf(caller), id)
-    if (rule.account_id === caller.account.id || caller.admin) return rule
-    throw new WaybillError('FORBIDDEN', `rule ${rule.id} belongs to ${rule.account}`, { status: 403 })
-  }
+  const rooms = new Rooms(db.read, context.clock)
 
   return {
     async addRules(request) {
@@ -35,11 +37,17 @@ export function ruleHandlers(context: Context): RuleHandlers {
       const sight = sightOf(request.caller)
       const rses = await storages.ofVo(account.voId)
       const answer = await once(context, 'addRules', request, async (executor, now) => {
+        await demandPermission(executor, request.caller, 'rule', scopesOf(request.body.dids))
         const ids = await submitRules(executor, rses, account, request.body, now)
         return { items: await Promise.all(ids.map(async id => viewRule(await requireRule(executor, sight, id)))) }
       })
       context.wake.notify('rules')
       return answer
+    },
+    async previewRules({ body, caller }) {
+      await demandPermission(db.read, caller, 'rule', scopesOf(body.dids))
+      const rses = await storages.ofVo(caller.account.voId)
+      return { items: await previewRules(db.read, rses, rooms, caller.account, body) }
     },
     async listRules({ query: { did, account, state, cursor, limit }, caller }) {
       const sight = sightOf(caller)
@@ -51,12 +59,19 @@ export function ruleHandlers(context: Context): RuleHandlers {
     async getRule({ params, caller }) {
       const rule = await requireRule(db.read, sightOf(caller), params.id)
       if (rule.state !== 'STUCK') return viewRule(rule)
-      const problems = await shownProblems(db.read, storages, rule.id)
+      const problems = await shownProblems(db.read, storages, rule)
       return { ...viewRule(rule), ...(problems.length === 0 ? {} : { problems }) }
     },
     async repairRule({ params, caller }) {
-      const rule = await requireOwnRule(caller, params.id)
-      if (!(await db.write(executor => repairNow(executor, rule.id, context.clock.now())))) {
+      const rule = await requireOwnRule(db.read, caller, params.id)
+      const now = context.clock.now()
+      const repairs = await db.write(async executor => {
+        if (!(await repairNow(executor, rule.id, now))) return false
+        const asked = { rule_id: rule.id, event: 'repair-asked', actor: actorOf(caller), details: {} } as const
+        await insertEvents(executor, [asked], now)
+        return true
+      })
+      if (!repairs) {
         const message = `rule ${rule.id} is ${rule.state}: only what is STUCK is repaired`
         throw new WaybillError('RULE_NOT_STUCK', message, { status: 409 })
       }
@@ -64,12 +79,26 @@ export function ruleHandlers(context: Context): RuleHandlers {
       return viewRule(rule)
     },
     async removeRule({ params, caller }) {
-      const rule = await requireOwnRule(caller, params.id)
-      await db.write(executor => startRemoval(executor, rule.id, context.clock.now()))
+      const rule = await requireOwnRule(db.read, caller, params.id)
+      await db.write(executor => removeRule(executor, rule.id, actorOf(caller), context.clock.now()))
       context.wake.notify('rules')
       return {}
     },
   }
+}
+
+function scopesOf(dids: readonly string[]): NamedScope[] {
+  return dids.map((text, i) => ({ scope: parseDid(text, `dids.${i}`).scope, field: `dids.${i}` }))
+}
+
+/** The rule, if the caller may change it: its own, or in a scope that it manages. Throws 404 RULE_UNKNOWN, 403 FORBIDDEN. */
+export async function requireOwnRule(read: Executor, caller: Owner, id: number): Promise<ShownRule> {
+  const rule = await requireRule(read, sightOf(caller), id)
+  if (rule.account_id === caller.account.id) return rule
+  const { scope } = parseDid(rule.did)
+  if ((await refusedScope(read, caller, 'manage', [{ scope, field: 'id' }])) === undefined) return rule
+  const message = `rule ${rule.id} belongs to ${rule.account}, and ${caller.account.name} may not manage the scope ${scope}`
+  throw new WaybillError('FORBIDDEN', message, { status: 403 })
 }
 
 /** Throws 404 RULE_UNKNOWN. */
@@ -83,24 +112,30 @@ export async function requireRule(executor: Executor, sight: Sight, id: number):
 export async function shownProblems(
   read: Executor,
   storages: StorageDirectory,
-  ruleId: number,
+  rule: Pick<ShownRule, 'id' | 'vo_id' | 'expression'>,
 ): Promise<{ did: string; rse: string; code: string; message: string }[]> {
-  const names = new Map((await storages.all()).map(rse => [rse.id, rse.name]))
-  const unlocked = await problemsOf(read, ruleId, PROBLEMS_SHOWN)
-  const stuck = await stuckLocksOf(read, ruleId, PROBLEMS_SHOWN - unlocked.length)
-  return [...unlocked, ...stuck.map(problemOf)].map(({ rse_id, ...problem }) => ({
-    ...problem,
-    rse: names.get(rse_id) ?? '',
-  }))
+  const rses = await storages.ofVo(rule.vo_id)
+  const named = new Set(candidatesOf(rule.expression, rses).candidates.map(({ id }) => id))
+  const known = new Map(
+    rses.map(({ id, name, availabilityRead: readable, availabilityWrite: writable }) => [
+      id,
+      { name, readable, writable, named: named.has(id) },
+    ]),
+  )
+  const unlocked = await problemsOf(read, rule.id, PROBLEMS_SHOWN)
+  const stuck = await stuckLocksOf(read, rule.id, PROBLEMS_SHOWN - unlocked.length)
+  const problems = [...unlocked, ...stuck.map(lock => problemOf(lock, known.get(lock.rse_id)))]
+  return problems.map(({ rse_id, ...problem }) => ({ ...problem, rse: known.get(rse_id)?.name ?? '' }))
 }
 
-function viewRule(rule: ShownRule) {
+export function viewRule(rule: ShownRule) {
   return {
     id: rule.id,
     did: rule.did,
     account: rule.account,
     copies: rule.copies,
     expression: rule.expression,
+    grouping: rule.grouping,
     activity: rule.activity,
     priority: rule.priority,
     state: rule.state,
@@ -110,6 +145,9 @@ function viewRule(rule: ShownRule) {
     updatedAt: rule.updated_at,
     archive: Boolean(rule.archive),
     purgeReplicas: Boolean(rule.purge_replicas),
+    locked: Boolean(rule.locked),
+    ...(rule.replaces === null ? {} : { replaces: rule.replaces }),
+    ...(rule.weight === null ? {} : { weight: rule.weight }),
     ...(rule.comment === null ? {} : { comment: rule.comment }),
     ...(rule.error === null ? {} : { error: rule.error }),
     ...(rule.expires_at === null ? {} : { expiresAt: rule.expires_at }),

@@ -1,28 +1,81 @@
 import { createHash } from 'node:crypto'
 
+/** A storage that the rule's expression names, as it stands for one unit of what is to be placed: a dataset, a file, or all of the rule. */
 export interface Candidate {
   readonly rseId: number
-  /** Of the dataset, there already. */
+  readonly writable: boolean
+  /** Of the unit, AVAILABLE there already. */
   readonly bytesHeld: number
+  /** Of the unit, on its way there for somebody else. */
+  readonly bytesComing: number
+  /** Of the rule's weight attribute; 1 where the rule names none; 0: the storage has no such attribute, or none above 0. */
+  readonly weight: number
+  /** Bytes that the account may still lock there. */
+  readonly quotaLeft: number
+  /** Bytes that may still come there. */
+  readonly spaceLeft: number
+}
+
+/** Why a storage that the expression names cannot take a copy. */
+export type LeftOutWhy = 'NOT_WRITABLE' | 'NO_WEIGHT' | 'QUOTA' | 'NO_SPACE'
+
+export interface LeftOut {
+  readonly rseId: number
+  readonly why: LeftOutWhy
+}
+
+export interface Selection {
+  /** In the order of preference; fewer than asked where there are not enough. */
+  readonly added: readonly number[]
+  readonly leftOut: readonly LeftOut[]
 }
 
 /**
- * Which storages get a dataset's copies: those that were chosen before stay, then those that hold most of it, then by chance.
- * Chance is a hash of (rule, dataset, storage): the same after a crash, spread evenly over datasets (rendezvous hashing).
- * Answers the storages to add; fewer than asked when there are not enough.
+ * Which storages get the copies of a unit of `bytes`: those chosen before stay; then those that have, or are getting, most of it
+ * (facts/rules.md, "A rule"); then by chance, in proportion to the weights. Chance is a hash of (seed, storage): the same after a crash and
+ * in a dry run, and spread evenly over the units of a rule. What a storage holds wholly it may keep, writable or not, full or not: only
+ * quota counts all bytes.
  */
 export function selectRses(
   candidates: readonly Candidate[],
   chosen: ReadonlySet<number>,
-  copies: number,
-  seed: { ruleId: number; datasetId: number },
-): number[] {
-  const chance = (rseId: number): string =>
-    createHash('sha256').update(`${seed.ruleId}:${seed.datasetId}:${rseId}`).digest('hex')
-  return candidates
-    .filter(candidate => !chosen.has(candidate.rseId))
-    .map(candidate => ({ ...candidate, chance: chance(candidate.rseId) }))
-    .sort((a, b) => b.bytesHeld - a.bytesHeld || (a.chance < b.chance ? -1 : 1))
-    .slice(0, Math.max(0, copies - chosen.size))
-    .map(candidate => candidate.rseId)
+  { copies, bytes }: { readonly copies: number; readonly bytes: number },
+  seed: string,
+): Selection {
+  const missing = Math.max(0, copies - chosen.size)
+  if (missing === 0) return { added: [], leftOut: [] }
+  const possible: Candidate[] = []
+  const leftOut: LeftOut[] = []
+  for (const candidate of candidates) {
+    if (chosen.has(candidate.rseId)) continue
+    const why = obstacle(candidate, bytes)
+    if (why === undefined) possible.push(candidate)
+    else leftOut.push({ rseId: candidate.rseId, why })
+  }
+  const added = possible
+    .map(({ rseId, bytesHeld, bytesComing, weight }) => ({
+      rseId,
+      there: bytesHeld + bytesComing,
+      turn: turnOf(`${seed}:${rseId}`, weight),
+    }))
+    .sort((a, b) => b.there - a.there || a.turn - b.turn || a.rseId - b.rseId)
+    .slice(0, missing)
+    .map(({ rseId }) => rseId)
+  return { added, leftOut }
+}
+
+function obstacle(candidate: Candidate, bytes: number): LeftOutWhy | undefined {
+  const { writable, bytesHeld, bytesComing, weight, quotaLeft, spaceLeft } = candidate
+  const whole = bytesHeld > 0 && bytesHeld >= bytes
+  if (!writable && !whole) return 'NOT_WRITABLE'
+  if (weight <= 0) return 'NO_WEIGHT'
+  if (bytes > quotaLeft) return 'QUOTA'
+  if (!whole && bytes - bytesHeld - bytesComing > spaceLeft) return 'NO_SPACE'
+  return undefined
+}
+
+/** Weighted rendezvous hashing: the least of exponentially distributed turns comes first with a chance in proportion to its weight. */
+function turnOf(text: string, weight: number): number {
+  const hash = createHash('sha256').update(text).digest()
+  return -Math.log((hash.readUIntBE(0, 6) + 0.5) / 2 ** 48) / weight
 }

@@ -4,11 +4,14 @@ import type { RuleRow, RuleStage } from './store.ts'
 
 /** How far the evaluation of a rule got, its repair and its end: one server at a time works at a rule. */
 
+/** Nothing is done for a rule in these states, but taking it away. */
+const RESTING = `'SUSPENDED', 'WAITING_APPROVAL'`
+
 /** The rules whose turn it is: those not worked on for the longest first. */
 export async function rulesInWork(executor: Executor, limit: number): Promise<RuleRow[]> {
   return query<RuleRow>(
     executor,
-    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN ('SUSPENDED', 'WAITING_APPROVAL'))
+    `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))
       ORDER BY updated_at, id LIMIT :limit`,
     { limit },
   )
@@ -21,7 +24,7 @@ const RULE_LOCKS = 2 ** 50
  * One server at a time works at a rule; false: another is at it. Not the rule's row: whoever brings a file adds to its
  * counters meanwhile, and rows of rules are locked last of all.
  */
-async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean> {
+export async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean> {
   if (isSqlite(executor)) return true
   const sql = 'SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint)) AS taken'
   const row = await queryOne<{ taken: boolean }>(executor, sql, { key: RULE_LOCKS + ruleId })
@@ -29,7 +32,7 @@ async function tryLockRule(executor: Executor, ruleId: number): Promise<boolean>
 }
 
 /** Waits for the step that is under way. */
-async function lockRule(executor: Executor, ruleId: number): Promise<void> {
+export async function lockRule(executor: Executor, ruleId: number): Promise<void> {
   if (isSqlite(executor)) return
   await query(executor, 'SELECT pg_advisory_xact_lock(CAST(:key AS bigint))', { key: RULE_LOCKS + ruleId })
 }
@@ -39,7 +42,8 @@ export async function takeStep(executor: Executor, rule: RuleRow): Promise<boole
   if (!(await tryLockRule(executor, rule.id))) return false
   const row = await queryOne(
     executor,
-    'SELECT id FROM rules WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file',
+    `SELECT id FROM rules WHERE id = :id AND stage = :stage AND cursor_choice = :choice AND cursor_file = :file
+        AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))`,
     { id: rule.id, stage: rule.stage, choice: rule.cursor_choice, file: rule.cursor_file },
   )
   return row !== undefined
@@ -169,6 +173,20 @@ async function repairWanting(
   })
 }
 
+/** An account may lock more, or less: its rules that found too little quota are repaired at once; without an account those of all of the VO. */
+export async function repairQuota(
+  executor: Executor,
+  { voId, accountId }: { readonly voId: number; readonly accountId: number | undefined },
+  now: number,
+): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET repair_at = :now WHERE state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%'
+        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND coalesce(repair_at, :now + 1) > :now`,
+    { voId, accountId: accountId ?? 0, now },
+  )
+}
+
 /** Somebody says that it is worth trying: false when nothing is stuck. */
 export async function repairNow(executor: Executor, ruleId: number, now: number): Promise<boolean> {
   const rows = await query(
@@ -180,15 +198,19 @@ export async function repairNow(executor: Executor, ruleId: number, now: number)
   return rows.length > 0
 }
 
-/** A rule that found too few storages looks again. */
-export async function chooseAgain(executor: Executor, rule: Pick<RuleRow, 'id' | 'did_id'>): Promise<void> {
+/** A rule that found too few storages, or too little quota, looks again: for what it has not got at all, else for every file. */
+export async function chooseAgain(
+  executor: Executor,
+  rule: Pick<RuleRow, 'id' | 'did_id' | 'grouping' | 'error'>,
+): Promise<void> {
   const rows = await query(
     executor,
     `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
       WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL RETURNING id`,
     { ruleId: rule.id },
   )
-  if (rows.length > 0) await insertPart(executor, rule)
+  const everyFile = rule.grouping === 'NONE' || rule.error?.startsWith('QUOTA_EXCEEDED') === true
+  if (rows.length > 0) await insertPart(executor, rule, everyFile)
 }
 
 /** From here on the rule only loses its locks. */
@@ -204,6 +226,6 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
 
 /** Rules whose lifetime is over. */
 export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
-  const sql = 'SELECT id FROM rules WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit'
+  const sql = 'SELECT id FROM rules WHERE expires_at <= :now AND NOT locked ORDER BY expires_at LIMIT :limit'
   return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
 }

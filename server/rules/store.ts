@@ -1,6 +1,7 @@
 import { type Executor, encodeRows, lockRows, query, queryOne, recordset } from '../database/sql.ts'
 import { insertPart } from './part-store.ts'
 
+export type Grouping = 'ALL' | 'DATASET' | 'NONE'
 export type RuleStage = 'CHOOSING' | 'EXPANDING' | 'EXPANDED' | 'REMOVING'
 
 export interface RuleRow {
@@ -10,12 +11,22 @@ export interface RuleRow {
   account_id: number
   copies: number
   expression: string
+  grouping: Grouping
+  /** The attribute of storages whose value is their weight. */
+  weight: string | null
+  /** Which storages its files may come from; null: all. */
+  source_expression: string | null
   activity: string
   priority: number
   comment: string | null
   archive: number | boolean
   purge_replicas: number | boolean
   expires_at: number | null
+  /** It is not removed, and does not expire. */
+  locked: number | boolean
+  ignore_quota: number | boolean
+  /** The rule that goes when this one is OK. */
+  replaces: number | null
   state: 'REPLICATING' | 'OK' | 'STUCK' | 'SUSPENDED' | 'WAITING_APPROVAL' | 'INJECT'
   stage: RuleStage
   cursor_choice: number
@@ -35,12 +46,18 @@ export interface NewRule {
   accountId: number
   copies: number
   expression: string
+  grouping: Grouping
+  weight: string | null
+  sourceExpression: string | null
   activity: string
   priority: number
   comment: string | null
   archive: boolean
   purgeReplicas: boolean
   expiresAt: number | null
+  state: 'REPLICATING' | 'WAITING_APPROVAL'
+  ignoreQuota: boolean
+  replaces: number | null
   now: number
 }
 
@@ -48,10 +65,10 @@ export interface NewRule {
 export async function insertRule(executor: Executor, rule: NewRule): Promise<number | undefined> {
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, activity, priority, comment, archive, purge_replicas, expires_at, state, stage,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, grouping, weight, source_expression, activity, priority, comment, archive, purge_replicas, expires_at, state, noted_state, ignore_quota, replaces, stage,
                         cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
-     VALUES (:voId, :didId, :accountId, :copies, :expression, :activity, :priority, :comment, :archive, :purgeReplicas, :expiresAt, 'REPLICATING',
+     VALUES (:voId, :didId, :accountId, :copies, :expression, :grouping, :weight, :sourceExpression, :activity, :priority, :comment, :archive, :purgeReplicas, :expiresAt, :state, :state, :ignoreQuota, CAST(:replaces AS bigint),
              'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },

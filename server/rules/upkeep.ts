@@ -3,6 +3,7 @@ import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/open.ts'
+import { insertEvents } from './event-store.ts'
 import { repairLocks } from './lock-store.ts'
 import {
   chooseAgain,
@@ -34,7 +35,12 @@ export function ruleExpirer(context: Context): Service {
     async round() {
       const now = context.clock.now()
       const due = await dueRules(context.db.read, now, RULES_PER_ROUND)
-      for (const id of due) await context.db.write(executor => startRemoval(executor, id, now))
+      for (const id of due) {
+        await context.db.write(async executor => {
+          await insertEvents(executor, [{ rule_id: id, event: 'expired', actor: null, details: {} }], now)
+          await startRemoval(executor, id, now)
+        })
+      }
       if (due.length > 0) context.wake.notify('rules')
       return due.length === RULES_PER_ROUND
     },

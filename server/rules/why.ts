@@ -49,17 +49,41 @@ function troubles({ error, locks_ok, locks_replicating, locks_stuck, problems }:
   ]
 }
 
-/** Why a lock is stuck: what its replica is comes before what its last transfer met, and that before what failed earlier. Pure. */
-export function problemOf(lock: StuckLock): ShownProblem {
+/** What is known of the storage that a lock is at. */
+export interface LockRse {
+  readonly name: string
+  readonly readable: boolean
+  readonly writable: boolean
+  /** The rule's expression names it. */
+  readonly named: boolean
+}
+
+/**
+ * Why a lock is stuck: what its replica is comes before what became of its storage (rucio #7538), that before what its last transfer met,
+ * and that before what failed earlier. Pure.
+ */
+export function problemOf(lock: StuckLock, rse: LockRse | undefined): ShownProblem {
   const { did, rse_id, fault_code, fault_message, is_bad, good, reason, via, code, message } = lock
   // What is being brought anew is stuck for what that met.
   if (fault_code !== null && (is_bad || !good)) {
     const words = good ? fault_message : `${fault_message}; no storage has a good copy of the file`
     return { did, rse_id, code: fault_code, message: words ?? '' }
   }
+  const storage = rse && storageProblem(rse, lock.rule_id)
+  if (storage !== undefined) return { did, rse_id, ...storage }
   if (reason === 'NO_SOURCE') return { did, rse_id, code: reason, message: NOWHERE }
   if (reason === 'HOP_FAILED') return { did, rse_id, code: reason, message: `over ${via ?? 'other storages'}` }
   return { did, rse_id, code: code ?? 'UNKNOWN', message: message ?? 'nothing was kept of why' }
+}
+
+function storageProblem(rse: LockRse, ruleId: number): { code: string; message: string } | undefined {
+  const advice = `\`waybill rule move ${ruleId} --to <expression>\` has the copies elsewhere`
+  if (!rse.writable && !rse.readable) {
+    return { code: 'RSE_CLOSED', message: `${rse.name} is neither written to nor read any more; ${advice}` }
+  }
+  if (!rse.writable) return { code: 'RSE_READ_ONLY', message: `nothing is written to ${rse.name} now; ${advice}` }
+  if (rse.named) return undefined
+  return { code: 'RSE_LEFT_EXPRESSION', message: `the rule's expression does not name ${rse.name} any more; ${advice}` }
 }
 
 /** One file of those that wait, and why. */

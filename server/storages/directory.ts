@@ -3,6 +3,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Clock } from '../../shared/runtime/clock.ts'
 import { type Sight, sees } from '../accounts/sight.ts'
 import { type Executor, query } from '../database/sql.ts'
+import { Kept } from '../kept.ts'
 import type { Layout } from './paths.ts'
 
 export type AttributeValue = string | number | boolean
@@ -52,35 +53,21 @@ export interface Rse {
   readonly protocols: readonly Protocol[]
 }
 
-/**
- * The storages and what is said of them: few rows that everything reads and that rarely change. They are read whole and
- * kept for a moment, so that other servers' changes show within `FRESH_MS`.
- */
+/** The storages and what is said of them: few rows that everything reads and that rarely change. */
 export class StorageDirectory {
-  readonly #read: Executor
-  readonly #clock: Clock
-  #known: { at: number; rses: Promise<Rse[]> } | undefined
+  readonly #known: Kept<Rse[]>
 
   constructor(read: Executor, clock: Clock) {
-    this.#read = read
-    this.#clock = clock
+    this.#known = new Kept(clock, () => loadRses(read))
   }
 
   async all(): Promise<Rse[]> {
-    const now = this.#clock.monotonic()
-    if (this.#known === undefined || now - this.#known.at > FRESH_MS) {
-      const known = { at: now, rses: loadRses(this.#read) }
-      this.#known = known
-      known.rses.catch(() => {
-        if (this.#known === known) this.#known = undefined
-      })
-    }
-    return this.#known.rses
+    return this.#known.get()
   }
 
   /** After a change of this server's own. */
   forget(): void {
-    this.#known = undefined
+    this.#known.forget()
   }
 
   async ofVo(voId: number): Promise<Rse[]> {
@@ -109,8 +96,6 @@ export class StorageDirectory {
     return rse
   }
 }
-
-const FRESH_MS = 2_000
 
 /** The URL that absolute paths are appended to. */
 export function protocolOf(rse: Rse): Protocol {

@@ -3,6 +3,7 @@ import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
 import type { Context } from '../context.ts'
 import { type Executor, lockRows } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { addToRules } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { cancelTransfers } from './cancel.ts'
 import { giveUp } from './give-up.ts'
@@ -154,7 +155,8 @@ async function placeLegs(
     if (rse === undefined) continue
     const fileIds = legs.filter(leg => leg.storage === storage).map(({ transfer }) => transfer.file_id)
     const files = await filesWithout(executor, rse.id, [...new Set(fileIds)])
-    made.push(...(await placeFiles(executor, rse, files, file => datasets.get(file.id), now)))
+    const placed = await placeFiles(executor, rse, files, file => datasets.get(file.id), now)
+    made.push(...placed.map(replica => replica.id))
   }
   return made
 }
@@ -221,9 +223,10 @@ async function lookAtHops(executor: Executor, due: readonly HopRow[], now: numbe
       step.type === 'keep' ? [{ id: hop.id, expires_at: step.expiresAt, look_at: step.lookAt }] : [],
     ),
   )
-  await cancelTransfers(executor, await releaseHops(executor, over, now), now)
+  const deltas = await cancelTransfers(executor, await releaseHops(executor, over, now), now)
   await wakeWaiting(
     executor,
     hops.map(hop => hop.transfer_id),
   )
+  await addToRules(executor, deltas, now)
 }

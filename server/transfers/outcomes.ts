@@ -214,7 +214,7 @@ async function applyDecisions(
   )
   // The last lock may have gone since the worker was told to go on.
   const again = winners.filter(({ application }) => application.to === 'QUEUED' || application.to === 'WAITING')
-  await cancelTransfers(
+  const unwanted = await cancelTransfers(
     executor,
     again.map(({ held }) => held.replica_id),
     now,
@@ -228,7 +228,7 @@ async function applyDecisions(
   const ended = tried.flatMap(decision => endedAttempts(decision, sessionId, now))
   const health = await judgeStorages(executor, ended, failing, now)
   await addToMinutes(executor, sumByLink(tried.flatMap(decision => endedCopies(decision, now))), now)
-  await addToRules(executor, summedByRule(deltas), now)
+  await addToRules(executor, summedByRule([...deltas, ...unwanted]), now)
   // Of a file that nobody had any more there is a copy again, which one that was under way when that was found has brought.
   if (atFault) await repairForArrived(executor, arrived, now)
   return { won, health }

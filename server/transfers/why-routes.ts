@@ -45,7 +45,7 @@ export function whyHandlers({ db, clock, storages }: Context, pools: readonly Wo
           const { id: transfer, ...first } = viewWhy(example)
           return { count, ...first, transfer, example: example.did }
         }),
-        problems: rule.state === 'STUCK' ? await shownProblems(db.read, storages, rule.id) : [],
+        problems: rule.state === 'STUCK' ? await shownProblems(db.read, storages, rule) : [],
         ...(rule.repair_at === null ? {} : { again: rule.repair_at }),
       }
     },

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { problem } from './fields.ts'
-import { itemOf, NDJSON, type Route } from './route.ts'
+import { itemOf, NDJSON, type Route, type ScopePermission } from './route.ts'
 import { ROUTES } from './routes.ts'
 
 /** As much of an OpenAPI 3.1 document as is written and read here. */
@@ -53,6 +53,12 @@ const WHO: Readonly<Record<Route['role'], string>> = {
   worker: 'For transfer workers.',
 }
 
+const NEEDS: Readonly<Record<ScopePermission, string>> = {
+  write: 'An account needs the permission to write in the scope, unless the scope is open.',
+  rule: 'An account needs the permission for rules in the scope, unless the scope is open.',
+  manage: 'An account needs the permission to manage in the scope, for what is not its own.',
+}
+
 /** The route table as OpenAPI 3.1: the same text from the same table, whenever and wherever. */
 export function openApiDocument(): OpenApiDocument {
   const rows: [string, Route][] = Object.entries(ROUTES)
@@ -97,7 +103,9 @@ function operation(name: string, row: Route): Operation {
     operationId: name,
     tags: [row.tag],
     summary: row.summary,
-    description: [row.description, WHO[row.role]].filter(text => text !== undefined).join(' '),
+    description: [row.description, WHO[row.role], row.permission && NEEDS[row.permission]]
+      .filter(text => text !== undefined)
+      .join(' '),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(row.body === undefined
       ? {}

@@ -7,12 +7,23 @@ import { z } from 'zod'
  */
 export type Role = 'public' | 'anyone' | 'member' | 'manager' | 'admin' | 'worker'
 
+/**
+ * What an account may be allowed to do in a scope: `write` its DIDs and replicas, make each `rule` on them, or `manage` it, which
+ * is both, others' rules, and who may do what there.
+ */
+export type ScopePermission = 'write' | 'rule' | 'manage'
+
 /** One row of the route table. Validation, OpenAPI, documentation, client and command line all come from it. */
 export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   /** Path parameters in braces: `/v1/rules/{id}`. */
   readonly path: string
   readonly role: Role
+  /**
+   * What the caller needs in the scopes that the request changes something in; the handler sees to it. Every route by which an
+   * account changes something has one (test/unit/contract.test.ts).
+   */
+  readonly permission?: ScopePermission
   readonly tag: string
   readonly summary: string
   readonly description?: string

@@ -2,8 +2,12 @@ import type { Route } from './route.ts'
 import { activityRoutes } from './routes/activities.ts'
 import { catalogueRoutes } from './routes/catalogue.ts'
 import { fleetRoutes } from './routes/fleet.ts'
+import { limitRoutes } from './routes/limits.ts'
+import { mappingRoutes } from './routes/mappings.ts'
 import { peopleRoutes } from './routes/people.ts'
+import { ruleLifeRoutes } from './routes/rule-life.ts'
 import { ruleRoutes } from './routes/rules.ts'
+import { scopeRoutes } from './routes/scopes.ts'
 import { storageRoutes } from './routes/storages.ts'
 import { workerRoutes } from './routes/worker.ts'
 
@@ -12,7 +16,11 @@ export const ROUTES = {
   ...storageRoutes,
   ...catalogueRoutes,
   ...ruleRoutes,
+  ...ruleLifeRoutes,
   ...peopleRoutes,
+  ...limitRoutes,
+  ...mappingRoutes,
+  ...scopeRoutes,
   ...activityRoutes,
   ...fleetRoutes,
   ...workerRoutes,

@@ -5,7 +5,7 @@ import type { Clock } from '../runtime/clock.ts'
 import { IssuerError } from './issuer-error.ts'
 import type { Fetch } from './issuer-fetch.ts'
 import { createJwksCache, type JwksCache } from './jwks-cache.ts'
-import { isKnownProfile, scopesOf } from './profile.ts'
+import { entitlementsOf, groupsOf, isKnownProfile, scopesOf } from './profile.ts'
 import { isBearerToken } from './token-answer.ts'
 
 /** Who calls, as a trusted issuer says. What they may do is decided elsewhere. */
@@ -14,6 +14,10 @@ export interface VerifiedBearer {
   subject: string
   /** `client_id` (RFC 9068), else `azp`. */
   clientId: string | undefined
+  /** These three give no right by themselves; an admin may map them to accounts. In the token's order, 200 at most. */
+  groups: readonly string[]
+  entitlements: readonly string[]
+  scopes: readonly string[]
   /** Epoch milliseconds. */
   expiresAt: number
 }
@@ -41,6 +45,12 @@ export interface BearerVerifier {
 /** facts/tokens.md section 1, statement 4. Anything symmetric would let whoever knows a public key sign. */
 const ALGORITHMS = ['RS256', 'ES256']
 
+/** facts/tokens.md section 1, statement 2. */
+const LONGEST_SUBJECT = 255
+const MOST_SCOPES = 200
+/** Of groups, entitlements and scopes that are remembered, of all tokens: some have kilobytes of them. */
+const MOST_CHARACTERS = 8_000_000
+
 export function createBearerVerifier(options: BearerVerifierOptions): BearerVerifier {
   const { issuers, fetch, clock, timeoutMs, cacheSize = 10_000 } = options
   const trusted = new Map(
@@ -50,13 +60,24 @@ export function createBearerVerifier(options: BearerVerifierOptions): BearerVeri
     ]),
   )
   const verified = new Map<string, VerifiedBearer>()
+  let characters = 0
 
   /** The least recently used goes first: a `Map` keeps the order of insertion. */
   function remember(hash: string, bearer: VerifiedBearer): void {
-    verified.delete(hash)
+    forget(hash)
     verified.set(hash, bearer)
-    const oldest = verified.keys().next()
-    if (verified.size > cacheSize && !oldest.done) verified.delete(oldest.value)
+    characters += charactersOf(bearer)
+    for (const [oldest] of verified) {
+      if (verified.size <= cacheSize && characters <= MOST_CHARACTERS) return
+      forget(oldest)
+    }
+  }
+
+  function forget(hash: string): void {
+    const known = verified.get(hash)
+    if (known === undefined) return
+    verified.delete(hash)
+    characters -= charactersOf(known)
   }
 
   return {
@@ -132,11 +153,13 @@ async function verifyFrom(
 
 function bearerOf(issuer: string, claims: JWTPayload): VerifiedBearer {
   const { sub, exp } = claims
+  const scopes = scopesOf(claims)
   if (
     typeof sub !== 'string' ||
+    sub.length > LONGEST_SUBJECT ||
     !/^[^\p{Cc}\p{Cs}]+$/u.test(sub) ||
     typeof exp !== 'number' ||
-    scopesOf(claims) === undefined ||
+    scopes === undefined ||
     !isKnownProfile(claims)
   ) {
     throw refusal(
@@ -149,8 +172,15 @@ function bearerOf(issuer: string, claims: JWTPayload): VerifiedBearer {
     issuer,
     subject: sub,
     clientId: typeof clientId === 'string' ? clientId : undefined,
+    groups: groupsOf(claims),
+    entitlements: entitlementsOf(claims),
+    scopes: scopes.slice(0, MOST_SCOPES),
     expiresAt: exp * 1000,
   }
+}
+
+function charactersOf({ groups, entitlements, scopes }: VerifiedBearer): number {
+  return [...groups, ...entitlements, ...scopes].reduce((sum, text) => sum + text.length, 0)
 }
 
 /** jose's errors hang the whole payload on themselves, so none of them is passed on. */

@@ -105,14 +105,18 @@ describe('bad input', () => {
     it('no more copies than the expression names storages that can be written to', async () => {
       const impossible = [409, 'COPIES_IMPOSSIBLE', 'copies'] as const
       const { detail } = await raw.refusal(impossible, 'POST', '/v1/rules', rule({ copies: 4, expression: '*' }))
-      expect(detail).to.contain('copies=4, but the expression names 3 writable storages (SITE-A, SITE-B, SITE-C)')
+      expect(detail).to.contain(
+        'copies=4, but of the storages that the expression names only SITE-A, SITE-B, SITE-C can take ',
+      )
       await house.client.updateRse({ params: { rse: 'SITE-C' }, body: { availabilityWrite: false } })
       const closed = await raw.refusal(impossible, 'POST', '/v1/rules', rule({ copies: 3, expression: '*' }))
-      expect(closed.detail).to.contain('not writable now: SITE-C')
+      expect(closed.detail).to.contain('SITE-C: not writable now')
       const none = await raw.refusal(impossible, 'POST', '/v1/rules', rule({ copies: 1, expression: 'SITE-C' }))
-      expect(none.detail).to.equal('copies=1, but the expression names no writable storage; not writable now: SITE-C')
+      expect(none.detail).to.equal(
+        'copies=1, but of the storages that the expression names none can take exp:run1; SITE-C: not writable now',
+      )
       const two = await raw.refusal(impossible, 'POST', '/v1/rules', rule({ copies: 2, expression: 'SITE-A' }))
-      expect(two.detail).to.contain('names 1 writable storage (SITE-A)')
+      expect(two.detail).to.contain('only SITE-A can take')
       await house.client.updateRse({ params: { rse: 'SITE-C' }, body: { availabilityWrite: true } })
     })
   })

@@ -32,9 +32,9 @@ function namesOf(vo: string) {
 type OfRole<R extends Role, Method extends Route['method']> = {
   [N in RouteName]: Routes[N] extends { role: R; method: Method } ? N : never
 }[RouteName]
-type ReadRoute = OfRole<Exclude<Role, 'public'>, 'GET'>
+type ReadRoute = OfRole<Exclude<Role, 'public' | 'admin'>, 'GET'>
 /** Without the one that names nothing but what it makes. */
-type WriteRoute = Exclude<OfRole<'manager', Exclude<Route['method'], 'GET'>>, 'addDids'>
+type WriteRoute = Exclude<OfRole<'manager' | 'member', Exclude<Route['method'], 'GET'>>, 'addDids'>
 
 interface Reads {
   /** Paths that name nothing: everybody gets what they see. */
@@ -49,6 +49,8 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   status: { open: ['/v1/status'] },
   listVos: { open: ['/v1/vos'] },
   listAccounts: { open: ['/v1/accounts'] },
+  listLimits: { open: ['/v1/limits'], naming: ({ account, vo }) => [`/v1/limits?account=${account}&vo=${vo}`] },
+  getUsage: { naming: ({ account, vo }) => [`/v1/accounts/${account}/usage?vo=${vo}`] },
   listRses: {
     open: ['/v1/rses', '/v1/rses?expression=*'],
     naming: ({ vo, rse }) => [`/v1/rses?expression=${rse}`, `/v1/rses?expression=owner=${vo}`],
@@ -57,6 +59,7 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   listDistances: { open: ['/v1/distances'] },
   listDecisions: { naming: ({ rse, second }) => [`/v1/distances/${rse}/${second}/decisions`] },
   listActivities: { open: ['/v1/activities'] },
+  listPermissions: { naming: ({ vo }) => [`/v1/scopes/${vo}/permissions`] },
   listDids: { naming: ({ vo }) => [`/v1/dids?scope=${vo}`, `/v1/dids?scope=${vo}&prefix=run&type=DATASET`] },
   getDid: { naming: ({ vo }) => ['run1', 'all', 'run1%2Ff0'].map(name => `/v1/dids/${vo}/${name}`) },
   listContents: { naming: ({ vo }) => ['run1', 'all'].map(name => `/v1/dids/${vo}/${name}/contents`) },
@@ -69,6 +72,8 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
     naming: ({ vo, account }) => [`/v1/rules?did=${vo}:run1`, `/v1/rules?account=${account}`],
   },
   getRule: { naming: ({ rule }) => [`/v1/rules/${rule}`] },
+  listRuleEvents: { naming: ({ rule }) => [`/v1/rules/${rule}/events`] },
+  listDidEvents: { naming: ({ vo }) => [`/v1/rule-events?did=${vo}:run1`] },
   getRuleWhy: { naming: ({ rule }) => [`/v1/rules/${rule}/why`] },
   listRuleTransfers: { naming: ({ rule }) => [`/v1/rules/${rule}/transfers`] },
   listTransfers: {
@@ -105,7 +110,13 @@ const writesOf = (
     ['/v1/rules', { dids: [`${vo}:run1`], copies: 1, expression: own.rse }],
     ['/v1/rules', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],
   ],
+  previewRules: ({ vo, rse }, own) => [
+    ['/v1/rules/preview', { dids: [`${vo}:run1`], copies: 1, expression: own.rse }],
+    ['/v1/rules/preview', { dids: [`${own.vo}:run1`], copies: 1, expression: rse }],
+  ],
   removeRule: ({ rule }) => [[`/v1/rules/${rule}`]],
+  updateRule: ({ rule }) => [[`/v1/rules/${rule}`, { priority: 4 }]],
+  replaceRule: ({ rule }, own) => [[`/v1/rules/${rule}/replacement`, { expression: own.rse }]],
   repairRule: ({ rule }) => [[`/v1/rules/${rule}/repair`]],
   planUpload: ({ rse }, { vo }) => [
     ['/v1/uploads', { rse, dataset: `${vo}:run1`, files: [{ did: `${vo}:f`, bytes: 1, adler32: '1' }], key }],
@@ -118,6 +129,9 @@ const writesOf = (
     ['/v1/downloads', { did: `${vo}:run1`, key }],
     ['/v1/downloads', { did: `${own.vo}:run1`, rse, key }],
   ],
+  setPermissions: ({ vo, account }) => [[`/v1/scopes/${vo}/permissions/${account}`, { permissions: ['write'] }]],
+  removePermissions: ({ vo, account }) => [[`/v1/scopes/${vo}/permissions/${account}`]],
+  openScope: ({ vo }) => [[`/v1/scopes/${vo}/permissions`]],
   addImport: ({ rse }, { vo }) => [['/v1/imports', { rse, path: `/data/${vo}/old`, dataset: `${vo}:old` }]],
 })
 
@@ -163,6 +177,8 @@ describe('VOs that share an installation', () => {
       server.id,
       house.clientFor(async () => southern),
     )
+    for (const vo of ['north', 'south'])
+      await house.client.setLimit({ body: { vo, expression: `${vo.toUpperCase()}-A`, bytes: 1_000_000 } })
     await house.client.setDistance({
       params: { source: north.rse, destination: south.rse },
       body: { optimize: false },
@@ -200,6 +216,7 @@ describe('VOs that share an installation', () => {
     await client.declareReplicas({ body: { rse, as: 'BAD', files: broken } })
     await client.addDids({ body: { dids: [{ did: `${vo}:all`, type: 'CONTAINER' }] } })
     await client.attach({ params: { scope: vo, name: 'all' }, body: { dids: [`${vo}:run1`] } })
+    await house.client.setPermissions({ params: { scope: vo, account }, body: { permissions: ['manage'] } })
     const { items } = await client.addRules({ body: { dids: [`${vo}:run1`], copies: 1, expression: second } })
     const rule = items[0]?.id ?? 0
     const transfers = await until(
@@ -226,7 +243,7 @@ describe('VOs that share an installation', () => {
       .replace(/(no \w+) \d+/, '$1 ID')
   }
 
-  for (const name of routesWhere(({ method, role }) => method === 'GET' && role !== 'public')) {
+  for (const name of routesWhere(({ method, role }) => method === 'GET' && role !== 'public' && role !== 'admin')) {
     it(`${name} shows each what is theirs, and of the rest not that it exists`, async () => {
       const { open = [], naming = () => [] } = READS[name as ReadRoute]
       expect([...open, ...naming(NOTHING, NOTHING)]).not.to.deep.equal([])
@@ -263,7 +280,7 @@ describe('VOs that share an installation', () => {
     })
   }
 
-  const writing = routesWhere(({ method, role }) => method !== 'GET' && role === 'manager')
+  const writing = routesWhere(({ method, role }) => method !== 'GET' && (role === 'manager' || role === 'member'))
   for (const name of writing.filter(route => route !== 'addDids')) {
     it(`${name} reaches for nothing of another VO, and does not say that it exists`, async () => {
       const writes = writesOf(key)[name as WriteRoute]

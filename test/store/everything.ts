@@ -1,8 +1,13 @@
+import { handOut, putPool } from '../../server/accounts/account-pool-store.ts'
+import { putLimit } from '../../server/accounts/limit-store.ts'
+import { insertMapping } from '../../server/accounts/mapping-store.ts'
+import { putPermissions } from '../../server/accounts/permission-store.ts'
 import { mapIdentity } from '../../server/accounts/store.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import type { Database } from '../../server/database/database.ts'
 import { query } from '../../server/database/sql.ts'
 import { insertImport } from '../../server/imports/store.ts'
+import { insertEvents } from '../../server/rules/event-store.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { insertProblems } from '../../server/rules/store.ts'
 import { putAttribute, putProtocol } from '../../server/storages/store.ts'
@@ -69,7 +74,22 @@ async function aside(
   await world.db.write(async e => {
     await grantPermit(e, { sessionId: session, transfer, fence, written: true }, now)
     await mapIdentity(e, { issuer: POOL.issuer, subject: 'somebody' }, accountId, false)
+    const mapping = {
+      issuer: POOL.issuer,
+      claim: 'group',
+      pattern: '/exp/**',
+      voId,
+      target: 'pool',
+      name: 'exp',
+    } as const
+    await insertMapping(e, mapping, undefined, now)
+    await putPool(e, { voId, name: 'exp', size: 1 }, now)
+    await handOut(e, { voId, name: 'exp' }, { issuer: POOL.issuer, subject: WORDS }, now)
+    const permissions = { may_write: true, may_rule: false, may_manage: true }
+    await putPermissions(e, { scopeId: await key('scopes'), accountId, ...permissions })
     await putAttribute(e, rseId, 'tier', 2)
+    await insertEvents(e, [{ rule_id: rule, event: 'updated', actor: WORDS, details: { comment: WORDS } }], now)
+    await putLimit(e, { voId, accountId, expression: 'A|B', bytes: 1_000_000 }, now)
     const protocol = {
       url: 'https://c.example.org',
       priority: 1,

@@ -138,7 +138,7 @@ for (const { name, open } of databases) {
       await world.evaluate()
       const [rule] = await world.rows<{ state: string; error: string | null }>('SELECT state, error FROM rules')
       expect(rule?.state).to.equal('STUCK')
-      expect(rule?.error).to.contain('fewer storages than copies')
+      expect(rule?.error).to.contain('fewer copies than asked for')
       await world.change("UPDATE rses SET availability_write = true WHERE name = 'B'")
       world.context.storages.forget()
       await world.clock.advance(10_000)

@@ -15,6 +15,8 @@ import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import type { Encounter } from './encounters.ts'
 import { FAILURE, type World } from './world.ts'
 
+/** Who may is asked elsewhere. */
+const demand = async (): Promise<void> => undefined
 const FILES = [0, 1, 2].map(i => ({ did: `s:d.f${i}` }))
 
 const reap = (world: World): Promise<unknown> => world.run(context => reaper(context, 0))
@@ -23,7 +25,15 @@ const recover = (world: World): Promise<unknown> => world.run(recoverer)
 const declare =
   (as: Verdict, at: string, last = false) =>
   async (world: World): Promise<unknown> => {
-    const common = { rse: await world.rse(at), accountId: world.accountId, reason: '', last, files: FILES, first: 0 }
+    const common = {
+      rse: await world.rse(at),
+      accountId: world.accountId,
+      demand,
+      reason: '',
+      last,
+      files: FILES,
+      first: 0,
+    }
     return world.db.write(e => declareReplicas(e, { ...common, as }, world.clock.now()))
   }
 

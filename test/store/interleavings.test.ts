@@ -5,6 +5,7 @@ import type { Executor } from '../../server/database/sql.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { type Postgres, sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
+import { ACCOUNT_ENCOUNTERS } from './account-encounters.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
 import { FAULT_ENCOUNTERS } from './fault-encounters.ts'
@@ -38,7 +39,12 @@ describe('two transactions at once on PostgreSQL', () => {
     }
   }
 
-  for (const [name, encounter] of Object.entries({ ...ENCOUNTERS, ...TASK_ENCOUNTERS, ...FAULT_ENCOUNTERS })) {
+  for (const [name, encounter] of Object.entries({
+    ...ENCOUNTERS,
+    ...TASK_ENCOUNTERS,
+    ...ACCOUNT_ENCOUNTERS,
+    ...FAULT_ENCOUNTERS,
+  })) {
     it(`keep what is promised when ${name}`, async function () {
       this.timeout(120_000)
       const [, begun] = await withCopy(migrated, encounter.begin, false)

@@ -171,7 +171,14 @@ class Story {
       case 'declare': {
         const rse = await world.rse(['A', 'B', 'C'][step.at] ?? '')
         const did = `s:d${Math.floor(step.file / 4)}.f${step.file % 4}`
-        const given = { rse, as: step.as, last: step.last, reason: '', accountId: world.accountId }
+        const given = {
+          rse,
+          as: step.as,
+          last: step.last,
+          reason: '',
+          accountId: world.accountId,
+          demand: async () => undefined,
+        }
         await db.write(e => declareReplicas(e, { ...given, files: [{ did }], first: 0 }, clock.now()))
         return
       }

@@ -17,9 +17,19 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id AND todo))`,
   'a rule that is to choose knows for what': `SELECT id FROM rules WHERE stage = 'CHOOSING'
     AND cursor_choice = 0 AND NOT EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = rules.id AND NOT later)`,
-  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING' AND state <> CASE
+  "a rule's state follows from its counters": `SELECT id FROM rules WHERE stage <> 'REMOVING'
+    AND state NOT IN ('SUSPENDED', 'WAITING_APPROVAL') AND state <> CASE
     WHEN locks_stuck > 0 OR problems > 0 OR error IS NOT NULL THEN 'STUCK'
     WHEN stage = 'EXPANDED' AND locks_replicating = 0 THEN 'OK' ELSE 'REPLICATING' END`,
+  "an account's usage is that of its rules' locks and reservations": `SELECT account_id FROM (
+      SELECT account_id, rse_id, files, bytes, reserved FROM account_usage
+      UNION ALL SELECT rules.account_id, replicas.rse_id, -1, -dids.bytes, 0 FROM locks JOIN rules ON rules.id = locks.rule_id
+        JOIN replicas ON replicas.id = locks.replica_id JOIN dids ON dids.id = replicas.file_id
+      UNION ALL SELECT rules.account_id, rule_choices.rse_id, 0, 0, -reserved FROM rule_choices
+        JOIN rules ON rules.id = rule_choices.rule_id WHERE reserved <> 0) AS uses
+     GROUP BY account_id, rse_id HAVING sum(files) <> 0 OR sum(bytes) <> 0 OR sum(reserved) <> 0`,
+  'what a choice reserves is to be worked off':
+    'SELECT id FROM rule_choices WHERE reserved < 0 OR (reserved > 0 AND NOT todo)',
   "a replica's lock count is that of its locks, and of the transfers that go over it": `SELECT id FROM replicas
     WHERE lock_count <> (SELECT count(*) FROM locks WHERE replica_id = replicas.id)
       + (SELECT count(*) FROM hops WHERE replica_id = replicas.id AND look_at IS NOT NULL)`,
@@ -50,7 +60,15 @@ const INVARIANTS: Readonly<Record<string, string>> = {
   'a transfer that nobody wants is not queued': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE lock_count = 0 AND transfers.state IN ('WAITING', 'QUEUED')`,
   'a transfer that somebody wants is not to be cancelled': `SELECT transfers.id FROM transfers
-    JOIN replicas ON replicas.id = replica_id WHERE lock_count > 0 AND cancel_requested AND transfers.${OPEN}`,
+    JOIN replicas ON replicas.id = replica_id WHERE lock_count > 0 AND cancel_requested AND transfers.${OPEN}
+      AND NOT EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = rule_id WHERE replica_id = replicas.id AND rules.state = 'SUSPENDED')`,
+  'a suspended rule has nothing queued that no other rule wants': `SELECT transfers.id FROM transfers JOIN locks USING (replica_id)
+    JOIN rules ON rules.id = locks.rule_id AND rules.state = 'SUSPENDED' AND rules.align_cursor IS NULL AND rules.stage <> 'REMOVING'
+    JOIN replicas ON replicas.id = transfers.replica_id
+    WHERE transfers.state IN ('WAITING', 'QUEUED', 'STAGING') AND lock_count = (SELECT count(*) FROM locks AS all_locks
+      JOIN rules AS all_rules ON all_rules.id = all_locks.rule_id AND all_rules.state = 'SUSPENDED' WHERE all_locks.replica_id = replicas.id)`,
+  'a rule that nobody has approved has nothing': `SELECT rules.id FROM rules WHERE state = 'WAITING_APPROVAL' AND stage <> 'REMOVING'
+    AND (EXISTS (SELECT 1 FROM locks WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id))`,
   'a file that is there is not copied': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE replicas.state = 'AVAILABLE' AND transfers.${OPEN}`,
   'a lock on what is BAD is STUCK': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
@@ -88,6 +106,10 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id
         AND (outcome = 'done' OR (outcome = 'failed' AND coalesce(code, '') NOT IN (${UNCOUNTED}))))
     AND (SELECT count(*) FROM attempts WHERE transfer_id = transfers.id AND outcome IN ('done', 'failed', 'absent'))`,
+  'an account of a pool is of the pool’s VO': `SELECT account_id FROM pool_accounts JOIN accounts ON accounts.id = account_id
+    JOIN account_pools ON account_pools.id = pool_id WHERE accounts.vo_id <> account_pools.vo_id`,
+  'a scope’s permissions are of accounts of its VO': `SELECT account_id FROM scope_permissions
+    JOIN accounts ON accounts.id = account_id JOIN scopes ON scopes.id = scope_id WHERE accounts.vo_id <> scopes.vo_id`,
 }
 
 /** The sentences that do not hold, with the keys of what breaks them. */

@@ -70,9 +70,9 @@ for (const { name, open } of databases) {
       await pass(20)
       expect(await states()).to.deep.equal({ rule: 'STUCK', transfers: ['FAILED NO_SOURCE', 'QUEUED'] })
       const message = 'no storage has a good replica of the file, and nobody is bringing one'
-      expect(await shownProblems(test.db.read, world.context.storages, rule)).to.deep.equal([
-        { did: 's:d.f0', rse: 'B', code: 'NO_SOURCE', message },
-      ])
+      expect(
+        await shownProblems(test.db.read, world.context.storages, { id: rule, vo_id: world.voId, expression: 'B' }),
+      ).to.deep.equal([{ did: 's:d.f0', rse: 'B', code: 'NO_SOURCE', message }])
       const [failed] = await world.rows<{ id: number }>("SELECT id FROM transfers WHERE state = 'FAILED'")
       const [said] = await whyOf(
         test.db.read,

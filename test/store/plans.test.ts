@@ -42,7 +42,7 @@ const LARGE = [
   'replans',
 ]
 /** What storages hold of a hundred datasets: it is to read all of their files, which here are a good part of all. */
-const OF_DATASETS = /AS dataset_id, replicas.rse_id/
+const OF_DATASETS = /AS unit_id, replicas.rse_id/
 const FAILURE = {
   scope: 'SOURCE',
   phase: 'TRANSFER',

@@ -74,6 +74,9 @@ export class World {
   archive = false
   /** Whether what rules from now on brought goes at once when they end. */
   purgeReplicas = false
+  /** How rules from now on choose. */
+  grouping: 'ALL' | 'DATASET' | 'NONE' = 'DATASET'
+  weight: string | null = null
   readonly db: Database
   readonly voId: number
   readonly accountId: number
@@ -181,6 +184,12 @@ export class World {
       comment: null,
       archive: this.archive,
       purgeReplicas: this.purgeReplicas,
+      grouping: this.grouping,
+      weight: this.weight,
+      sourceExpression: null,
+      state: 'REPLICATING' as const,
+      ignoreQuota: false,
+      replaces: null,
       expiresAt: null,
     }
     const didId = await this.didId(did)

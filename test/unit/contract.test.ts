@@ -123,6 +123,15 @@ describe('contract: rows', () => {
     expect(new Set(seen).size).to.equal(seen.length)
   })
 
+  it('say what an account needs in the scopes that they change something in', () => {
+    const silent = rows.filter(([, { method, role, permission }]) => {
+      const changes = method !== 'GET' && (role === 'manager' || role === 'member')
+      return changes !== (permission !== undefined)
+    })
+    // It has a body, and reads: all accounts of a VO may read its data.
+    expect(silent.map(([name]) => name)).to.deep.equal(['planDownload'])
+  })
+
   it('refuse unknown fields in bodies and queries', () => {
     for (const [name, { body, query }] of rows) {
       for (const schema of [body, query]) {

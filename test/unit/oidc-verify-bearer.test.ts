@@ -43,6 +43,9 @@ describe('bearer verification', () => {
       issuer: ORIGIN,
       subject: 'jdoe',
       clientId: 'laptop',
+      groups: ['/cms', '/cms/prod'],
+      entitlements: [],
+      scopes: ['openid', 'profile'],
       expiresAt: clock.now() + 600_000,
     })
   })
@@ -53,6 +56,30 @@ describe('bearer verification', () => {
     })
     const bare: Claims = { ...good, scope: undefined, jti: undefined }
     expect(await verifier.verify(`BEARER  ${await issuer.sign(bare)}`)).to.include({ clientId: undefined })
+  })
+
+  it('says the groups and entitlements of WLCG, Keycloak and EGI Check-in, in their order, and bounded', async () => {
+    const said = async (more: Claims) => {
+      const { groups, entitlements } = await verifier.verify(`Bearer ${await issuer.sign({ ...good, ...more })}`)
+      return { groups, entitlements }
+    }
+    expect(await said({ 'wlcg.groups': ['/b', '/a'], groups: ['/a', 'c'] })).to.deep.equal({
+      groups: ['/b', '/a', 'c'],
+      entitlements: [],
+    })
+    expect(await said({ eduperson_entitlement: 'urn:one', entitlements: ['urn:two', { urn: 3 }, null] })).to.deep.equal(
+      {
+        groups: [],
+        entitlements: ['urn:one', 'urn:two'],
+      },
+    )
+    expect(await said({ groups: ['x'.repeat(301), 'a\u0000b', '', 'x'.repeat(300)] })).to.deep.equal({
+      groups: ['x'.repeat(300)],
+      entitlements: [],
+    })
+    const many = Array.from({ length: 300 }, (_, i) => `/${i}`)
+    expect((await said({ groups: many })).groups).to.deep.equal(many.slice(0, 200))
+    expect(await said({ 'wlcg.groups': { '/a': true } })).to.deep.equal({ groups: [], entitlements: [] })
   })
 
   it('takes RS256 as well as ES256', async () => {
@@ -91,6 +118,7 @@ describe('bearer verification', () => {
     ['of this issuer and a slash', () => ({ iss: `${ORIGIN}/` }), 'TOKEN_ISSUER'],
     ['of no issuer', () => ({ iss: undefined }), 'TOKEN_ISSUER'],
     ['without a subject', () => ({ sub: undefined }), 'TOKEN_MALFORMED'],
+    ['with a subject longer than 255 characters', () => ({ sub: 's'.repeat(256) }), 'TOKEN_MALFORMED'],
     ['with scopes in a list', () => ({ scope: ['openid'] }), 'TOKEN_MALFORMED'],
     ['of an unknown profile', () => ({ 'wlcg.ver': '2.0' }), 'TOKEN_MALFORMED'],
   ]

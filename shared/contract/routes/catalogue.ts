@@ -76,6 +76,7 @@ export const catalogueRoutes = {
     method: 'POST',
     path: '/v1/dids',
     role: 'manager',
+    permission: 'write',
     tag,
     summary: 'Make datasets and containers',
     description: 'A scope is made with its first DID and belongs to the VO of the account.',
@@ -118,6 +119,7 @@ export const catalogueRoutes = {
     method: 'PATCH',
     path: '/v1/dids/{scope}/{name}',
     role: 'manager',
+    permission: 'write',
     tag,
     summary: 'Open or close a dataset or container',
     params: didParams,
@@ -129,6 +131,7 @@ export const catalogueRoutes = {
     method: 'POST',
     path: '/v1/dids/{scope}/{name}/contents',
     role: 'manager',
+    permission: 'write',
     tag,
     summary: 'Attach files to a dataset, or datasets and containers to a container',
     params: didParams,
@@ -151,6 +154,7 @@ export const catalogueRoutes = {
     method: 'POST',
     path: '/v1/replicas',
     role: 'manager',
+    permission: 'write',
     tag,
     summary: 'Register files that lie at a storage, and attach them to a dataset',
     description:
@@ -171,6 +175,7 @@ export const catalogueRoutes = {
     method: 'POST',
     path: '/v1/replicas/declarations',
     role: 'manager',
+    permission: 'write',
     tag,
     summary: 'Say that replicas at a storage are bad, lost, or good after all',
     description:
@@ -221,6 +226,7 @@ export const catalogueRoutes = {
     method: 'PATCH',
     path: '/v1/replicas',
     role: 'manager',
+    permission: 'write',
     tag,
     summary: 'Keep the replicas of a file or dataset at a storage without a rule, or let go of them',
     description:

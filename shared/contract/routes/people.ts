@@ -105,7 +105,8 @@ export const peopleRoutes = {
     role: 'member',
     tag: accounts,
     summary: 'List accounts',
-    answer: z.object({ items: z.array(z.object({ name: accountName, vo: voName })) }),
+    query: z.strictObject(pageQuery),
+    answer: page(z.object({ name: accountName, vo: voName })),
     status: 200,
   }),
   addIdentity: route({
@@ -149,6 +150,7 @@ export const peopleRoutes = {
     method: 'POST',
     path: '/v1/uploads',
     role: 'manager',
+    permission: 'write',
     tag: data,
     summary:
       'Begin an upload: paths are decided, and a token for the dataset’s directory at this storage is given out, sealed',
@@ -180,6 +182,7 @@ export const peopleRoutes = {
     method: 'POST',
     path: '/v1/uploads/confirmations',
     role: 'manager',
+    permission: 'write',
     tag: data,
     summary: 'Confirm uploaded and verified files: their replicas become available',
     description:
@@ -225,6 +228,7 @@ export const peopleRoutes = {
     method: 'POST',
     path: '/v1/imports',
     role: 'manager',
+    permission: 'write',
     tag: data,
     summary:
       'Take over a directory tree that lies at a storage: a worker lists it, the files become replicas and a dataset',

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import {
   accountName,
   activity,
+  attributeKey,
   did,
   empty,
   id,
@@ -19,6 +20,9 @@ import { route } from '../route.ts'
 
 const rules = 'Rules'
 const transfers = 'Transfers'
+export const lifetime = z.number().int().min(1).max(3_153_600_000)
+export const priority = z.number().int().min(1).max(5)
+const grouping = z.enum(['ALL', 'DATASET', 'NONE'])
 const idParams = z.object({ id: idInPath })
 
 export const ruleAnswer = z.object({
@@ -27,11 +31,15 @@ export const ruleAnswer = z.object({
   account: accountName,
   copies: z.number(),
   expression: z.string(),
+  grouping,
+  weight: z.string().optional(),
   activity: z.string(),
   priority: z.number(),
   comment: z.string().optional(),
   archive: z.boolean(),
   purgeReplicas: z.boolean(),
+  locked: z.boolean(),
+  replaces: id.optional().describe('the rule that goes when this one is OK'),
   state: ruleState,
   locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
   expanded: z.boolean().describe('false while locks are still being made'),
@@ -118,31 +126,72 @@ export const ruleWhyAnswer = z.object({
   again: time.optional().describe('when what is stuck is tried again'),
 })
 
+const ruleRequest = z.strictObject({
+  dids: z.array(did).min(1).max(1000),
+  copies: z.number().int('copies is a whole number').min(1, 'copies must be at least 1').max(1000),
+  expression: words(2000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
+  grouping: grouping
+    .default('DATASET')
+    .describe('ALL: everything at the same storages; DATASET: each dataset; NONE: each file where it fits'),
+  weight: attributeKey.optional().describe('attribute of storages: they are chosen in proportion to its value'),
+  lifetime: lifetime.optional().describe('seconds'),
+  activity: activity.default('User Subscriptions'),
+  priority: priority.default(3),
+  comment: words(250).optional(),
+  archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
+  purgeReplicas: z
+    .boolean()
+    .default(false)
+    .describe('copies that it alone asked for are deleted at once when it ends, however much space is free'),
+  askApproval: z
+    .boolean()
+    .default(false)
+    .describe('whatever the quota: nothing is done before somebody approves the rule'),
+})
+
 export const ruleRoutes = {
   addRules: route({
     method: 'POST',
     path: '/v1/rules',
     role: 'manager',
+    permission: 'rule',
     tag: rules,
     summary: 'Ask for copies: one rule for each DID',
     description: 'Answers at once; locks and transfers are made in the background.',
-    body: z.strictObject({
-      dids: z.array(did).min(1).max(1000),
-      copies: z.number().int('copies is a whole number').min(1, 'copies must be at least 1').max(1000),
-      expression: words(2000).min(1).describe('RSE expression, e.g. `tier=1&country=de|SITE-A`'),
-      lifetime: z.number().int().min(1).max(3_153_600_000).optional().describe('seconds'),
-      activity: activity.default('User Subscriptions'),
-      priority: z.number().int().min(1).max(5).default(3),
-      comment: words(250).optional(),
-      archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
-      purgeReplicas: z
-        .boolean()
-        .default(false)
-        .describe('copies that it alone asked for are deleted at once when it ends, however much space is free'),
-    }),
+    body: ruleRequest,
     answer: z.object({ items: z.array(ruleAnswer) }),
     status: 201,
     idempotent: true,
+  }),
+  previewRules: route({
+    method: 'POST',
+    path: '/v1/rules/preview',
+    role: 'manager',
+    permission: 'rule',
+    tag: rules,
+    summary: 'Say what rules would choose now, and how many bytes would move: nothing is done',
+    description:
+      'Refused as the rules would be. More than 1,000 datasets, or 5,000 files with grouping NONE, are reckoned up from the first.',
+    body: ruleRequest,
+    answer: z.object({
+      items: z.array(
+        z.object({
+          did,
+          files: z.number(),
+          bytes: z.number(),
+          exact: z.boolean().describe('false: reckoned up from the first datasets or files'),
+          places: z.array(
+            z.object({
+              rse: rseName,
+              bytes: z.number(),
+              bytesToMove: z.number().describe('without what is there, or on its way'),
+            }),
+          ),
+          error: z.string().optional().describe('why some would have fewer copies than asked for'),
+        }),
+      ),
+    }),
+    status: 200,
   }),
   listRules: route({
     method: 'GET',
@@ -173,6 +222,7 @@ export const ruleRoutes = {
     method: 'DELETE',
     path: '/v1/rules/{id}',
     role: 'manager',
+    permission: 'manage',
     tag: rules,
     summary: 'Remove a rule: its locks go, replicas without a lock get a tombstone',
     params: idParams,
@@ -183,6 +233,7 @@ export const ruleRoutes = {
     method: 'POST',
     path: '/v1/rules/{id}/repair',
     role: 'manager',
+    permission: 'manage',
     tag: rules,
     summary: 'Try again now what is stuck, and not at the time that `why` names',
     params: idParams,

@@ -1,0 +1,54 @@
+import { type Executor, query } from '../database/sql.ts'
+
+export interface LimitRow {
+  /** Null: every account of the VO. */
+  readonly account: string | null
+  readonly expression: string
+  readonly bytes: number | null
+}
+
+/** Of one account, or (`undefined`) of every account of the VO. `bytes` null: without limit. */
+export async function putLimit(
+  executor: Executor,
+  limit: {
+    readonly voId: number
+    readonly accountId: number | undefined
+    readonly expression: string
+    readonly bytes: number | null
+  },
+  now: number,
+): Promise<void> {
+  await query(
+    executor,
+    `INSERT INTO account_limits (vo_id, account_id, expression, bytes, updated_at)
+     VALUES (:voId, CAST(:accountId AS bigint), :expression, CAST(:bytes AS bigint), :now)
+     ON CONFLICT (vo_id, coalesce(account_id, 0), expression) DO UPDATE SET bytes = excluded.bytes, updated_at = excluded.updated_at`,
+    { ...limit, accountId: limit.accountId ?? null, now },
+  )
+}
+
+/** False when there is no such limit. */
+export async function deleteLimit(
+  executor: Executor,
+  limit: { readonly voId: number; readonly accountId: number | undefined; readonly expression: string },
+): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `DELETE FROM account_limits WHERE vo_id = :voId AND coalesce(account_id, 0) = :accountId AND expression = :expression
+     RETURNING id`,
+    { ...limit, accountId: limit.accountId ?? 0 },
+  )
+  return rows.length > 0
+}
+
+/** All of a VO; with an account, those that hold for it. */
+export async function listLimits(read: Executor, voId: number, accountId: number | undefined): Promise<LimitRow[]> {
+  return query(
+    read,
+    `SELECT accounts.name AS account, limits.expression, limits.bytes FROM account_limits AS limits
+       LEFT JOIN accounts ON accounts.id = limits.account_id
+      WHERE limits.vo_id = :voId AND (:accountId = 0 OR limits.account_id IS NULL OR limits.account_id = :accountId)
+      ORDER BY accounts.name, limits.expression`,
+    { voId, accountId: accountId ?? 0 },
+  )
+}

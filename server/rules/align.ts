@@ -1,0 +1,63 @@
+import type { Service } from '../../shared/runtime/services.ts'
+import type { Context } from '../context.ts'
+import { type Executor, lockRows, query } from '../database/sql.ts'
+import { periodic } from '../periodic.ts'
+import { alignTransfers } from '../transfers/align.ts'
+import { cancelTransfers } from '../transfers/cancel.ts'
+import { tryLockRule } from './step-store.ts'
+import { addToRules, type RuleRow } from './store.ts'
+
+const LOCKS_PER_STEP = 1_000
+const RULES_PER_ROUND = 100
+
+/**
+ * Lets the transfers of rules that were changed follow: those of a suspended rule that no other wants are cancelled, those of the others
+ * get the priority and activity of today. Some at a time, behind `align_cursor`, the last replica that was looked at.
+ */
+export function ruleAligner(context: Context): Service {
+  return periodic({
+    ...context,
+    name: 'align transfers with rules',
+    interval: 5_000,
+    topic: 'rules',
+    async round() {
+      const rules = await query<RuleToAlign>(
+        context.db.read,
+        `SELECT * FROM rules WHERE align_cursor IS NOT NULL AND stage <> 'REMOVING' ORDER BY id LIMIT :limit`,
+        { limit: RULES_PER_ROUND },
+      )
+      let aligned = false
+      for (const rule of rules) {
+        if (await context.db.write(executor => alignStep(executor, rule, context.clock.now()))) aligned = true
+      }
+      if (aligned) context.wake.notify('queue')
+      return aligned
+    },
+  })
+}
+
+type RuleToAlign = RuleRow & { readonly align_cursor: number }
+
+/** False when another server is at this rule. */
+async function alignStep(executor: Executor, rule: RuleToAlign, now: number): Promise<boolean> {
+  if (!(await tryLockRule(executor, rule.id))) return false
+  const [same] = await query<{ state: RuleRow['state'] }>(
+    executor,
+    'SELECT state FROM rules WHERE id = :id AND align_cursor = :cursor',
+    { id: rule.id, cursor: rule.align_cursor },
+  )
+  if (same === undefined) return false
+  const some = await query<{ replica_id: number }>(
+    executor,
+    `SELECT replica_id FROM locks WHERE rule_id = :id AND state = 'REPLICATING' AND replica_id > :cursor
+      ORDER BY replica_id LIMIT :limit`,
+    { id: rule.id, cursor: rule.align_cursor, limit: LOCKS_PER_STEP },
+  )
+  const replicas = some.map(row => row.replica_id)
+  await lockRows(executor, 'replicas', replicas)
+  if (same.state === 'SUSPENDED') await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
+  else await alignTransfers(executor, replicas, now)
+  const next = replicas.length < LOCKS_PER_STEP ? null : (replicas.at(-1) ?? null)
+  await query(executor, 'UPDATE rules SET align_cursor = CAST(:next AS bigint) WHERE id = :id', { id: rule.id, next })
+  return true
+}

@@ -1,0 +1,179 @@
+import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
+import { datasetsBelow, totalsBelow } from '../catalogue/contents-store.ts'
+import type { Context } from '../context.ts'
+import { type Executor, queryOne } from '../database/sql.ts'
+import type { Rse } from '../storages/directory.ts'
+import { Chooser, candidatesOf, type Holding, shortWords, type Unit } from './candidates.ts'
+import {
+  type ChoiceAgain,
+  type ChoiceRow,
+  choicesOf,
+  chosenRses,
+  expandAgain,
+  holdings,
+  holdingsBelow,
+  insertChoices,
+  type NewChoice,
+} from './choice-store.ts'
+import { deletePart, type Part, partInWork } from './part-store.ts'
+import type { Rooms } from './room.ts'
+import type { LeftOut } from './select.ts'
+import { moveCursor, takeStep } from './step-store.ts'
+import { type RuleRow, setError } from './store.ts'
+
+const DATASETS_PER_STEP = 100
+
+/**
+ * Storages for the next datasets of the next part; `cursor_file` is the last dataset that was looked at. What they hold is
+ * counted outside the transaction: it may take a while, and a choice is as good as what was known when it was made. How many datasets;
+ * undefined when another server is at this rule.
+ */
+export async function chooseStep(
+  { db, clock }: Context,
+  rule: RuleRow,
+  rses: readonly Rse[],
+  rooms: Rooms,
+): Promise<number | undefined> {
+  const part = await partInWork(db.read, rule)
+  // Another server has finished it since the rule was read.
+  if (part === undefined) return undefined
+  const units = await unitsOf(db.read, part, rule.cursor_file)
+  const task = await taskOf(db.read, rule, units)
+  const { candidates, error } = candidatesOf(rule.expression, rses)
+  const left = await rooms.left(candidates)
+  return db.write(async executor => {
+    if (!(await takeStep(executor, rule))) return undefined
+    const quota = await holdQuota(executor, rule, rses)
+    const chooser = new Chooser(rule, candidates, { quota, rooms: left })
+    chooser.know(task.holdings)
+    const outcome = decide(rule, units, task, chooser, part)
+    await insertChoices(executor, rule.id, outcome.choices)
+    await expandAgain(executor, outcome.again)
+    const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', outcome.short, outcome.leftOut, rses))
+    const first = part.id === rule.did_id && rule.cursor_file === 0
+    if (reason !== null || first) await setError(executor, rule.id, reason)
+    const more = units.length === DATASETS_PER_STEP
+    if (!more) await deletePart(executor, rule.id, part.id)
+    const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
+    const next = last
+      ? { stage: 'EXPANDING' as const, choice: 0, file: 0 }
+      : { stage: 'CHOOSING' as const, choice: part.id, file: more ? (units.at(-1)?.id ?? 0) : 0 }
+    await moveCursor(executor, rule.id, next, clock.now())
+    await addUsage(executor, rule.account_id, [...outcome.choices.flatMap(reservation), ...outcome.reserved])
+    return units.length
+  })
+}
+
+/** A file that is asked for by itself is a dataset of its own. */
+async function unitsOf(read: Executor, part: Part, after: number): Promise<Unit[]> {
+  if (part.type !== 'FILE') return datasetsBelow(read, part.id, after, DATASETS_PER_STEP)
+  const row = await queryOne<Unit>(read, 'SELECT id, bytes FROM dids WHERE id = :id', { id: part.id })
+  return row === undefined ? [] : [row]
+}
+
+interface Task {
+  /** What was chosen for these datasets before. */
+  readonly before: readonly ChoiceRow[]
+  /** Of grouping ALL: the storages of the whole rule so far, and what all of it is while there are too few. */
+  readonly chosen: readonly number[]
+  readonly whole: Unit | undefined
+  readonly holdings: readonly Holding[]
+}
+
+async function taskOf(read: Executor, rule: RuleRow, units: readonly Unit[]): Promise<Task> {
+  const before = await choicesOf(
+    read,
+    rule.id,
+    units.map(unit => unit.id),
+  )
+  if (rule.grouping === 'NONE') return { before, chosen: [], whole: undefined, holdings: [] }
+  if (rule.grouping === 'ALL') {
+    const chosen = await chosenRses(read, rule.id)
+    if (chosen.length >= rule.copies) return { before, chosen, whole: undefined, holdings: [] }
+    const whole = await wholeOf(read, rule.did_id)
+    return { before, chosen, whole, holdings: await holdingsBelow(read, rule.did_id) }
+  }
+  const short = units.filter(unit => before.filter(choice => choice.dataset_id === unit.id).length < rule.copies)
+  const held = await holdings(
+    read,
+    short.map(unit => unit.id),
+  )
+  return { before, chosen: [], whole: undefined, holdings: held }
+}
+
+/** All that is below a DID, or it is. */
+export async function wholeOf(read: Executor, didId: number): Promise<Unit> {
+  const total = (await totalsBelow(read, [didId])).get(didId)
+  if (total !== undefined) return { id: didId, bytes: total.bytes }
+  const row = await queryOne<Unit>(read, 'SELECT id, bytes FROM dids WHERE id = :didId', { didId })
+  return row ?? { id: didId, bytes: 0 }
+}
+
+interface Outcome {
+  readonly choices: NewChoice[]
+  /** Chosen before, to be worked off again. */
+  readonly again: ChoiceAgain[]
+  /** For them, beyond what was. */
+  readonly reserved: UsageDelta[]
+  readonly leftOut: LeftOut[]
+  /** Datasets that have fewer copies than asked for. */
+  short: number
+}
+
+function decide(rule: RuleRow, units: readonly Unit[], task: Task, chooser: Chooser, part: Part): Outcome {
+  const outcome: Outcome = { choices: [], again: [], reserved: [], leftOut: [], short: 0 }
+  const common = new Set(task.chosen)
+  if (task.whole !== undefined) {
+    const { added, leftOut } = chooser.select(task.whole, common)
+    for (const rseId of added) common.add(rseId)
+    outcome.leftOut.push(...leftOut)
+  }
+  for (const unit of units) {
+    const own = task.before.filter(choice => choice.dataset_id === unit.id)
+    for (const choice of own) lookAgain(unit, choice, Boolean(part.grown), chooser, outcome)
+    if (rule.grouping === 'NONE') {
+      if (own.length === 0) outcome.choices.push({ dataset_id: unit.id, rse_id: null, bytes: 0 })
+      continue
+    }
+    const chosen = new Set(own.flatMap(choice => choice.rse_id ?? []))
+    const wanted = rule.grouping === 'ALL' ? affordable(unit, common, chosen, chooser) : chooser.select(unit, chosen)
+    for (const rseId of wanted.added) {
+      chooser.take(unit, rseId)
+      outcome.choices.push({ dataset_id: unit.id, rse_id: rseId, bytes: unit.bytes })
+    }
+    outcome.leftOut.push(...wanted.leftOut)
+    if (chosen.size + wanted.added.length < rule.copies) outcome.short += 1
+  }
+  return outcome
+}
+
+/** Of the storages of a rule that keeps all of its DID together, those that have not got this dataset and can take it. */
+function affordable(unit: Unit, common: ReadonlySet<number>, chosen: ReadonlySet<number>, chooser: Chooser) {
+  const missing = [...common].filter(rseId => !chosen.has(rseId))
+  const added = missing.filter(rseId => chooser.mayTake(rseId, unit.bytes))
+  const leftOut = missing.filter(rseId => !added.includes(rseId)).map(rseId => ({ rseId, why: 'QUOTA' as const }))
+  return { added, leftOut }
+}
+
+/** What came to a dataset since it was chosen for goes where the dataset is, if the account may have so much there. */
+function lookAgain(unit: Unit, choice: ChoiceRow, grown: boolean, chooser: Chooser, outcome: Outcome): void {
+  const { id, rse_id, bytes } = choice
+  if (rse_id === null) {
+    if (grown) outcome.again.push({ id, bytes, more: 0 })
+    return
+  }
+  const more = Math.max(0, unit.bytes - bytes)
+  if (!grown && more === 0) return
+  if (!chooser.mayTake(rse_id, more)) {
+    outcome.leftOut.push({ rseId: rse_id, why: 'QUOTA' })
+    outcome.short += 1
+    return
+  }
+  chooser.take({ id: unit.id, bytes: more }, rse_id)
+  outcome.again.push({ id, bytes: unit.bytes, more })
+  outcome.reserved.push({ rse_id, files: 0, bytes: 0, reserved: more })
+}
+
+function reservation({ rse_id, bytes }: NewChoice): UsageDelta[] {
+  return rse_id === null ? [] : [{ rse_id, files: 0, bytes: 0, reserved: bytes }]
+}

@@ -1,0 +1,82 @@
+import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
+import { filesOf, type SizedFile } from '../catalogue/contents-store.ts'
+import { type Executor, queryOne } from '../database/sql.ts'
+import { type ChoiceRow, choiceDone, nextChoice, spendReserved } from './choice-store.ts'
+import { lockAnywhere } from './expand-anywhere.ts'
+import { type Collection, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import { summedByRule } from './lock-store.ts'
+import { endPass, moveCursor } from './step-store.ts'
+import { addToRules, type RuleRow, setError } from './store.ts'
+
+/** Replicas, locks and transfers for the next files of the next choice. How many files it took. */
+export async function expandStep(executor: Executor, rule: RuleRow, expansion: Expansion): Promise<number> {
+  const { limit, now } = expansion
+  const choice = await nextChoice(executor, rule.id, rule.cursor_choice)
+  if (choice === undefined) {
+    await endPass(executor, rule.id)
+    await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
+    return 0
+  }
+  const dataset = await collectionOf(executor, choice.dataset_id)
+  const files = await filesOf(executor, dataset, rule.cursor_file, limit)
+  const { locked, error } =
+    choice.rse_id === null
+      ? await lockAnywhere(executor, rule, dataset, files, expansion)
+      : await lockAt(executor, rule, { ...choice, rse_id: choice.rse_id }, dataset, files, expansion)
+  // What the account cannot have is looked at again when the rule is repaired.
+  if (error !== null) await setError(executor, rule.id, error)
+  await addToRules(executor, summedByRule(locked.map(({ delta }) => delta)), now)
+  const done = dataset.type === 'FILE' || files.length < limit
+  const next = { choice: done ? choice.id : rule.cursor_choice, file: done ? 0 : (files.at(-1)?.id ?? 0) }
+  await moveCursor(executor, rule.id, { stage: 'EXPANDING', ...next }, now)
+  const freed = await spend(executor, choice, locked, done)
+  await addUsage(executor, rule.account_id, [...locked.map(({ usage }) => usage), ...freed])
+  return files.length
+}
+
+/** At the storage that was chosen for the dataset. */
+async function lockAt(
+  executor: Executor,
+  rule: RuleRow,
+  choice: ChoiceRow & { readonly rse_id: number },
+  dataset: Collection,
+  files: readonly SizedFile[],
+  { rses, now }: Expansion,
+): Promise<Expanded> {
+  const rse = rses.find(candidate => candidate.id === choice.rse_id)
+  // Another server has chosen a storage that this one has not heard of yet: the step is tried again.
+  if (rse === undefined) throw new Error(`storage ${choice.rse_id} of rule ${rule.id} is not known here`)
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+  // Files came since the bytes were reserved, or most of these are locked already. No more is locked than the account may have.
+  const quota = bytes > choice.reserved ? await holdQuota(executor, rule, rses) : undefined
+  const mostBytes = quota === undefined ? Infinity : choice.reserved + Math.max(0, quota.left(rse.id))
+  const locked = await lockFiles(executor, rule, dataset, rse, files, { now, mostBytes })
+  const error = locked.left === 0 ? null : `QUOTA_EXCEEDED: the account may lock no more at ${rse.name}`
+  return { locked: [locked], error }
+}
+
+/** What of the bytes that were reserved for a choice is locked now; all of them when it is done. */
+async function spend(
+  executor: Executor,
+  choice: ChoiceRow,
+  locked: readonly Locked[],
+  done: boolean,
+): Promise<UsageDelta[]> {
+  const bytes = locked.reduce((sum, { usage }) => sum + usage.bytes, 0)
+  const spent = done ? choice.reserved : Math.min(choice.reserved, bytes)
+  if (done) await choiceDone(executor, choice.id)
+  else if (spent > 0 && choice.rse_id !== null) await spendReserved(executor, choice.id, spent)
+  if (choice.rse_id === null || spent === 0) return []
+  return [{ rse_id: choice.rse_id, files: 0, bytes: 0, reserved: -spent }]
+}
+
+async function collectionOf(executor: Executor, id: number): Promise<Collection> {
+  const row = await queryOne<Collection>(
+    executor,
+    `SELECT dids.id, dids.type, scopes.name || ':' || dids.name AS did FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.id = :id`,
+    { id },
+  )
+  if (row === undefined) throw new Error(`DID ${id} of a choice is gone`)
+  return row
+}

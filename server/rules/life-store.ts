@@ -1,0 +1,89 @@
+import { type Executor, query, queryOne } from '../database/sql.ts'
+import { addToRules, type RuleRow } from './store.ts'
+
+/** What of a rule people may change. What is absent stays. */
+export interface RuleChange {
+  /** Epoch milliseconds; null: for ever. */
+  readonly expiresAt?: number | null | undefined
+  readonly locked?: boolean | undefined
+  readonly priority?: number | undefined
+  readonly activity?: string | undefined
+  readonly comment?: string | null | undefined
+}
+
+const COLUMNS = {
+  expiresAt: 'expires_at',
+  locked: 'locked',
+  priority: 'priority',
+  activity: 'activity',
+  comment: 'comment',
+} as const satisfies Record<keyof RuleChange, string>
+
+/** The rule as it is now, while the caller holds its lock; undefined: it is gone, or going. */
+export async function findRule(executor: Executor, id: number): Promise<RuleRow | undefined> {
+  return queryOne<RuleRow>(executor, `SELECT * FROM rules WHERE id = :id AND stage <> 'REMOVING'`, { id })
+}
+
+/** Its transfers follow where that says something to them. */
+export async function changeRule(executor: Executor, id: number, change: RuleChange, now: number): Promise<void> {
+  const given = Object.entries(change).filter(([, value]) => value !== undefined)
+  if (given.length === 0) return
+  const sets = given.map(([name]) => `${COLUMNS[name as keyof RuleChange]} = :${name}`)
+  const aligns = change.priority !== undefined || change.activity !== undefined ? ', align_cursor = 0' : ''
+  await query(executor, `UPDATE rules SET ${sets.join(', ')}, updated_at = :now${aligns} WHERE id = :id`, {
+    ...Object.fromEntries(given),
+    id,
+    now,
+  })
+}
+
+/** Nothing is done for it any more, and its transfers are cancelled where no other rule wants them. */
+export async function suspendRule(executor: Executor, id: number, now: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET state = 'SUSPENDED', repair_at = NULL, align_cursor = 0, updated_at = :now WHERE id = :id`,
+    { id, now },
+  )
+}
+
+/** From SUSPENDED or WAITING_APPROVAL: its state follows from its counters again, and what is stuck is repaired at once. */
+export async function resumeRule(executor: Executor, id: number, now: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE rules SET state = 'REPLICATING', align_cursor = NULL, repair_cursor = 0,
+            repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN CAST(:now AS bigint) END WHERE id = :id`,
+    { id, now },
+  )
+  await addToRules(executor, [{ rule_id: id, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
+}
+
+/** Somebody has allowed it: whatever the account may lock else. */
+export async function approveRule(executor: Executor, id: number, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET ignore_quota = true WHERE id = :id', { id })
+  await resumeRule(executor, id, now)
+}
+
+/** A rule that is OK takes the place of another. */
+export interface Replacement {
+  readonly id: number
+  readonly replaces: number
+}
+
+export async function replacementsDue(read: Executor, limit: number): Promise<Replacement[]> {
+  return query(
+    read,
+    `SELECT id, replaces FROM rules WHERE replaces IS NOT NULL AND state = 'OK' AND stage = 'EXPANDED' ORDER BY id LIMIT :limit`,
+    { limit },
+  )
+}
+
+/** False when it has done so already, or is not OK any more. What the other was allowed it is allowed too, and no more. */
+export async function endReplacement(executor: Executor, { id, replaces }: Replacement): Promise<boolean> {
+  const rows = await query(
+    executor,
+    `UPDATE rules SET replaces = NULL, ignore_quota = coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false)
+      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED' RETURNING id`,
+    { id, replaces },
+  )
+  return rows.length > 0
+}

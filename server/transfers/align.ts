@@ -1,0 +1,39 @@
+import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
+
+/** What a transfer has from the rule that it is for. */
+interface Wish {
+  readonly replica_id: number
+  readonly account_id: number
+  readonly activity: string
+  readonly priority: number
+}
+
+/**
+ * The waiting transfers to these replicas, whose rows are locked, follow what the rules that want them say now: of several the one with
+ * the highest priority, the oldest on ties. Those that were queued find their new place when they are planned next. A worker's own end
+ * as they began.
+ */
+export async function alignTransfers(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
+  if (replicaIds.length === 0) return
+  const wishes = await query<Wish>(
+    executor,
+    `SELECT locks.replica_id, rules.account_id, rules.activity, rules.priority
+       FROM locks JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED'
+      WHERE locks.state = 'REPLICATING' AND locks.replica_id ${oneOf(executor, 'replicas')}
+      ORDER BY rules.priority, rules.id DESC`,
+    { replicas: encodeRows(replicaIds) },
+  )
+  const columns = { replica_id: 'bigint', account_id: 'bigint', activity: 'text', priority: 'bigint' } as const
+  // The last of each is the one that counts.
+  const rows = [...new Map(wishes.map(wish => [wish.replica_id, wish])).values()]
+  await query(
+    executor,
+    `UPDATE transfers SET account_id = given.account_id, activity = given.activity, priority = given.priority, updated_at = :now,
+            state = CASE state WHEN 'QUEUED' THEN 'WAITING' ELSE state END,
+            not_before = CASE state WHEN 'QUEUED' THEN 0 ELSE not_before END
+       FROM ${recordset(executor, 'rows', columns)} AS given
+      WHERE transfers.replica_id = given.replica_id AND transfers.state IN ('WAITING', 'QUEUED', 'STAGING')
+        AND (transfers.activity <> given.activity OR transfers.priority <> given.priority)`,
+    { now, rows: encodeRows(rows) },
+  )
+}
