@@ -5,8 +5,9 @@ import type { Command } from 'commander'
 import type { Call } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
-import { bytesText } from './output.ts'
+import { bytesText, timeText } from './output.ts'
 import { pages } from './pages.ts'
+import { addFaultCommands } from './replica-faults.ts'
 import { given } from './values.ts'
 
 type RegisteredFile = Call<Routes['registerReplicas']>['body']['files'][number]
@@ -37,6 +38,9 @@ export function addReplicaCommands(program: Command, tools: Tools): void {
           { name: 'locks', value: item => item.locks },
           { name: 'url', value: item => item.url },
           { name: 'fault', value: item => item.fault },
+          { name: 'since', value: item => timeText(item.faultAt ?? item.tombstoneAt) },
+          { name: 'by', value: item => item.faultBy },
+          { name: 'stays', value: item => item.stays },
         ],
       )
     },
@@ -65,6 +69,8 @@ export function addReplicaCommands(program: Command, tools: Tools): void {
       output.done(`${total.files} replicas at ${rse} (${total.created} new files, ${total.attached} attached)`, total)
     },
   })
+
+  addFaultCommands(replica, tools)
 }
 
 /** The file's objects, a request's worth at a time. The server checks what they are. */

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
-import { given, oneOf, onOff, size, wholeNumber } from './values.ts'
+import { duration, given, oneOf, onOff, size, wholeNumber } from './values.ts'
 
 type Rse = Answer<Routes['getRse']>
 type Watchdogs = Rse['watchdogs']
@@ -19,6 +19,8 @@ export interface SettingFlags {
   readonly multihop?: boolean
   readonly capacity?: SizeOrNone
   readonly minFree?: SizeOrNone
+  readonly keepRegistered?: boolean
+  readonly tombstoneDelay?: number | 'none'
 }
 
 /** What can be set of a storage when it is made, and later. */
@@ -38,14 +40,25 @@ export function settingOptions(command: Command): Command {
     .option('--multihop <on|off>', 'copies may go over it to others', onOff)
     .option('--capacity <size|none>', 'of the storage: 500T; none: nobody knows', sizeOrNone)
     .option('--min-free <size|none>', 'what nobody asks for is deleted only while less is free; none: soon', sizeOrNone)
+    .option(
+      '--keep-registered <on|off>',
+      'what is registered, imported or uploaded there from now on stays when its last rule ends',
+      onOff,
+    )
+    .option(
+      '--tombstone-delay <time|none>',
+      'from the end of the last rule to the deletion: 12h, 0; none: as the server is configured',
+      durationOrNone,
+    )
 }
 
 /** As the API takes changes of them. */
-export function settings({ watchdog: watchdogs, capacity, minFree, ...flags }: SettingFlags) {
-  const { maxInbound, maxOutbound, maxStaging, maxDeletions, checksumPolicy, tape, multihop } = flags
+export function settings({ watchdog: watchdogs, capacity, minFree, tombstoneDelay, ...flags }: SettingFlags) {
+  const { maxInbound, maxOutbound, maxStaging, maxDeletions, checksumPolicy, tape, multihop, keepRegistered } = flags
   const limits = { maxInbound, maxOutbound, maxStaging, maxDeletions }
   const space = { capacityBytes: orNull(capacity), minFreeBytes: orNull(minFree) }
-  return given({ ...limits, checksumPolicy, watchdogs, tape, multihop, ...space })
+  const deletion = { keepRegistered, tombstoneDelaySeconds: orNull(tombstoneDelay) }
+  return given({ ...limits, checksumPolicy, watchdogs, tape, multihop, ...space, ...deletion })
 }
 
 /** The same for a new storage, which has nothing yet that could be taken back. */
@@ -83,6 +96,10 @@ type SizeOrNone = number | 'none'
 
 function sizeOrNone(text: string): SizeOrNone {
   return text === 'none' ? text : size(text)
+}
+
+function durationOrNone(text: string): number | 'none' {
+  return text === 'none' ? text : duration(text)
 }
 
 function orNull(value: SizeOrNone | undefined): number | null | undefined {

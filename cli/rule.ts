@@ -51,6 +51,7 @@ interface AddFlags {
   readonly grouping?: (typeof GROUPINGS)[number]
   readonly weight?: string
   readonly archive?: true
+  readonly purgeReplicas?: true
   readonly idempotencyKey?: string
   readonly watch?: true
   readonly dryRun?: true
@@ -78,6 +79,7 @@ export function addRuleCommands(program: Command, tools: Tools): void {
         )
         .option('--weight <attribute>', 'choose storages in proportion to this attribute of theirs')
         .option('--archive', 'new copies count when they are on tape, at storages that have one')
+        .option('--purge-replicas', 'copies that it alone asked for are deleted at once when it ends')
         .option('--idempotency-key <text>', 'the same key and rule again make no second one')
         .option('--ask-approval', 'whatever the quota: nothing is done before somebody approves the rule')
         .option('--dry-run', 'only say what would be chosen, and how many bytes would move')

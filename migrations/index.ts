@@ -10,6 +10,7 @@ import * as ruleParts from './0008_rule_parts.ts'
 import * as selection from './0009_selection.ts'
 import * as accounts from './0010_accounts.ts'
 import * as imports from './0011_imports.ts'
+import * as replicaLife from './0012_replica_life.ts'
 import * as detached from './0013_detached.ts'
 import * as ruleLife from './0014_rule_life.ts'
 
@@ -31,6 +32,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0009_selection', ...selection },
   { name: '0010_accounts', ...accounts },
   { name: '0011_imports', ...imports },
+  { name: '0012_replica_life', ...replicaLife },
   { name: '0013_detached', ...detached },
   { name: '0014_rule_life', ...ruleLife },
 ]

@@ -9,6 +9,7 @@ import type { Vos } from './accounts/vos.ts'
 import type { Handlers } from './app.ts'
 import { catalogueHandlers } from './catalogue/routes.ts'
 import { transportHandlers } from './catalogue/transport.ts'
+import { faultHandlers } from './faults/routes.ts'
 import { importHandlers } from './imports/routes.ts'
 import type { Kept } from './kept.ts'
 import { ruleLifeHandlers } from './rules/life-routes.ts'
@@ -49,6 +50,7 @@ export function createHandlers(
     ...storageHandlers(context, vos),
     ...catalogueHandlers(context),
     ...transportHandlers(context),
+    ...faultHandlers(context),
     ...importHandlers(context),
     ...ruleHandlers(context),
     ...ruleLifeHandlers(context),

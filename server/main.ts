@@ -26,6 +26,7 @@ import { clockKeeper, DatabaseClock } from './database/database-clock.ts'
 import { fenceBase } from './database/epoch.ts'
 import { openDatabase } from './database/open.ts'
 import { reaper } from './deletion/reaper.ts'
+import { recoverer } from './faults/recover.ts'
 import { Kept } from './kept.ts'
 import { createServerMetrics, type ServerMetrics } from './metrics.ts'
 import { ruleAligner } from './rules/align.ts'
@@ -191,6 +192,7 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     linkOptimizer(context),
     sessionReaper(context),
     stagingKeeper(context),
+    recoverer(context),
     reaper(context, deletion.graceSeconds * 1000),
     idempotencyPruner(context),
   ]

@@ -1,5 +1,5 @@
 import type { StorageTask } from '../shared/contract/routes/worker.ts'
-import { type AttemptFailure, failureOf, reportedError } from './failure.ts'
+import { type AttemptFailure, asksForRest, failureOf, reportedError } from './failure.ts'
 import { momentOf, permitLeft, untilOver } from './remove.ts'
 import type { Done, TaskResult, TaskWorkshop } from './task.ts'
 
@@ -44,11 +44,6 @@ export async function deleteFiles(task: StorageTask, workshop: TaskWorkshop): Pr
   await next()
   await Promise.all(Array.from({ length: PARALLEL }, work))
   return { results, ...(error === undefined ? {} : { error }) }
-}
-
-/** 429, or with the time that it asks for: whatever else is sent meanwhile is too much. */
-function asksForRest({ code, retryAfterSeconds }: AttemptFailure): boolean {
-  return code === 'TOO_MANY_REQUESTS' || retryAfterSeconds !== undefined
 }
 
 async function removeOne(

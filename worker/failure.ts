@@ -68,6 +68,11 @@ export function inPhase(failure: AttemptFailure, phase: TransferPhase): AttemptF
   return { ...failure, phase }
 }
 
+/** 429, or with the time that it asks for: whatever else is sent meanwhile is too much. */
+export function asksForRest({ code, retryAfterSeconds }: AttemptFailure): boolean {
+  return code === 'TOO_MANY_REQUESTS' || retryAfterSeconds !== undefined
+}
+
 /** Which of the two storages a failure speaks of; undefined: neither, or both. */
 export function sideOf({ scope, side }: { scope: TransferScope; side?: 'SOURCE' | 'DESTINATION' }) {
   return scope === 'SOURCE' || scope === 'DESTINATION' ? scope : side

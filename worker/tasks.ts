@@ -3,6 +3,7 @@ import type { StorageTask } from '../shared/contract/routes/worker.ts'
 import type { Random } from '../shared/runtime/random.ts'
 import { deleteFiles } from './delete.ts'
 import { reportedError } from './failure.ts'
+import { lookAtFiles } from './look.ts'
 import { isSessionOver, untilAnswered, type WorkerApi } from './server.ts'
 import { locateFiles, recallFiles } from './tape.ts'
 import type { Done, TaskWorkshop } from './task.ts'
@@ -17,6 +18,7 @@ const KINDS: Readonly<Record<StorageTask['kind'], (task: StorageTask, workshop: 
   delete: deleteFiles,
   recall: recallFiles,
   archive: locateFiles,
+  look: lookAtFiles,
 }
 
 /** Does a task as far as its time goes, and reports. What is not done is given out again. */

@@ -44,5 +44,5 @@ export async function placeFiles(
     directory_id: directories.get(`${rse.prefix}${paths[i]?.directory}`)?.id ?? 0,
     name: paths[i]?.name ?? '',
   }))
-  return insertReplicas(executor, rse.id, 'COPYING', replicas, now, locks)
+  return insertReplicas(executor, rse.id, 'COPYING', replicas, now, { locks })
 }

@@ -76,7 +76,7 @@ export async function registerFiles(executor: Executor, registration: Registrati
   const fileIds = files.map((_, position) => idOf.get(position) ?? 0)
 
   await placeReplicas(executor, registration, dids, dataset, fileIds)
-  if (registration.state === 'AVAILABLE') await replicasArrived(executor, rse.id, fileIds, now)
+  if (registration.state === 'AVAILABLE') await replicasArrived(executor, rse, fileIds, 'succeed', now)
   const attached = dataset === undefined ? 0 : await attachTo(executor, dataset, scopes, fileIds, accountId, now)
   return { fileIds, created, attached }
 }
@@ -99,7 +99,8 @@ async function placeReplicas(
     directory_id: directories.get(path.directory)?.id ?? 0,
     name: path.name,
   }))
-  await insertReplicas(executor, rse.id, state, replicas, now)
+  // One that is only announced is somebody's when it has arrived.
+  await insertReplicas(executor, rse.id, state, replicas, now, { kept: state === 'AVAILABLE' && rse.keepRegistered })
   const placed = new Map((await findReplicas(executor, rse.id, fileIds)).map(row => [row.file_id, row]))
   for (const [i, replica] of replicas.entries()) {
     const row = placed.get(replica.file_id)
@@ -202,30 +203,23 @@ function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
   throw new WaybillError(code, message, { status: 409, field: `files.${first + known.position}` })
 }
 
-/** How many replicas became available that were not. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED. */
+/**
+ * How many replicas became available that were not: somebody says so (`succeed`), or has put them there and compared them (`restore`),
+ * which replaces what was BAD. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED.
+ */
 export async function replicasArrived(
   executor: Executor,
-  rseId: number,
+  rse: Pick<Rse, 'id' | 'keepRegistered'>,
   fileIds: readonly number[],
+  event: 'succeed' | 'restore',
   now: number,
 ): Promise<number> {
-  const replicas = await findReplicas(executor, rseId, fileIds)
-  await lockRows(
-    executor,
-    'replicas',
-    replicas.map(row => row.id),
-  )
-  await refuseWhileCleaned(
-    executor,
-    replicas.map(row => row.id),
-    now,
-  )
-  await refuseWhileDeleted(
-    executor,
-    replicas.map(row => row.id),
-  )
-  await cancelNeedless(executor, rseId, fileIds, now)
-  const ids = (await makeAvailable(executor, rseId, fileIds, now)).map(row => row.id)
+  const replicas = (await findReplicas(executor, rse.id, fileIds)).map(row => row.id)
+  await lockRows(executor, 'replicas', replicas)
+  await refuseWhileCleaned(executor, replicas, now)
+  await refuseWhileDeleted(executor, replicas)
+  await cancelNeedless(executor, rse.id, fileIds, now)
+  const ids = await makeAvailable(executor, replicas, { event, kept: rse.keepRegistered }, now)
   await addToRules(executor, await moveLocks(executor, ids, 'succeed'), now)
   await repairFor(executor, fileIds, now)
   return ids.length

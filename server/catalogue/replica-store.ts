@@ -1,6 +1,6 @@
 import { REPLICA_MACHINE, type ReplicaEvent, type ReplicaState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting, stepsOf } from '../../shared/domain/state-machine.ts'
-import { ACTIVE_STATES } from '../../shared/domain/transfer-state.ts'
+import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, oneOf, query, recordset, stateList } from '../database/sql.ts'
 
 /** A directory at a storage and the one that tokens are asked for (`top`); absolute paths. */
@@ -55,7 +55,8 @@ export interface NewReplica {
 
 /**
  * Inserts what is missing; what is there stays, whatever its path: a file has one replica at an RSE. A path that belongs to
- * another file stays with it: compare with `findReplicas`. `locks`: of each, inserted by the caller next.
+ * another file stays with it: compare with `findReplicas`. `locks`: of each, inserted by the caller next. `kept`: they stay when no
+ * rule asks for them any more.
  */
 export async function insertReplicas(
   executor: Executor,
@@ -63,15 +64,15 @@ export async function insertReplicas(
   state: ReplicaState,
   replicas: readonly NewReplica[],
   now: number,
-  locks = 0,
+  { locks = 0, kept = false }: { readonly locks?: number; readonly kept?: boolean } = {},
 ): Promise<{ id: number; file_id: number }[]> {
   const set = recordset(executor, 'rows', { file_id: 'bigint', directory_id: 'bigint', name: 'text' })
   return query(
     executor,
-    `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, updated_at)
-     SELECT file_id, :rseId, directory_id, name, :state, CAST(:locks AS integer), :now FROM ${set} AS given
+    `INSERT INTO replicas (file_id, rse_id, directory_id, name, state, lock_count, kept, updated_at)
+     SELECT file_id, :rseId, directory_id, name, :state, CAST(:locks AS integer), CAST(:kept AS boolean), :now FROM ${set} AS given
       WHERE true ON CONFLICT DO NOTHING RETURNING id, file_id`,
-    { rseId, state, locks, now, rows: encodeRows(replicas) },
+    { rseId, state, locks, kept, now, rows: encodeRows(replicas) },
   )
 }
 
@@ -114,24 +115,42 @@ export async function moveReplicas(
       { ...step, now, replicas: encodeRows(replicaIds) },
     )
   }
+  if (event === 'succeed') await endFaults(executor, replicaIds, now)
 }
 
-/** An upload, or a registration of what a storage holds already, makes replicas available that no transfer is bringing. */
+/** What was found of these replicas, or said, holds no longer. Their rows are locked. */
+export async function endFaults(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
+  await query(
+    executor,
+    `UPDATE replica_faults SET over_at = :now WHERE over_at IS NULL AND replica_id ${oneOf(executor, 'replicas')}`,
+    { now, replicas: encodeRows(replicaIds) },
+  )
+}
+
+/**
+ * These replicas are there, without a transfer: somebody put them there, registered what lies there already (`succeed`), or it was
+ * looked at (`restore`). Those that a transfer is bringing stay as they are. The keys of those that became available. Their rows are
+ * locked. `kept`: they stay when no rule asks for them any more, as those do that were kept before.
+ */
 export async function makeAvailable(
   executor: Executor,
-  rseId: number,
-  fileIds: readonly number[],
+  replicaIds: readonly number[],
+  { event, kept }: { readonly event: 'succeed' | 'restore'; readonly kept: boolean },
   now: number,
-): Promise<{ id: number; file_id: number }[]> {
-  return query(
+): Promise<number[]> {
+  const rows = await query<{ id: number }>(
     executor,
-    `UPDATE replicas SET state = 'AVAILABLE', updated_at = :now
-      WHERE rse_id = :rseId AND state IN (${stateList(statesAccepting(REPLICA_MACHINE, 'succeed'))}) AND file_id ${oneOf(executor, 'files')}
+    `UPDATE replicas SET state = 'AVAILABLE', updated_at = :now, kept = (kept OR CAST(:kept AS boolean)), purge = false,
+            tombstone_at = CASE WHEN kept OR CAST(:kept AS boolean) THEN NULL ELSE tombstone_at END
+      WHERE state IN (${stateList(statesAccepting(REPLICA_MACHINE, event))}) AND id ${oneOf(executor, 'replicas')}
         AND NOT EXISTS (SELECT 1 FROM transfers WHERE transfers.replica_id = replicas.id
-                         AND transfers.state NOT IN ('DONE', 'FAILED', 'CANCELLED'))
-      RETURNING id, file_id`,
-    { rseId, now, files: encodeRows(fileIds) },
+                         AND transfers.state NOT IN (${stateList(ENDED_STATES)}))
+      RETURNING id`,
+    { now, kept, replicas: encodeRows(replicaIds) },
   )
+  const ids = rows.map(row => row.id)
+  await endFaults(executor, ids, now)
+  return ids
 }
 
 /** Those of the files, as `scope:name`, that a worker is bringing to this storage now. */
@@ -145,49 +164,4 @@ export async function transferring(read: Executor, rseId: number, fileIds: reado
     { rseId, files: encodeRows(fileIds) },
   )
   return rows.map(row => row.did)
-}
-
-export interface ListedReplica {
-  id: number
-  file_id: number
-  scope: string
-  file: string
-  bytes: number
-  adler32: string | null
-  md5: string | null
-  rse_id: number
-  state: ReplicaState
-  lock_count: number
-  directory: string
-  directory_id: number
-  top: string
-  name: string
-  /** Why it is BAD, or what keeps it from being deleted: `CODE: words`. */
-  fault: string | null
-}
-
-/** The replicas of these files, in order of file keys. */
-export async function listReplicasOf(
-  executor: Executor,
-  fileIds: readonly number[],
-  filter: { rseId?: number | undefined; state?: string | undefined },
-): Promise<ListedReplica[]> {
-  return query<ListedReplica>(
-    executor,
-    `SELECT replicas.id, replicas.file_id, scopes.name AS scope, dids.name AS file, dids.bytes, dids.adler32, dids.md5, replicas.rse_id,
-            replicas.state, replicas.lock_count, directories.path AS directory, directories.id AS directory_id,
-            tops.path AS top, replicas.name,
-            CASE replicas.state WHEN 'BAD' THEN (SELECT code || ': ' || message FROM replica_faults
-              WHERE replica_faults.replica_id = replicas.id ORDER BY id DESC LIMIT 1)
-            WHEN 'BEING_DELETED' THEN (SELECT coalesce(task_items.error, tasks.error) FROM task_items
-              JOIN tasks ON tasks.id = task_items.task_id WHERE task_items.replica_id = replicas.id) END AS fault
-       FROM replicas
-       JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
-       JOIN directories ON directories.id = replicas.directory_id
-       JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
-      WHERE replicas.file_id ${oneOf(executor, 'files')}
-        AND (:rseId = 0 OR replicas.rse_id = :rseId) AND (:state = '' OR replicas.state = :state)
-      ORDER BY replicas.file_id, replicas.rse_id`,
-    { files: encodeRows(fileIds), rseId: filter.rseId ?? 0, state: filter.state ?? '' },
-  )
 }

@@ -9,6 +9,8 @@ import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, decodeTextCursor, encodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
+import { STAYS, type StaysCode, staysFor } from '../deletion/stays.ts'
+import { factsOfUnlocked } from '../deletion/store.ts'
 import { reevaluateRules, shrinkRules } from '../rules/reevaluate.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
@@ -35,7 +37,7 @@ import {
 } from './did-store.ts'
 import { demandRegistration, demandRuleElsewhere } from './permitted.ts'
 import { registerFiles } from './register.ts'
-import { type ListedReplica, listReplicasOf } from './replica-store.ts'
+import { type ListedReplica, listReplicasOf } from './replica-list.ts'
 
 type CatalogueHandlers = Pick<
   Handlers,
@@ -186,7 +188,8 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       const files = (await filesOf(db.read, found, decodeCursor(cursor), limit + 1)).map(file => file.id)
       const shown = files.slice(0, limit)
       const replicas = await listReplicasOf(db.read, shown, { rseId, state })
-      const items = replicas.map(row => viewReplica(row, rses.get(row.rse_id)))
+      const stays = await staysOf(db.read, replicas, context.clock.now())
+      const items = replicas.map(row => viewReplica(row, rses.get(row.rse_id), stays.get(row.id)))
       const last = shown.at(-1)
       return files.length > limit && last !== undefined ? { items, next: encodeCursor(last) } : { items }
     },
@@ -208,7 +211,8 @@ export async function requireDid(executor: Executor, sight: Sight, did: Did, fie
   throw new WaybillError('DID_UNKNOWN', `there is no DID ${formatDid(did)}`, { status: 404, field })
 }
 
-async function requireOwn(executor: Executor, sight: Sight, did: Did, voId: number): Promise<DidRow> {
+/** Throws 404 DID_UNKNOWN and 403 SCOPE_OF_OTHER_VO. */
+export async function requireOwn(executor: Executor, sight: Sight, did: Did, voId: number): Promise<DidRow> {
   const row = await requireDid(executor, sight, did)
   if (row.vo_id === voId) return row
   throw foreignScope(did.scope, 'scope')
@@ -293,7 +297,19 @@ async function viewOf(executor: Executor, row: DidRow): Promise<DidView> {
   return (await viewer(executor, [row]))(row)
 }
 
-function viewReplica(row: ListedReplica, rse: Rse | undefined) {
+/** Why those of these replicas that no rule asks for any more are there all the same. */
+async function staysOf(read: Executor, rows: readonly ListedReplica[], now: number): Promise<Map<number, StaysCode>> {
+  const unlocked = rows.filter(row => row.lock_count === 0 && row.tombstone_at !== null).map(({ id }) => id)
+  const facts = await factsOfUnlocked(read, unlocked, now)
+  return new Map(
+    facts.flatMap(row => {
+      const code = staysFor(row)
+      return code === undefined ? [] : [[row.id, code] as const]
+    }),
+  )
+}
+
+function viewReplica(row: ListedReplica, rse: Rse | undefined, stays: StaysCode | undefined) {
   return {
     did: `${row.scope}:${row.file}`,
     rse: rse?.name ?? '',
@@ -301,8 +317,13 @@ function viewReplica(row: ListedReplica, rse: Rse | undefined) {
     bytes: row.bytes,
     url: rse === undefined ? '' : replicaUrl(protocolOf(rse).url, row.directory, row.name),
     locks: row.lock_count,
+    kept: Boolean(row.kept),
     ...(row.adler32 === null ? {} : { adler32: row.adler32 }),
     ...(row.md5 === null ? {} : { md5: row.md5 }),
     ...(row.fault === null ? {} : { fault: row.fault }),
+    ...(row.fault_at === null ? {} : { faultAt: row.fault_at }),
+    ...(row.fault_by === null ? {} : { faultBy: row.fault_by }),
+    ...(row.tombstone_at === null ? {} : { tombstoneAt: row.tombstone_at }),
+    ...(stays === undefined ? {} : { stays: `${stays}: ${STAYS[stays]}` }),
   }
 }

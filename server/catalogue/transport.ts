@@ -16,7 +16,7 @@ import { findDidsNamed, namesOf } from './did-store.ts'
 import { groupDirectories } from './directory-groups.ts'
 import { demandRegistration } from './permitted.ts'
 import { registerFiles } from './register.ts'
-import { type ListedReplica, listReplicasOf } from './replica-store.ts'
+import { type ListedReplica, listReplicasOf } from './replica-list.ts'
 import { requireDid, requireVo } from './routes.ts'
 import { confirmFiles, planFiles } from './upload-store.ts'
 
@@ -106,7 +106,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       const rse = await storages.byName(sight, body.rse)
       requireVo(rse, account.voId)
       const fileIds = await ownFiles(db.read, sight, account.voId, body.files)
-      const upload = { rseId: rse.id, accountId: account.id, fileIds }
+      const upload = { rse, accountId: account.id, fileIds }
       const named = body.files.map((text, i) => ({ scope: parseDid(text).scope, field: `files.${i}` }))
       const { available, refused } = await db.write(async executor => {
         await demandPermission(executor, caller, 'write', named)

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, lockRows, oneOf, query, stateList } from '../database/sql.ts'
+import type { Rse } from '../storages/directory.ts'
 import { forgetWritten } from '../transfers/outcome-store.ts'
 import { refuseWhileCleaned, reservePaths } from '../transfers/permits.ts'
 import { refuseWhileDeleted } from './deleted.ts'
@@ -114,11 +115,15 @@ export interface Confirmed {
 /** Takes the word of who planned these files that they are there and were compared. Each is judged by itself. */
 export async function confirmFiles(
   executor: Executor,
-  upload: { readonly rseId: number; readonly accountId: number; readonly fileIds: readonly number[] },
+  upload: {
+    readonly rse: Pick<Rse, 'id' | 'keepRegistered'>
+    readonly accountId: number
+    readonly fileIds: readonly number[]
+  },
   now: number,
 ): Promise<Confirmed> {
-  const { rseId, accountId, fileIds } = upload
-  const replicas = await findReplicas(executor, rseId, fileIds)
+  const { rse, accountId, fileIds } = upload
+  const replicas = await findReplicas(executor, rse.id, fileIds)
   await lockWithTransfers(
     executor,
     replicas.map(row => row.id),
@@ -149,5 +154,5 @@ export async function confirmFiles(
   })
   const not = new Set(refused.map(({ fileId }) => fileId))
   const good = fileIds.filter(fileId => !not.has(fileId))
-  return { available: await replicasArrived(executor, rseId, good, now), refused }
+  return { available: await replicasArrived(executor, rse, good, 'restore', now), refused }
 }

@@ -5,19 +5,18 @@ import { lockRows } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
 import { addToTask, countItems } from '../tasks/store.ts'
-import { bytesToFree, firstOf } from './space.ts'
-import { postponeTombstones, reapReplicas, type Tombstone, tombstones, usedBytes } from './store.ts'
+import { bytesToFree, toReap } from './space.ts'
+import { postponeTombstones, reapReplicas, tombstones, usedBytes } from './store.ts'
+import { ofFewTops } from './tops.ts'
 
-/** Directories that one token for deletions names, at most. */
-const TOPS_IN_TASK = 16
 /** What may not be deleted yet is looked at again. Milliseconds. */
 const AGAIN_MS = 600_000
 /** How often the space that a storage has left is added up: it reads all of its replicas. Milliseconds. */
 const SPACE_EVERY_MS = 600_000
 
 /**
- * Has replicas deleted that nobody asks for any more, `graceMs` after they lost their last lock: those of storages with a threshold
- * only while too little is free, oldest first. Workers do it, as tasks.
+ * Has replicas deleted that nobody asks for any more, `graceMs` after they lost their last lock, or as long as the storage says: those of
+ * storages with a threshold only while too little is free, oldest first, but for those that are to go at once. Workers do it, as tasks.
  */
 export function reaper(context: Context, graceMs: number): Service {
   /** By storage with a threshold: when it was added up, and what it holds since; as this server knows it. */
@@ -41,11 +40,11 @@ export function reaper(context: Context, graceMs: number): Service {
     const room = rse.maxDeletions - (await countItems(db.read, 'delete', rse.id))
     const limit = Math.min(room, MOST_IN_TASK)
     if (limit <= 0) return false
-    const before = now - graceMs
+    const { tombstoneDelaySeconds: delay } = rse
+    const before = now - (delay === null ? graceMs : delay * 1000)
     const found = await tombstones(db.read, { voId: rse.voId, rseId: rse.id }, before, limit)
     if (found.length === 0) return false
-    const bytes = await toFree(rse, now)
-    const candidates = ofFewTops(firstOf(found, bytes))
+    const candidates = ofFewTops(toReap(found, await toFree(rse, now)))
     if (candidates.length === 0) return false
     const reaped = await db.write(async executor => {
       await lockRows(executor, 'rses', [rse.id])
@@ -86,9 +85,4 @@ export function reaper(context: Context, graceMs: number): Service {
       return more
     },
   })
-}
-
-function ofFewTops(candidates: readonly Tombstone[]): Tombstone[] {
-  const tops = new Set([...new Set(candidates.map(({ top_id }) => top_id))].slice(0, TOPS_IN_TASK))
-  return candidates.filter(({ top_id }) => tops.has(top_id))
 }

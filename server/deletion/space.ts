@@ -14,6 +14,17 @@ export function bytesToFree({ capacityBytes, minFreeBytes, usedBytes }: Space): 
   return Math.max(0, minFreeBytes - (capacityBytes - usedBytes))
 }
 
+/** Of candidates, the oldest first: those that go however much is free, and then as many others as bring so much; `undefined`: all. */
+export function toReap<T extends { readonly bytes: number; readonly purge: number | boolean }>(
+  candidates: readonly T[],
+  bytes: number | undefined,
+): T[] {
+  const purged = candidates.filter(({ purge }) => purge)
+  const freed = purged.reduce((sum, candidate) => sum + candidate.bytes, 0)
+  const others = candidates.filter(({ purge }) => !purge)
+  return [...purged, ...firstOf(others, bytes === undefined ? undefined : bytes - freed)]
+}
+
 /** As many of the first as bring so much; `undefined`: all. A file is not cut. */
 export function firstOf<T extends { readonly bytes: number }>(
   candidates: readonly T[],

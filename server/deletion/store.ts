@@ -1,21 +1,13 @@
-import { REPLICA_MACHINE } from '../../shared/domain/rule-state.ts'
+import { REPLICA_MACHINE, type ReplicaState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { ENDED_STATES } from '../../shared/domain/transfer-state.ts'
+import { holdFilesOf } from '../catalogue/hold-files.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
-import {
-  type Executor,
-  encodeRows,
-  isSqlite,
-  keyset,
-  lockRows,
-  oneOf,
-  query,
-  queryOne,
-  stateList,
-} from '../database/sql.ts'
-import { moveLocks } from '../rules/lock-store.ts'
+import { type Executor, encodeRows, keyset, lockRows, oneOf, query, queryOne, stateList } from '../database/sql.ts'
+import { recopy } from '../rules/recopy.ts'
 import { addToRules } from '../rules/store.ts'
 import { removeItems } from '../tasks/store.ts'
+import { staysFor, type UnlockedFacts } from './stays.ts'
 
 const REAPABLE = stateList(statesAccepting(REPLICA_MACHINE, 'reap'))
 const OPEN_TRANSFER = `transfers.state NOT IN (${stateList(ENDED_STATES)})`
@@ -25,9 +17,11 @@ export interface Tombstone {
   file_id: number
   bytes: number
   top_id: number
+  /** It goes, however much is free. */
+  purge: number | boolean
 }
 
-/** Replicas of a VO at a storage that lost their last lock before then, the longest first: from a look without locks. */
+/** Replicas of a VO at a storage whose tombstone is of before then, the oldest first: from a look without locks. */
 export async function tombstones(
   read: Executor,
   { voId, rseId }: { voId: number; rseId: number },
@@ -36,7 +30,7 @@ export async function tombstones(
 ): Promise<Tombstone[]> {
   return query<Tombstone>(
     read,
-    `SELECT replicas.id, replicas.file_id, dids.bytes, coalesce(directories.top_id, directories.id) AS top_id
+    `SELECT replicas.id, replicas.file_id, dids.bytes, coalesce(directories.top_id, directories.id) AS top_id, replicas.purge
        FROM replicas JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id AND scopes.vo_id = :voId
        JOIN directories ON directories.id = replicas.directory_id
       WHERE replicas.rse_id = :rseId AND replicas.tombstone_at <= :before AND replicas.lock_count = 0
@@ -64,10 +58,9 @@ export interface Reaped {
 
 /**
  * Of these replicas those that may be deleted become BEING_DELETED, or are forgotten at once where no attempt of ours can have left
- * anything: what lies there is somebody else's (docs/decisions/0008). Answers those to delete. Never one that is locked; nor of a file that is being copied,
- * which may come from there; nor the last good copy of a file that any rule asks for. Whoever asks for a file locks one of its
- * replicas, or makes one, which holds the file's row (a foreign key does that): both wait until this is over, and see it. Nor one where
- * a person may be putting the file, or that is in another task.
+ * anything: what lies there is somebody else's (docs/decisions/0008). Never one that is locked, nor one that stays for another reason
+ * (`staysFor`). Whoever asks for a file locks one of its replicas, or makes one, which holds the file's row (a foreign key does that): both
+ * wait until this is over, and see it.
  */
 export async function reapReplicas(
   executor: Executor,
@@ -75,60 +68,91 @@ export async function reapReplicas(
   before: number,
   now: number,
 ): Promise<Reaped> {
-  const files = encodeRows([...new Set(candidates.map(({ file_id }) => file_id))])
-  if (!isSqlite(executor)) {
-    await query(executor, `SELECT id FROM dids WHERE id ${oneOf(executor, 'files')} ORDER BY id FOR UPDATE`, { files })
-  }
-  const all = await query<{ id: number }>(
-    executor,
-    `SELECT id FROM replicas WHERE file_id ${oneOf(executor, 'files')}`,
-    {
-      files,
-    },
-  )
-  await lockRows(
-    executor,
-    'replicas',
-    all.map(row => row.id),
-  )
-  const asked = await filesAskedFor(executor, files)
-  const rows = await query<{ id: number; file_id: number; is_last: number | boolean; is_ours: number | boolean }>(
-    executor,
-    `SELECT replicas.id, replicas.file_id, (replicas.state = 'AVAILABLE' AND NOT EXISTS (SELECT 1 FROM replicas AS other
-              WHERE other.file_id = replicas.file_id AND other.id <> replicas.id AND other.state = 'AVAILABLE')) AS is_last,
-            (replicas.state <> 'UNAVAILABLE' OR EXISTS (SELECT 1 FROM transfers
-              WHERE transfers.replica_id = replicas.id AND transfers.written_fence IS NOT NULL)) AS is_ours
-       FROM replicas
-      WHERE replicas.id ${oneOf(executor, 'candidates')} AND replicas.lock_count = 0 AND replicas.tombstone_at <= :before
-        AND replicas.state IN (${REAPABLE})
-        AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now)
-        AND NOT EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = replicas.id)
-        AND NOT EXISTS (SELECT 1 FROM replicas AS any_of
-          JOIN transfers ON transfers.replica_id = any_of.id AND ${OPEN_TRANSFER} WHERE any_of.file_id = replicas.file_id)`,
-    { candidates: encodeRows(candidates.map(({ id }) => id)), before, now },
-  )
-  const reaped = rows.filter(row => !row.is_last || !asked.has(row.file_id))
+  const ids = candidates.map(({ id }) => id)
+  await holdFilesOf(executor, ids)
+  const found = await factsOfUnlocked(executor, ids, now)
+  const reaped = found.filter(row => row.tombstoneAt <= before && staysFor(row) === undefined)
   const free = reaped.map(row => row.id)
   await moveReplicas(executor, free, 'reap', now)
   await query(executor, `UPDATE replicas SET tombstone_at = NULL WHERE id ${oneOf(executor, 'free')}`, {
     free: encodeRows(free),
   })
-  const forgotten = reaped.filter(row => !row.is_ours).map(row => row.id)
+  const forgotten = reaped.filter(row => !row.isOurs).map(row => row.id)
   await forgetReplicas(executor, forgotten, now)
-  return { toDelete: reaped.filter(row => row.is_ours).map(row => row.id), forgotten }
+  return { toDelete: reaped.filter(row => row.isOurs).map(row => row.id), forgotten }
 }
 
-/** Those of these files that a rule asks for, on the file itself or on anything that holds it. `files`: their keys, encoded. */
-async function filesAskedFor(executor: Executor, files: string): Promise<Set<number>> {
-  const rows = await query<{ file_id: number }>(
+export interface UnlockedReplica extends UnlockedFacts {
+  readonly id: number
+  readonly tombstoneAt: number
+  /** What lies there was put there by us, or was registered. */
+  readonly isOurs: boolean
+}
+
+type UnlockedRow = { id: number; file_id: number; state: ReplicaState; tombstone_at: number } & Record<
+  'kept' | 'is_ours' | 'good' | 'expendable' | 'uploading' | 'in_task' | 'copying' | 'wanting',
+  number | boolean
+>
+
+/** Those of these replicas that have a tombstone and no lock, with all that decides whether they stay. */
+export async function factsOfUnlocked(
+  executor: Executor,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<UnlockedReplica[]> {
+  if (replicaIds.length === 0) return []
+  const rows = await query<UnlockedRow>(
+    executor,
+    `SELECT replicas.id, replicas.file_id, replicas.state, replicas.tombstone_at, replicas.kept,
+            (replicas.state <> 'UNAVAILABLE' OR EXISTS (SELECT 1 FROM transfers
+              WHERE transfers.replica_id = replicas.id AND transfers.written_fence IS NOT NULL)) AS is_ours,
+            EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = replicas.file_id
+              AND other.id <> replicas.id AND other.state = 'AVAILABLE') AS good,
+            EXISTS (SELECT 1 FROM replica_faults AS fault WHERE fault.replica_id = replicas.id
+              AND fault.over_at IS NULL AND fault.expendable) AS expendable,
+            EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now) AS uploading,
+            EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = replicas.id) AS in_task,
+            EXISTS (SELECT 1 FROM replicas AS any_of JOIN transfers ON transfers.replica_id = any_of.id AND ${OPEN_TRANSFER}
+              WHERE any_of.file_id = replicas.file_id) AS copying,
+            EXISTS (SELECT 1 FROM replicas AS any_of JOIN locks ON locks.replica_id = any_of.id AND locks.state <> 'OK'
+              WHERE any_of.file_id = replicas.file_id) AS wanting
+       FROM replicas WHERE replicas.id ${oneOf(executor, 'replicas')} AND replicas.lock_count = 0
+        AND replicas.tombstone_at IS NOT NULL AND replicas.state IN (${REAPABLE})`,
+    { now, replicas: encodeRows(replicaIds) },
+  )
+  const asked = await filesAskedFor(executor, encodeRows([...new Set(rows.map(row => row.file_id))]))
+  return rows.map(row => ({
+    id: row.id,
+    tombstoneAt: row.tombstone_at,
+    isOurs: Boolean(row.is_ours),
+    state: row.state,
+    kept: Boolean(row.kept),
+    goodElsewhere: Boolean(row.good),
+    expendable: Boolean(row.expendable),
+    asked: asked.has(row.file_id),
+    undecided: asked.get(row.file_id) === true,
+    wanting: Boolean(row.wanting),
+    copying: Boolean(row.copying),
+    uploading: Boolean(row.uploading),
+    inTask: Boolean(row.in_task),
+  }))
+}
+
+/**
+ * Those of these files that a rule asks for, on the file itself or on anything that holds it; true: one that is still worked out.
+ * `files`: their keys, encoded.
+ */
+async function filesAskedFor(executor: Executor, files: string): Promise<Map<number, boolean>> {
+  const rows = await query<{ file_id: number; undecided: number }>(
     executor,
     `WITH RECURSIVE above (file_id, did_id) AS (
        SELECT value, value FROM ${keyset(executor, 'files')} AS given
        UNION SELECT above.file_id, contents.parent_id FROM above JOIN contents ON contents.child_id = above.did_id)
-     SELECT DISTINCT above.file_id FROM above JOIN rules ON rules.did_id = above.did_id AND rules.stage <> 'REMOVING'`,
+     SELECT above.file_id, max(CASE WHEN rules.stage = 'EXPANDED' THEN 0 ELSE 1 END) AS undecided
+       FROM above JOIN rules ON rules.did_id = above.did_id AND rules.stage <> 'REMOVING' GROUP BY above.file_id`,
     { files },
   )
-  return new Set(rows.map(row => row.file_id))
+  return new Map(rows.map(row => [row.file_id, row.undecided > 0]))
 }
 
 /**
@@ -150,8 +174,8 @@ export async function postponeTombstones(
 }
 
 /**
- * These files are gone from their storage. What nobody asks for is no replica any more, and its transfers go with it; what was
- * locked meanwhile is UNAVAILABLE, and the repair of its rules brings it back.
+ * These files are gone from their storage. What nobody asks for is no replica any more, and its transfers go with it; what is locked,
+ * since it was BAD or has been asked for meanwhile, is copied there again.
  */
 export async function forgetReplicas(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
   if (replicaIds.length === 0) return
@@ -177,5 +201,5 @@ export async function forgetReplicas(executor: Executor, replicaIds: readonly nu
   ]) {
     await query(executor, sql, { gone })
   }
-  await addToRules(executor, await moveLocks(executor, wanted, 'fail'), now)
+  await addToRules(executor, await recopy(executor, wanted, now), now)
 }

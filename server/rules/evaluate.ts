@@ -122,7 +122,7 @@ export function ruleEvaluator(context: Context): Service {
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
   const replicas = await lockedBy(executor, rule.id, limit)
-  const { usage } = await removeLocks(executor, rule.id, replicas, now)
+  const { usage } = await removeLocks(executor, rule, replicas, now)
   await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
   const last = replicas.length < limit
   const reserved = last ? await reservedOf(executor, rule.id) : []

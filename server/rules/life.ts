@@ -115,6 +115,7 @@ export async function replaceRule(
     activity,
     priority,
     archive: Boolean(old.archive),
+    purgeReplicas: Boolean(old.purge_replicas),
   }
   await demandRules(
     executor,

@@ -1,4 +1,5 @@
 import { parseDid } from '../../shared/domain/names.ts'
+import type { LockState } from '../../shared/domain/rule-state.ts'
 import type { UsageDelta } from '../accounts/usage-store.ts'
 import type { SizedFile } from '../catalogue/contents-store.ts'
 import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
@@ -56,7 +57,7 @@ export async function lockFiles(
   const placing = (await filesWithout(executor, rse.id, ids)).filter(file => budget.take(file.id))
   const parent = dataset.type === 'FILE' ? undefined : parseDid(dataset.did)
   const made = await placeFiles(executor, rse, placing, () => parent, now, 1)
-  const locks = made.map(({ id, file_id }) => ({ id, file_id, waits: true }))
+  const locks: NewLock[] = made.map(({ id, file_id }) => ({ id, file_id, state: 'REPLICATING' }))
   await insertFirstLocks(
     executor,
     rule.id,
@@ -68,9 +69,10 @@ export async function lockFiles(
     problems = await refused(executor, rule, rse, placing, replicas)
     locks.push(...(await lockFound(executor, rule, replicas, new Set(locks.map(lock => lock.id)), budget)))
   }
-  const waiting = locks.filter(lock => lock.waits).map(lock => lock.id)
+  const those = (state: LockState) => locks.filter(lock => lock.state === state).map(lock => lock.id)
+  const waiting = those('REPLICATING')
   await openTransfers(executor, waiting, rule, now)
-  const counts = { ok: locks.length - waiting.length, replicating: waiting.length, stuck: 0, problems }
+  const counts = { ok: those('OK').length, replicating: waiting.length, stuck: those('STUCK').length, problems }
   const bytes = budget.bytesOf(locks.map(lock => lock.file_id))
   return {
     delta: { rule_id: rule.id, ...counts },
@@ -82,8 +84,7 @@ export async function lockFiles(
 interface NewLock {
   readonly id: number
   readonly file_id: number
-  /** Its replica is not there yet. */
-  readonly waits: boolean
+  readonly state: LockState
 }
 
 /** Locks on replicas that are there without us, or made for somebody else: not for those just made. */
@@ -101,7 +102,7 @@ async function lockFound(
   return locks.map(({ replica_id, state }) => ({
     id: replica_id,
     file_id: fileOf.get(replica_id) ?? 0,
-    waits: state === 'REPLICATING',
+    state,
   }))
 }
 

@@ -68,7 +68,7 @@ export interface RepairedLocks {
 /**
  * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
  * Those whose file nobody has any more, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
- * (rucio #8743).
+ * (rucio #8743). So do those that are BAD: what lies there must go first (`faults/recover.ts`).
  */
 export async function repairLocks(
   executor: Executor,
@@ -88,7 +88,7 @@ export async function repairLocks(
   const hopeful = await query<{ id: number }>(
     executor,
     `SELECT own.id FROM replicas AS own JOIN rses ON rses.id = own.rse_id AND rses.availability_write
-      WHERE own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
+      WHERE own.state <> 'BAD' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
     { replicas: encodeRows(ids), now },
   )
   const replicas: number[] = []
@@ -122,7 +122,7 @@ export async function withoutLock(
   return rows.map(row => row.value)
 }
 
-/** New locks of a rule: OK where the replica is there, else REPLICATING. Those that exist are left alone. */
+/** New locks of a rule: OK where the replica is there, STUCK where it is BAD, else REPLICATING. Those that exist are left alone. */
 export async function insertLocks(
   executor: Executor,
   ruleId: number,
@@ -135,14 +135,14 @@ export async function insertLocks(
   const inserted = await query<{ replica_id: number; state: LockState }>(
     executor,
     `INSERT INTO locks (rule_id, replica_id, state)
-     SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' ELSE 'REPLICATING' END FROM replicas
+     SELECT :ruleId, id, CASE state WHEN 'AVAILABLE' THEN 'OK' WHEN 'BAD' THEN 'STUCK' ELSE 'REPLICATING' END FROM replicas
       WHERE id ${oneOf(executor, 'replicas')} ON CONFLICT (rule_id, replica_id) DO NOTHING
      RETURNING replica_id, state`,
     { ruleId, replicas: encodeRows(replicaIds) },
   )
   await query(
     executor,
-    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL WHERE id ${oneOf(executor, 'locked')}`,
+    `UPDATE replicas SET lock_count = lock_count + 1, tombstone_at = NULL, purge = false WHERE id ${oneOf(executor, 'locked')}`,
     { locked: encodeRows(inserted.map(row => row.replica_id)) },
   )
   return inserted
@@ -200,13 +200,17 @@ export interface RemovedLocks {
   readonly usage: UsageDelta[]
 }
 
-/** Takes a rule's locks on these replicas away; those left without a lock get a tombstone. */
+/**
+ * Takes a rule's locks on these replicas away. Those left without a lock get a tombstone, but for those that are kept while they are
+ * there; one of the epoch where the rule says that they go at once.
+ */
 export async function removeLocks(
   executor: Executor,
-  ruleId: number,
+  { id: ruleId, purge_replicas }: { readonly id: number; readonly purge_replicas: number | boolean },
   replicaIds: readonly number[],
   now: number,
 ): Promise<RemovedLocks> {
+  const purge = Boolean(purge_replicas)
   await lockRows(executor, 'replicas', replicaIds)
   const gone = await query<{ replica_id: number; state: LockState }>(
     executor,
@@ -222,10 +226,10 @@ export async function removeLocks(
   )
   await query(
     executor,
-    `UPDATE replicas SET lock_count = lock_count - 1,
-            tombstone_at = CASE WHEN lock_count = 1 THEN :now ELSE tombstone_at END
+    `UPDATE replicas SET lock_count = lock_count - 1, purge = (lock_count = 1 AND CAST(:purge AS boolean)),
+            tombstone_at = CASE WHEN lock_count > 1 OR (kept AND state = 'AVAILABLE') THEN NULL ELSE CAST(:at AS bigint) END
       WHERE id ${oneOf(executor, 'replicas')}`,
-    { now, replicas: ids },
+    { at: purge ? 0 : now, purge, replicas: ids },
   )
   const fewer = (state: LockState): number => 0 - gone.filter(row => row.state === state).length
   const counters = { ok: fewer('OK'), replicating: fewer('REPLICATING'), stuck: fewer('STUCK'), problems: 0 }

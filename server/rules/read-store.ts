@@ -59,9 +59,12 @@ export interface StuckLock {
   readonly rule_id: number
   readonly did: string
   readonly rse_id: number
-  /** What its replica was found to be, when it is BAD now. */
+  /** What its replica was found to be, when it is BAD, or was lost, now. */
   readonly fault_code: string | null
   readonly fault_message: string | null
+  readonly is_bad: number | boolean
+  /** Some other storage has a good copy. */
+  readonly good: number | boolean
   /** Why its last transfer was given up without an attempt, and over which storage it should have gone. */
   readonly reason: string | null
   readonly via: string | null
@@ -75,11 +78,12 @@ export async function stuckLocksOf(read: Executor, ruleId: number, limit: number
   return query<StuckLock>(
     read,
     `SELECT locks.rule_id, scopes.name || ':' || dids.name AS did, replicas.rse_id, faults.code AS fault_code, faults.message AS fault_message,
+            replicas.state = 'BAD' AS is_bad,
+            EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = replicas.file_id AND other.state = 'AVAILABLE') AS good,
             CASE transfers.state WHEN 'FAILED' THEN transfers.reason END AS reason, ${VIA} AS via, attempts.code, attempts.message
        FROM locks JOIN replicas ON replicas.id = locks.replica_id
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
-       LEFT JOIN replica_faults AS faults ON replicas.state = 'BAD' AND faults.id = (SELECT max(id) FROM replica_faults
-         WHERE replica_faults.replica_id = replicas.id)
+       LEFT JOIN replica_faults AS faults ON faults.replica_id = replicas.id AND faults.over_at IS NULL
        LEFT JOIN transfers ON transfers.id = (SELECT max(id) FROM transfers WHERE transfers.replica_id = replicas.id)
        LEFT JOIN attempts ON attempts.id = (SELECT max(attempts.id) FROM attempts
          JOIN transfers ON transfers.id = attempts.transfer_id

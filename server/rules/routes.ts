@@ -144,6 +144,7 @@ export function viewRule(rule: ShownRule) {
     createdAt: rule.created_at,
     updatedAt: rule.updated_at,
     archive: Boolean(rule.archive),
+    purgeReplicas: Boolean(rule.purge_replicas),
     locked: Boolean(rule.locked),
     ...(rule.replaces === null ? {} : { replaces: rule.replaces }),
     ...(rule.weight === null ? {} : { weight: rule.weight }),

@@ -42,7 +42,7 @@ async function lookAt(executor: Executor, rule: RuleRow, next: Detached, limit: 
     const files = await nextDetachedFiles(executor, rule.id, next.id, limit)
     const usage = await letGo(
       executor,
-      rule.id,
+      rule,
       files.map(row => row.did_id),
       now,
     )
@@ -79,7 +79,7 @@ async function leaveDataset(
   const choices = kept ? [] : await deleteChoices(executor, rule.id, did_id)
   const after = choices.length > 0 ? 0 : cursor
   const files = await contentsOf(executor, did_id, after, limit)
-  const usage = await letGo(executor, rule.id, files, now)
+  const usage = await letGo(executor, rule, files, now)
   if (inWork !== undefined && choices.some(choice => choice.id === inWork.id)) {
     // The cursor stood in this dataset: the next choice is worked off from its first file.
     await moveCursor(executor, rule.id, { stage: 'EXPANDING', choice: rule.cursor_choice, file: 0 }, now)
@@ -114,14 +114,14 @@ async function goOn(executor: Executor, id: number, seen: readonly number[], lim
 /** Takes away what the rule has of these files at storages that were chosen for nothing that it still has. What its account gets back. */
 async function letGo(
   executor: Executor,
-  ruleId: number,
+  rule: RuleRow,
   fileIds: readonly number[],
   now: number,
 ): Promise<readonly UsageDelta[]> {
-  const replicas = await lockedInVain(executor, ruleId, fileIds)
-  const { delta, usage } = await removeLocks(executor, ruleId, replicas, now)
+  const replicas = await lockedInVain(executor, rule.id, fileIds)
+  const { delta, usage } = await removeLocks(executor, rule, replicas, now)
   const unwanted = await cancelTransfers(executor, replicas, now)
-  const problems = await deleteProblems(executor, ruleId, fileIds)
+  const problems = await deleteProblems(executor, rule.id, fileIds)
   await addToRules(executor, summedByRule([{ ...delta, problems: -problems }, ...unwanted]), now)
   return usage
 }

@@ -147,11 +147,28 @@ export async function repairOn(executor: Executor, ruleId: number, cursor: numbe
 
 /** These files are somewhere again: rules that are stuck for want of them are repaired at once. Rows of rules come last. */
 export async function repairFor(executor: Executor, fileIds: readonly number[], now: number): Promise<void> {
+  await repairWanting(executor, `replicas.file_id ${oneOf(executor, 'keys')}`, fileIds, now)
+}
+
+/** The same for the files of replicas. */
+export async function repairForArrived(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
+  if (replicaIds.length === 0) return
+  const files = `SELECT file_id FROM replicas AS arrived WHERE arrived.id ${oneOf(executor, 'keys')}`
+  await repairWanting(executor, `replicas.file_id IN (${files})`, replicaIds, now)
+}
+
+/** Those that hold a stuck lock on a replica of which the condition, on `replicas` and `:keys`, is true. */
+async function repairWanting(
+  executor: Executor,
+  condition: string,
+  keys: readonly number[],
+  now: number,
+): Promise<void> {
   const rows = await query<{ rule_id: number }>(
     executor,
     `SELECT DISTINCT locks.rule_id FROM replicas JOIN locks ON locks.replica_id = replicas.id AND locks.state = 'STUCK'
-      WHERE replicas.file_id ${oneOf(executor, 'files')}`,
-    { files: encodeRows(fileIds) },
+      WHERE ${condition}`,
+    { keys: encodeRows(keys) },
   )
   if (rows.length === 0) return
   const rules = rows.map(row => row.rule_id)

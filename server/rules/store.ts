@@ -21,6 +21,7 @@ export interface RuleRow {
   priority: number
   comment: string | null
   archive: number | boolean
+  purge_replicas: number | boolean
   expires_at: number | null
   /** It is not removed, and does not expire. */
   locked: number | boolean
@@ -54,6 +55,7 @@ export interface NewRule {
   priority: number
   comment: string | null
   archive: boolean
+  purgeReplicas: boolean
   expiresAt: number | null
   state: 'REPLICATING' | 'WAITING_APPROVAL'
   ignoreQuota: boolean
@@ -65,10 +67,10 @@ export interface NewRule {
 export async function insertRule(executor: Executor, rule: NewRule): Promise<number | undefined> {
   const row = await queryOne<{ id: number }>(
     executor,
-    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, grouping, weight, source_expression, activity, priority, comment, archive, expires_at, state, noted_state, ignore_quota, replaces, stage,
+    `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, grouping, weight, source_expression, activity, priority, comment, archive, purge_replicas, expires_at, state, noted_state, ignore_quota, replaces, stage,
                         cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
                         created_at, updated_at)
-     VALUES (:voId, :didId, :accountId, :copies, :expression, :grouping, :weight, :sourceExpression, :activity, :priority, :comment, :archive, :expiresAt, :state, :state, :ignoreQuota, CAST(:replaces AS bigint),
+     VALUES (:voId, :didId, :accountId, :copies, :expression, :grouping, :weight, :sourceExpression, :activity, :priority, :comment, :archive, :purgeReplicas, :expiresAt, :state, :state, :ignoreQuota, CAST(:replaces AS bigint),
              'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },

@@ -23,6 +23,7 @@ export interface RuleRequest {
   readonly lifetime?: number | undefined
   readonly comment?: string | undefined
   readonly archive: boolean
+  readonly purgeReplicas: boolean
   /** Whatever the quota: nothing is done before somebody approves it. */
   readonly askApproval: boolean
 }
@@ -62,6 +63,7 @@ export async function submitRules(
       priority: request.priority,
       comment: request.comment ?? null,
       archive: request.archive,
+      purgeReplicas: request.purgeReplicas,
       expiresAt: request.lifetime === undefined ? null : now + request.lifetime * 1000,
       state: request.askApproval ? 'WAITING_APPROVAL' : 'REPLICATING',
       ignoreQuota: false,

@@ -7,8 +7,16 @@ export type RuleStanding = Pick<
   'state' | 'stage' | 'locks_ok' | 'locks_replicating' | 'locks_stuck' | 'problems' | 'error'
 >
 
-/** How a rule stands, in one sentence. Pure. */
-export function ruleSentence(rule: RuleStanding): string {
+/**
+ * How a rule stands, in one sentence. `deleted`: so many of its files are on their way without a transfer, since what lies at their
+ * places is deleted first. Pure.
+ */
+export function ruleSentence(rule: RuleStanding, deleted = 0): string {
+  const first = deleted === 0 ? '' : `; at the places of ${deleted} what lies there is deleted first`
+  return `${standing(rule)}${first}`
+}
+
+function standing(rule: RuleStanding): string {
   const { state, stage, locks_ok, locks_replicating, locks_stuck } = rule
   switch (state) {
     case 'OK':
@@ -55,8 +63,12 @@ export interface LockRse {
  * and that before what failed earlier. Pure.
  */
 export function problemOf(lock: StuckLock, rse: LockRse | undefined): ShownProblem {
-  const { did, rse_id, fault_code, fault_message, reason, via, code, message } = lock
-  if (fault_code !== null) return { did, rse_id, code: fault_code, message: fault_message ?? '' }
+  const { did, rse_id, fault_code, fault_message, is_bad, good, reason, via, code, message } = lock
+  // What is being brought anew is stuck for what that met.
+  if (fault_code !== null && (is_bad || !good)) {
+    const words = good ? fault_message : `${fault_message}; no storage has a good copy of the file`
+    return { did, rse_id, code: fault_code, message: words ?? '' }
+  }
   const storage = rse && storageProblem(rse, lock.rule_id)
   if (storage !== undefined) return { did, rse_id, ...storage }
   if (reason === 'NO_SOURCE') return { did, rse_id, code: reason, message: NOWHERE }

@@ -44,6 +44,10 @@ export interface Rse {
   readonly multihop: boolean
   readonly capacityBytes: number | null
   readonly minFreeBytes: number | null
+  /** What is registered, imported or uploaded there from now on stays when no rule asks for it any more. */
+  readonly keepRegistered: boolean
+  /** Between the last lock and the deletion; null: as the server is configured. */
+  readonly tombstoneDelaySeconds: number | null
   readonly attributes: Readonly<Record<string, AttributeValue>>
   /** By priority: the first is used. */
   readonly protocols: readonly Protocol[]
@@ -125,6 +129,8 @@ async function loadRses(read: Executor): Promise<Rse[]> {
     multihop: number | boolean
     capacity_bytes: number | null
     min_free_bytes: number | null
+    keep_registered: number | boolean
+    tombstone_delay: number | null
   }>(
     read,
     `SELECT rses.*, vo_rses.vo_id, vo_rses.prefix, vo_rses.base_path, vo_rses.audience, vos.name AS vo
@@ -164,6 +170,8 @@ async function loadRses(read: Executor): Promise<Rse[]> {
     multihop: Boolean(row.multihop),
     capacityBytes: row.capacity_bytes,
     minFreeBytes: row.min_free_bytes,
+    keepRegistered: Boolean(row.keep_registered),
+    tombstoneDelaySeconds: row.tombstone_delay,
     attributes: Object.fromEntries(
       attributes.filter(a => a.rse_id === row.id).map(a => [a.key, JSON.parse(a.value) as AttributeValue]),
     ),

@@ -45,6 +45,8 @@ const SETTABLE = {
   multihop: 'multihop',
   capacityBytes: 'capacity_bytes',
   minFreeBytes: 'min_free_bytes',
+  keepRegistered: 'keep_registered',
+  tombstoneDelaySeconds: 'tombstone_delay',
 } as const satisfies Record<keyof RseSettings, string>
 export type RseChange = { readonly [key in keyof Omit<RseSettings, 'watchdogs'>]?: RseSettings[key] | undefined } & {
   readonly watchdogs?: WatchdogChange | undefined

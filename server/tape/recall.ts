@@ -1,5 +1,6 @@
 import { transferFailure } from '../../shared/storage/classify.ts'
-import { condemnReplicas } from '../catalogue/fault-store.ts'
+import { holdFilesOf } from '../catalogue/hold-files.ts'
+import { condemnReplicas, FOUND } from '../faults/store.ts'
 import { summedByRule } from '../rules/lock-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { type HeldTask, isHopeless, type Order, type TaskKind, type Told, withinToken } from '../tasks/kinds.ts'
@@ -80,6 +81,11 @@ export const recall: TaskKind = {
     const named = (result: string) => results.filter(one => one.result === result).map(({ file }) => file)
     const late = tooLate(task, named('pending'), now)
     const failed = [...results.flatMap(failureOf), ...late, ...hopeless(task, told)]
+    const lost = failed.filter(({ failure }) => failure.code === 'FILE_LOST')
+    await holdFilesOf(
+      executor,
+      lost.map(({ replicaId }) => replicaId),
+    )
     const deltas = await failAlone(executor, 'STAGING', failed, by, now)
     if (request !== undefined) await setRequest(executor, task.id, request)
     await moveItems(executor, named('asked'), 'ASKED', now)
@@ -105,9 +111,8 @@ export const recall: TaskKind = {
       ({ replica_id, state }) => state === 'WANTED' || over.includes(replica_id),
     )
     if (task.request !== null && isBare && named('asked').length === 0) await setRequest(executor, task.id, null)
-    const lost = failed.filter(({ failure }) => failure.code === 'FILE_LOST')
     const faults = lost.map(({ replicaId, failure: { code, message } }) => ({
-      ...{ replica_id: replicaId, transfer_id: null, code, message },
+      ...{ replica_id: replicaId, transfer_id: null, code, message, ...FOUND },
     }))
     await addToRules(executor, summedByRule([...deltas, ...(await condemnReplicas(executor, faults, now))]), now)
     return online.length + named('done').length + named('asked').length

@@ -51,7 +51,7 @@ function countsFor({ scope, code }: NonNullable<Told['error']>): boolean {
 
 /** One kind of bulk work at a storage. All of it runs in the transaction that gives the task, or takes what was done of it. */
 export interface TaskKind {
-  readonly purpose: GrantPurpose & ('delete' | 'stage')
+  readonly purpose: GrantPurpose & ('delete' | 'stage' | 'read')
   order(executor: Executor, task: TaskRow, files: readonly TaskFile[], now: number): Promise<Order>
   /** How much was done, for the spacing of failures. */
   take(executor: Executor, task: HeldTask, told: Told, by: Reporter, now: number): Promise<number>

@@ -14,7 +14,7 @@ import { holdSession } from '../transfers/session-store.ts'
 
 export interface TaskRow {
   id: number
-  kind: 'delete' | 'recall' | 'archive'
+  kind: 'delete' | 'recall' | 'archive' | 'look'
   vo_id: number
   rse_id: number
   session_id: number | null
@@ -34,6 +34,9 @@ export interface TaskFile {
   directory: string
   top: string
   name: string
+  bytes: number
+  adler32: string | null
+  md5: string | null
 }
 
 /**
@@ -149,10 +152,11 @@ export async function countItems(read: Executor, kind: TaskRow['kind'], rseId: n
 const COLUMNS = 'id, kind, vo_id, rse_id, session_id, fence, failures, request, created_at'
 const DUE = `session_id IS NULL AND not_before <= :now`
 const REACHED = { vo: 'vo_id', rse: 'rse_id' }
-/** Deletions wait while the storage is closed for them, and so do recalls that were not asked for yet. */
+/** Deletions and looks wait while the storage is closed for them, and so do recalls that were not asked for yet. */
 const OPEN = `EXISTS (SELECT 1 FROM rses WHERE rses.id = tasks.rse_id AND CASE tasks.kind
     WHEN 'delete' THEN rses.availability_delete
     WHEN 'recall' THEN tasks.request IS NOT NULL OR rses.availability_read
+    WHEN 'look' THEN rses.availability_read
     ELSE true END)`
 
 export async function isTaskDue(read: Executor, reach: WorkerReach, now: number): Promise<boolean> {
@@ -198,8 +202,8 @@ export async function filesOfTasks(executor: Executor, taskIds: readonly number[
   return query<TaskFile>(
     executor,
     `SELECT task_items.replica_id, task_items.task_id, task_items.state, task_items.at, replicas.directory_id, directories.path AS directory,
-            tops.path AS top, replicas.name
-       FROM task_items JOIN replicas ON replicas.id = task_items.replica_id
+            tops.path AS top, replicas.name, dids.bytes, dids.adler32, dids.md5
+       FROM task_items JOIN replicas ON replicas.id = task_items.replica_id JOIN dids ON dids.id = replicas.file_id
        JOIN directories ON directories.id = replicas.directory_id
        JOIN directories AS tops ON tops.id = coalesce(directories.top_id, directories.id)
       WHERE task_items.task_id ${oneOf(executor, 'tasks')} ORDER BY task_items.task_id, task_items.error IS NOT NULL, task_items.replica_id`,

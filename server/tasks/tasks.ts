@@ -4,6 +4,7 @@ import { oneLine } from '../../shared/domain/one-line.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { Executor } from '../database/sql.ts'
 import { deletion } from '../deletion/task.ts'
+import { look } from '../faults/look.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
 import { replicaUrl } from '../storages/paths.ts'
 import { archive } from '../tape/archive.ts'
@@ -31,7 +32,7 @@ const MARGIN_SECONDS = 30
 /** Before a task is tried again that failed: longer each time. Milliseconds. */
 const RETRY = { first: 30_000, longest: 6 * 3_600_000 }
 
-const KINDS: Readonly<Record<TaskRow['kind'], TaskKind>> = { delete: deletion, recall, archive }
+const KINDS: Readonly<Record<TaskRow['kind'], TaskKind>> = { delete: deletion, recall, archive, look }
 
 /** Tasks for a worker, with what it needs to do them. Throws 409 SESSION_ENDED. */
 export async function takeTasks(context: TokenContext, claimant: Claimant, limit: number): Promise<StorageTask[]> {
@@ -95,8 +96,9 @@ async function describe(
     storage: storageFor(rse),
     grant,
     seconds: TASK_SECONDS,
-    files: ordered.map(({ replica_id, directory, name, want }) => ({
+    files: ordered.map(({ replica_id, directory, name, want, bytes, adler32, md5 }) => ({
       ...{ file: replica_id, url: replicaUrl(url, directory, name), want },
+      ...(want === 'look' ? { bytes, ...(adler32 === null ? {} : { adler32 }), ...(md5 === null ? {} : { md5 }) } : {}),
     })),
   }
 }

@@ -102,7 +102,7 @@ export async function insertHops(
   )
   await query(
     executor,
-    `UPDATE replicas SET lock_count = lock_count + given.hops, tombstone_at = NULL
+    `UPDATE replicas SET lock_count = lock_count + given.hops, tombstone_at = NULL, purge = false
        FROM ${COUNTED(executor)} AS given WHERE replicas.id = given.id`,
     { rows: encodeRows(countedByReplica(made)) },
   )

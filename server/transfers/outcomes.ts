@@ -1,10 +1,13 @@
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import { isEnded, transition } from '../../shared/domain/transfer-state.ts'
-import { condemnReplicas, type Fault } from '../catalogue/fault-store.ts'
+import { holdFilesOf } from '../catalogue/hold-files.ts'
 import { moveReplicas } from '../catalogue/replica-store.ts'
 import type { Context } from '../context.ts'
-import { type Executor, lockRows } from '../database/sql.ts'
+import type { Executor } from '../database/sql.ts'
+import { type Suspicion, suspectReplicas } from '../faults/look.ts'
+import { condemnReplicas, type Fault, FOUND, isAnyAtFault } from '../faults/store.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
+import { repairForArrived } from '../rules/step-store.ts'
 import { addToRules } from '../rules/store.ts'
 import { addToTasks } from '../tasks/store.ts'
 import { hintWork } from './bundles.ts'
@@ -67,9 +70,9 @@ export async function applyOutcomes(
     const now = context.clock.now()
     const decisions = await decide(context, policy, sessionId, open, now)
     if (decisions.length === 0) break
-    const failing = await whatFails(context.db.read)
+    const known = { failing: await whatFails(context.db.read), atFault: await isAnyAtFault(context.db.read) }
     const { won, health } = await context.db.write(executor =>
-      applyDecisions(executor, sessionId, decisions, failing, now),
+      applyDecisions(executor, sessionId, decisions, known, now),
     )
     for (const { key, code } of health.held) context.log.warn({ ...key, code }, 'a storage fails and is held back')
     for (const decision of decisions) {
@@ -161,19 +164,16 @@ async function applyDecisions(
   executor: Executor,
   sessionId: number,
   decisions: readonly Decision[],
-  failing: Failing,
+  { failing, atFault }: { readonly failing: Failing; readonly atFault: boolean },
   now: number,
 ): Promise<{ won: Set<number>; health: HealthChanges }> {
   const applications = decisions.map(({ application, reported }) =>
     reported.result === 'unknown' ? { ...application, notBefore: now + SETTLE_DELAY } : application,
   )
-  await lockRows(
+  await holdFilesOf(
     executor,
-    'replicas',
-    decisions.flatMap(decision => [
-      decision.held.replica_id,
-      ...faultsOf(decision).map(({ replica_id }) => replica_id),
-    ]),
+    decisions.flatMap(faultsOf).map(({ replica_id }) => replica_id),
+    decisions.map(({ held }) => held.replica_id),
   )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
@@ -204,6 +204,7 @@ async function applyDecisions(
     ...(await moveLocks(executor, failed, 'fail')),
     ...(await condemnReplicas(executor, winners.flatMap(faultsOf), now)),
   ]
+  await suspectReplicas(executor, winners.flatMap(suspicionsOf), now)
 
   const requeued = winners.filter(({ application }) => application.to === 'QUEUED').map(({ held }) => held)
   await hintWork(
@@ -228,6 +229,8 @@ async function applyDecisions(
   const health = await judgeStorages(executor, ended, failing, now)
   await addToMinutes(executor, sumByLink(tried.flatMap(decision => endedCopies(decision, now))), now)
   await addToRules(executor, summedByRule([...deltas, ...unwanted]), now)
+  // Of a file that nobody had any more there is a copy again, which one that was under way when that was found has brought.
+  if (atFault) await repairForArrived(executor, arrived, now)
   return { won, health }
 }
 
@@ -241,7 +244,15 @@ function awaitTape(executor: Executor, winners: readonly Decision[], now: number
 /** The source's replica, where the source itself contradicts the catalogue. */
 function faultsOf({ held, judged: { error } }: Decision): Fault[] {
   if (error?.code !== 'SOURCE_CORRUPT' || held.source_replica_id === null) return []
-  return [{ replica_id: held.source_replica_id, transfer_id: held.id, code: error.code, message: error.message }]
+  const { code, message } = error
+  return [{ replica_id: held.source_replica_id, transfer_id: held.id, code, message, ...FOUND }]
+}
+
+/** The source's replica, where it was said that there is no such file: that is looked at before it is believed. */
+function suspicionsOf({ held, judged: { error } }: Decision): Suspicion[] {
+  const { vo_id, source_replica_id: replica_id, source_rse_id: rse_id } = held
+  if (error?.code !== 'SOURCE_MISSING' || replica_id === null || rse_id === null) return []
+  return [{ vo_id, rse_id, replica_id, words: `${error.code}: ${error.message}` }]
 }
 
 function endedAttempts({ held, judged, again }: Decision, sessionId: number, now: number): EndedAttempt[] {

@@ -36,7 +36,8 @@ export function whyHandlers({ db, clock, storages }: Context, pools: readonly Wo
         id,
         did: rule.did,
         state: rule.state,
-        sentence: ruleSentence(rule),
+        // A lock that is REPLICATING has a transfer, or waits for a deletion.
+        sentence: ruleSentence(rule, open.length > LOOKED_AT ? 0 : Math.max(0, rule.locks_replicating - open.length)),
         locks: { ok: rule.locks_ok, replicating: rule.locks_replicating, stuck: rule.locks_stuck },
         looked: waiting.length,
         more: open.length > looked.length,

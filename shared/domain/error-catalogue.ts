@@ -38,7 +38,7 @@ const STORAGE_ERRORS = {
     ALWAYS,
     'never',
     'nothing',
-    'the source says there is no such file: the catalogue or the storage is wrong',
+    'the source says there is no such file: the catalogue or the storage is wrong. A worker looks ten minutes later, and copies it there anew if it was lost',
   ),
   SOURCE_CUT_OFF: row(['SOURCE'], ['TRANSFER'], 'soon', 'storage', 'the source ended early'),
   SOURCE_CORRUPT: row(
@@ -46,7 +46,7 @@ const STORAGE_ERRORS = {
     AROUND,
     'never',
     'nothing',
-    'the source has another size or checksum than the catalogue: its replica is BAD now, and another source is taken if there is one',
+    'the source has another size or checksum than the catalogue: its replica is BAD now, and recovered if another storage has the file; another source is taken if there is one',
   ),
   DESTINATION_EXISTS: row(
     ['DESTINATION'],

@@ -10,10 +10,10 @@ export const LOCK_STATES = {
 export type LockState = keyof typeof LOCK_STATES
 export const REPLICA_STATES = {
   AVAILABLE: 'there, as uploaded, registered or verified',
-  UNAVAILABLE: 'not there, and nobody is bringing it now',
+  UNAVAILABLE: 'not there (it was lost, or could not be brought), and nobody is bringing it now',
   COPYING: 'a transfer brings it',
   BEING_DELETED: 'a worker is to delete it',
-  BAD: 'what lies there was found not to be the file',
+  BAD: 'what lies there is not the file: it is deleted before another copy comes, if there is one',
   TEMPORARY_UNAVAILABLE: 'there, but not to be had for a while',
 } as const
 export type ReplicaState = keyof typeof REPLICA_STATES
@@ -45,15 +45,18 @@ export const LOCK_MACHINE: StateMachine<LockState, LockEvent> = {
   OK: { lose: 'STUCK' },
 }
 
-/** condemn: what lies there is not the file. reap: it is to be deleted. vanish: it is, and wanted again. */
-export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'reap' | 'vanish'
+/**
+ * condemn: what lies there is not the file. lose: nothing lies there. restore: what lies there was looked at, and is the file.
+ * reap: it is to be deleted. vanish: it is, and wanted again.
+ */
+export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'lose' | 'restore' | 'reap' | 'vanish'
 
 /** The state without a way in is set by what is still to come (issue 5). A replica that vanished and is not wanted is no row any more. */
 export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
-  COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE' },
-  UNAVAILABLE: { succeed: 'AVAILABLE', want: 'COPYING', reap: 'BEING_DELETED' },
-  AVAILABLE: { condemn: 'BAD', reap: 'BEING_DELETED' },
-  TEMPORARY_UNAVAILABLE: {},
-  BAD: { want: 'COPYING', reap: 'BEING_DELETED' },
+  COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE', restore: 'AVAILABLE' },
+  UNAVAILABLE: { succeed: 'AVAILABLE', restore: 'AVAILABLE', want: 'COPYING', reap: 'BEING_DELETED' },
+  AVAILABLE: { condemn: 'BAD', lose: 'UNAVAILABLE', reap: 'BEING_DELETED' },
+  TEMPORARY_UNAVAILABLE: { condemn: 'BAD', lose: 'UNAVAILABLE' },
+  BAD: { restore: 'AVAILABLE', lose: 'UNAVAILABLE', reap: 'BEING_DELETED' },
   BEING_DELETED: { vanish: 'UNAVAILABLE' },
 }

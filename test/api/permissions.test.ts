@@ -41,6 +41,10 @@ const CHANGES: Readonly<
   ],
   cancelImport: it => [[`/v1/imports/${it.import}/cancel`, undefined, undefined]],
   resumeImport: it => [[`/v1/imports/${it.import}/resume`, undefined, undefined]],
+  declareReplicas: () => [
+    ['/v1/replicas/declarations', { rse: 'SITE-A', as: 'GOOD', files: [{ did: 's:run1/f0' }] }, 'files.0'],
+  ],
+  keepReplicas: () => [['/v1/replicas', { rse: 'SITE-A', did: 's:run1', kept: true }, 'did']],
   addRules: ({ n }) => [
     ['/v1/rules', { dids: ['s:run1'], copies: 1, expression: 'SITE-B', comment: `${n}` }, 'dids.0'],
   ],

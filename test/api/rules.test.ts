@@ -104,7 +104,11 @@ describe('rules', () => {
     })
 
     it('a rule ends with its lifetime', async () => {
+      const keep = (keepRegistered: boolean) =>
+        house.client.updateRse({ params: { rse: 'SITE-A' }, body: { keepRegistered } })
+      await keep(false)
       await placeDataset(house, 'SITE-A', 'short', someFiles(2))
+      await keep(true)
       const body = { dids: ['exp:short'], copies: 1, expression: 'SITE-A', lifetime: 600 }
       const id = (await house.client.addRules({ body })).items[0]?.id ?? 0
       const rule = await untilRule(house, id, 'OK')

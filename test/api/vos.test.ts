@@ -68,6 +68,7 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   listReplicas: {
     naming: ({ vo, rse }, own) => [`/v1/replicas?did=${vo}:run1`, `/v1/replicas?did=${own.vo}:run1&rse=${rse}`],
   },
+  listFaults: { open: ['/v1/replicas/faults'], naming: ({ rse }) => [`/v1/replicas/faults?rse=${rse}`] },
   listRules: {
     open: ['/v1/rules'],
     naming: ({ vo, account }) => [`/v1/rules?did=${vo}:run1`, `/v1/rules?account=${account}`],
@@ -97,6 +98,13 @@ const writesOf = (
   key: object,
 ): Readonly<Record<WriteRoute, (it: Belongings, own: Belongings) => readonly Write[]>> => ({
   registerReplicas: ({ rse }, { vo }) => [['/v1/replicas', { rse, files: [{ did: `${vo}:f`, bytes: 1 }] }]],
+  declareReplicas: ({ rse }, { vo }) => [
+    ['/v1/replicas/declarations', { rse, as: 'BAD', files: [{ did: `${vo}:run1/f0` }] }],
+  ],
+  keepReplicas: ({ vo, rse }, own) => [
+    ['/v1/replicas', { rse, did: `${own.vo}:run1`, kept: false }],
+    ['/v1/replicas', { rse: own.rse, did: `${vo}:run1`, kept: false }],
+  ],
   setOpen: ({ vo }) => [[`/v1/dids/${vo}/run1`, { open: false }]],
   attach: ({ vo }, own) => [
     [`/v1/dids/${vo}/all/contents`, { dids: [`${own.vo}:run1`] }],
@@ -212,6 +220,10 @@ describe('VOs that share an installation', () => {
     await house.client.setDistance({ params: { source: rse, destination: second }, body: { optimize: false } })
     const file = { did: `${vo}:run1/f0`, content: Buffer.from(vo) }
     await uploadFiles({ client, http: house.http }, rse, `${vo}:run1`, [file])
+    // All that there is of it: so it stays.
+    const broken = [{ did: `${vo}:broken` }]
+    await client.registerReplicas({ body: { rse, files: broken.map(file => ({ ...file, bytes: 1 })) } })
+    await client.declareReplicas({ body: { rse, as: 'BAD', files: broken } })
     await client.addDids({ body: { dids: [{ did: `${vo}:all`, type: 'CONTAINER' }] } })
     await client.attach({ params: { scope: vo, name: 'all' }, body: { dids: [`${vo}:run1`] } })
     await house.client.setPermissions({ params: { scope: vo, account }, body: { permissions: ['manage'] } })

@@ -107,7 +107,7 @@ for (const { name, open } of databases) {
       const files = Array.from({ length: 3 }, (_, i) => ({ scope_id: 1, name: `d.f${i}` }))
       const ids = (await findDids(test.db.read, files)).map(row => row.id)
       const rse = await world.rse('B')
-      expect(await test.db.write(e => replicasArrived(e, rse.id, ids, world.clock.now()))).to.equal(3)
+      expect(await test.db.write(e => replicasArrived(e, rse, ids, 'succeed', world.clock.now()))).to.equal(3)
       expect(await world.rows('SELECT state, locks_ok FROM rules')).to.deep.equal([{ state: 'OK', locks_ok: 3 }])
       expect(await world.rows('SELECT DISTINCT state FROM transfers')).to.deep.equal([{ state: 'CANCELLED' }])
     })

@@ -1,11 +1,12 @@
 import { expect } from 'chai'
-import { listReplicasOf } from '../../server/catalogue/replica-store.ts'
+import { listReplicasOf } from '../../server/catalogue/replica-list.ts'
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
-import { bytesToFree, firstOf } from '../../server/deletion/space.ts'
-import { postponeTombstones } from '../../server/deletion/store.ts'
+import { bytesToFree, firstOf, toReap } from '../../server/deletion/space.ts'
+import { staysFor } from '../../server/deletion/stays.ts'
+import { factsOfUnlocked, postponeTombstones } from '../../server/deletion/store.ts'
+import { setKept } from '../../server/faults/declare-store.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
-import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import {
   addToTask,
   claimTasks,
@@ -49,6 +50,18 @@ describe('how much is deleted', () => {
     expect(bytesToFree({ capacityBytes: 100, minFreeBytes: 20, usedBytes: 130 })).to.equal(50)
     expect(firstOf([{ bytes: 3 }, { bytes: 3 }, { bytes: 3 }], 5)).to.have.length(2)
     expect(firstOf([{ bytes: 3 }], 0)).to.have.length(0)
+  })
+  it('is in any case what is to go at once, and the others only as far as that does not free enough', () => {
+    const candidates = [
+      { id: 1, bytes: 3, purge: false },
+      { id: 2, bytes: 3, purge: true },
+      { id: 3, bytes: 3, purge: false },
+    ]
+    const reaped = (bytes: number | undefined) => toReap(candidates, bytes).map(({ id }) => id)
+    expect(reaped(0)).to.deep.equal([2])
+    expect(reaped(3)).to.deep.equal([2])
+    expect(reaped(4)).to.deep.equal([2, 1])
+    expect(reaped(undefined)).to.deep.equal([2, 1, 3])
   })
 })
 
@@ -184,10 +197,10 @@ for (const { name, open } of databases) {
         { state: 'REPLICATING', locks_replicating: 2 },
       ])
       if (task !== undefined) await report(task, 'done')
-      expect(await states('B')).to.deep.equal(['UNAVAILABLE', 'UNAVAILABLE'])
-      await world.run(ruleRepairer)
-      await world.clock.advance(60_000)
-      await world.run(ruleRepairer)
+      expect(await states('B'), 'at once').to.deep.equal(['COPYING', 'COPYING'])
+      expect(await world.rows('SELECT state, locks_replicating FROM rules WHERE id = :rule', { rule })).to.deep.equal([
+        { state: 'REPLICATING', locks_replicating: 2 },
+      ])
       await world.grantAll()
       await bring()
       expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
@@ -268,17 +281,100 @@ for (const { name, open } of databases) {
       expect(await take()).to.deep.equal([])
     })
 
-    it('takes what was registered there too, once a rule has held it and let go', async () => {
+    async function ruledAndDropped(): Promise<void> {
       await world.dataset('d', 2, 'B')
+      await drop(await again())
       await world.clock.advance(GRACE)
       await reap()
-      expect(await states('B'), 'no rule ever held it').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
-      const rule = await world.addRule('d', 'B', 1)
-      await world.evaluate()
-      await drop(rule)
+    }
+    it('leaves alone what was registered there, though a rule has held it and let go (docs/decisions/0015)', async () => {
+      await ruledAndDropped()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+    })
+
+    it('takes what was registered there once somebody lets go of it, and a rule does not hold it', async () => {
+      await ruledAndDropped()
+      const { id: rseId } = await world.rse('B')
+      const files = [await world.didId('d.f0'), await world.didId('d.f1')]
+      const letGo = (kept: boolean) => test.db.write(e => setKept(e, rseId, files, kept, world.clock.now()))
+      expect(await letGo(false)).to.equal(2)
+      expect(await letGo(false), 'once').to.equal(0)
+      await reap()
+      expect(await states('B'), 'within its grace').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      expect(await letGo(true)).to.equal(2)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B'), 'kept again').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await letGo(false)
       await world.clock.advance(GRACE)
       await reap()
       expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('takes what is registered at a storage that keeps nothing so, once a rule has held it and let go', async () => {
+      await world.change('UPDATE rses SET keep_registered = false')
+      world.context.storages.forget()
+      await ruledAndDropped()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('waits as long as the storage says', async () => {
+      await world.change("UPDATE rses SET tombstone_delay = 3600 WHERE name = 'B'")
+      world.context.storages.forget()
+      await drop(await copied())
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await states('B')).to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+      await world.clock.advance(3_600_000)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED'])
+    })
+
+    it('takes at once, however much is free, what a rule that purges brought, and leaves what is kept', async () => {
+      await world.change("UPDATE rses SET capacity_bytes = 1000, min_free_bytes = 1 WHERE name = 'B'")
+      world.context.storages.forget()
+      world.purgeReplicas = true
+      const rule = await copied()
+      await world.attach('d', 'd.kept', 'B')
+      await world.evaluate()
+      await drop(rule)
+      await reap()
+      expect(await states('B')).to.deep.equal(['BEING_DELETED', 'BEING_DELETED', 'AVAILABLE'])
+    })
+
+    it('of what was to go at once is put off by the next lock', async () => {
+      world.purgeReplicas = true
+      const rule = await copied()
+      await drop(rule)
+      world.purgeReplicas = false
+      await drop(await again())
+      await reap()
+      expect(await states('B'), 'its whole grace').to.deep.equal(['AVAILABLE', 'AVAILABLE'])
+    })
+
+    it('leaves alone every good copy of a file of which a rule has not all its copies', async () => {
+      await drop(await copied())
+      await world.change('UPDATE replicas SET kept = false, tombstone_at = 0 WHERE rse_id = :rse', {
+        rse: (await world.rse('A')).id,
+      })
+      await world.addRule('d', 'C', 1)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect([...(await states('A')), ...(await states('B'))], 'it is not worked out yet').to.deep.equal(
+        Array(4).fill('AVAILABLE'),
+      )
+      await world.evaluate()
+      // As when nothing brings it: there is no link from what would be left.
+      await world.change("UPDATE transfers SET state = 'FAILED' WHERE state = 'QUEUED'")
+      await world.change("UPDATE replicas SET state = 'UNAVAILABLE' WHERE state = 'COPYING'")
+      await world.change("UPDATE locks SET state = 'STUCK'")
+      await world.clock.advance(600_000)
+      await reap()
+      expect([...(await states('A')), ...(await states('B'))], 'its locks are stuck').to.deep.equal(
+        Array(4).fill('AVAILABLE'),
+      )
+      const facts = await factsOfUnlocked(test.db.read, [1, 2, 3, 4], world.clock.now())
+      expect(facts.map(staysFor)).to.deep.equal(Array(4).fill('WANTING'))
     })
 
     it('leaves alone where a person may be putting the file, and refuses who comes later', async () => {

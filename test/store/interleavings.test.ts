@@ -9,6 +9,7 @@ import { ACCOUNT_ENCOUNTERS } from './account-encounters.ts'
 import { CONTENTS_ENCOUNTERS } from './contents-encounters.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
+import { FAULT_ENCOUNTERS } from './fault-encounters.ts'
 import { IMPORT_ENCOUNTERS } from './import-encounters.ts'
 import { brokenInvariants } from './invariants.ts'
 import { TASK_ENCOUNTERS } from './task-encounters.ts'
@@ -46,6 +47,7 @@ describe('two transactions at once on PostgreSQL', () => {
     ...TASK_ENCOUNTERS,
     ...ACCOUNT_ENCOUNTERS,
     ...IMPORT_ENCOUNTERS,
+    ...FAULT_ENCOUNTERS,
   }
   for (const [name, encounter] of Object.entries(encounters)) {
     it(`keep what is promised when ${name}`, async function () {

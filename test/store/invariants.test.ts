@@ -1,8 +1,15 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
+import { reaper } from '../../server/deletion/reaper.ts'
+import { declareReplicas } from '../../server/faults/declare.ts'
+import { setKept } from '../../server/faults/declare-store.ts'
+import { recoverer } from '../../server/faults/recover.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { closeLink, putLink } from '../../server/storages/store.ts'
+import { claimTasks, filesOfTasks } from '../../server/tasks/store.ts'
+import { takeReport } from '../../server/tasks/tasks.ts'
+import type { TokenContext } from '../../server/tokens/tokens.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
 import { hopKeeper } from '../../server/transfers/hops.ts'
 import type { ReportedOutcome } from '../../server/transfers/outcome-decision.ts'
@@ -66,6 +73,26 @@ const action = fc.oneof(
     }),
   },
   fc.record({ do: fc.constant('lose' as const), session }),
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('declare' as const),
+      as: fc.constantFrom('BAD', 'LOST', 'GOOD'),
+      at: fc.nat(2),
+      file: fc.nat(11),
+      last: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('release' as const), dataset: fc.nat(2), kept: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('tend' as const) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('work' as const),
+      session,
+      told: fc.constantFrom('done', 'done', 'SOURCE_MISSING', 'SOURCE_CORRUPT', 'STORAGE_ERROR'),
+    }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant('link' as const), from: fc.nat(2), to: fc.nat(2), open: fc.boolean() }),
@@ -169,6 +196,32 @@ class Story {
       }
       case 'report':
         return this.#report(this.#sessions[step.session] ?? 0, step.result, step.share)
+      case 'declare': {
+        const rse = await world.rse(['A', 'B', 'C'][step.at] ?? '')
+        const did = `s:d${Math.floor(step.file / 4)}.f${step.file % 4}`
+        const given = {
+          rse,
+          as: step.as,
+          last: step.last,
+          reason: '',
+          accountId: world.accountId,
+          demand: async () => undefined,
+        }
+        await db.write(e => declareReplicas(e, { ...given, files: [{ did }], first: 0 }, clock.now()))
+        return
+      }
+      case 'release': {
+        const rse = await world.rse('A')
+        const files = [0, 1, 2, 3].map(i => world.didId(`d${step.dataset}.f${i}`))
+        const ids = await Promise.all(files)
+        await db.write(e => setKept(e, rse.id, ids, step.kept, clock.now()))
+        return
+      }
+      case 'tend':
+        await world.run(recoverer)
+        return world.run(context => reaper(context, 0))
+      case 'work':
+        return this.#work(this.#sessions[step.session] ?? 0, step.told)
       case 'lose':
         await db.write(e => endSession(e, this.#sessions[step.session] ?? 0, clock.now(), clock.now()))
         this.#sessions[step.session] = await world.openSession()
@@ -187,6 +240,22 @@ class Story {
         await world.run(transferReleaser)
         return world.grantAll()
       }
+    }
+  }
+
+  /** A worker takes the next tasks at storages, and tells the same of all their files. */
+  async #work(sessionId: number, told: 'done' | 'SOURCE_MISSING' | 'SOURCE_CORRUPT' | 'STORAGE_ERROR'): Promise<void> {
+    const { db, clock, context } = this.world
+    const tasks = await db.write(e => claimTasks(e, { sessionId }, 10, clock.now()))
+    for (const { id, fence, kind } of tasks) {
+      const files = await filesOfTasks(db.read, [id])
+      // What is missing is deleted.
+      const failed = told !== 'done' && (kind === 'look' || told === 'STORAGE_ERROR')
+      const error = { ...FAILURE, code: told, retryable: false }
+      const results = files.map(({ replica_id: file }) => ({
+        ...{ file, result: failed ? ('failed' as const) : ('done' as const), ...(failed && { error }) },
+      }))
+      await takeReport(context as TokenContext, RETRY, id, { session: sessionId, fence, forgotten: false, results })
     }
   }
 

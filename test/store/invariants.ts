@@ -109,6 +109,12 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     AND (EXISTS (SELECT 1 FROM locks WHERE rule_id = rules.id) OR EXISTS (SELECT 1 FROM rule_choices WHERE rule_id = rules.id))`,
   'a file that is there is not copied': `SELECT transfers.id FROM transfers JOIN replicas ON replicas.id = replica_id
     WHERE replicas.state = 'AVAILABLE' AND transfers.${OPEN}`,
+  'a lock on what is BAD is STUCK': `SELECT replica_id FROM locks JOIN replicas ON replicas.id = replica_id
+    WHERE replicas.state = 'BAD' AND locks.state <> 'STUCK'`,
+  'what is AVAILABLE has no fault': `SELECT replicas.id FROM replicas JOIN replica_faults ON replica_id = replicas.id
+    WHERE over_at IS NULL AND replicas.state = 'AVAILABLE'`,
+  'what is to be deleted is in a task for that': `SELECT id FROM replicas WHERE state = 'BEING_DELETED' AND NOT EXISTS
+    (SELECT 1 FROM task_items JOIN tasks ON tasks.id = task_id WHERE replica_id = replicas.id AND kind = 'delete')`,
   'a replica has one open transfer at most': `SELECT replica_id FROM transfers WHERE ${OPEN} GROUP BY replica_id HAVING count(*) > 1`,
   'what is queued can be found by a claim': `SELECT transfers.id FROM transfers JOIN bundles ON bundles.id = bundle_id
     JOIN links ON links.id = bundles.link_id WHERE transfers.state = 'QUEUED' AND NOT (bundles.has_work AND links.has_work)`,

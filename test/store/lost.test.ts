@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { condemnReplicas } from '../../server/catalogue/fault-store.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
+import { condemnReplicas, FOUND } from '../../server/faults/store.ts'
 import { shownProblems } from '../../server/rules/routes.ts'
 import { addToRules } from '../../server/rules/store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
@@ -13,7 +13,7 @@ import { World } from './world.ts'
 const MINUTE_MS = 60_000
 /** So often the services look. Minutes. */
 const STEP = 10
-const FAULT = { transfer_id: null, code: 'SOURCE_CHECKSUM', message: 'adler32 is 1, not 2' }
+const FAULT = { ...FOUND, transfer_id: null, code: 'SOURCE_CHECKSUM', message: 'adler32 is 1, not 2' }
 
 for (const { name, open } of databases) {
   describe(`files that nobody has any more, on ${name}`, () => {

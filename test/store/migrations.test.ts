@@ -20,6 +20,11 @@ const ROWS = [
   `INSERT INTO directories (id, rse_id, path) VALUES (1, 1, '/d')`,
   `INSERT INTO replicas (id, file_id, rse_id, directory_id, name, state, lock_count, updated_at)
    VALUES (1, 1, 1, 1, 'f', 'AVAILABLE', 0, 0)`,
+  // No transfer has brought it.
+  `INSERT INTO dids (id, scope_id, name, type, bytes, files, is_open, account_id, created_at)
+   VALUES (2, 1, 'g', 'FILE', 1, 1, false, 1, 0)`,
+  `INSERT INTO replicas (id, file_id, rse_id, directory_id, name, state, lock_count, tombstone_at, updated_at)
+   VALUES (2, 2, 1, 1, 'g', 'AVAILABLE', 0, 5, 0)`,
   `INSERT INTO transfers (id, replica_id, destination_rse_id, vo_id, account_id, activity, priority, bytes, state, attempts,
                           not_before, fence, bytes_done, cancel_requested, created_at, updated_at)
    VALUES (1, 1, 1, 1, 1, 'x', 3, 1, 'DONE', 1, 0, 1, 1, false, 0, 0)`,
@@ -69,6 +74,13 @@ describe('a migration of a SQLite database that is in use', () => {
       ).to.deep.equal([
         { id: 1, files: 0, directories_left: 1, path: '' },
         { id: 2, files: 5, directories_left: 0, path: null },
+      ])
+      expect(
+        await query(db.read, 'SELECT id, kept, tombstone_at FROM replicas ORDER BY id'),
+        'what was registered, and was to be deleted',
+      ).to.deep.equal([
+        { id: 1, kept: 0, tombstone_at: null },
+        { id: 2, kept: 1, tombstone_at: null },
       ])
       expect(await query(db.read, 'PRAGMA foreign_key_check')).to.deep.equal([])
     } finally {

@@ -187,9 +187,18 @@ describe('the move from SQLite to PostgreSQL', () => {
       'link_health',
       'replans',
     ]
+    const columns = [
+      ['replicas', 'kept'],
+      ['replicas', 'purge'],
+      ['rses', 'keep_registered'],
+      ['rses', 'tombstone_delay'],
+      ['rules', 'purge_replicas'],
+    ]
     await change(
       ...later.map(table => `DROP TABLE ${table}`),
-      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources', '0006_storages', '0011_imports')`,
+      ...columns.map(([table, column]) => `ALTER TABLE ${table} DROP COLUMN ${column}`),
+      `DELETE FROM knex_migrations
+        WHERE name IN ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })

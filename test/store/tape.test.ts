@@ -114,7 +114,7 @@ for (const { name, open } of databases) {
     async function given(): Promise<({ task: TaskRow } & Pick<Order, 'wants' | 'last'>) | undefined> {
       for (let task = await take(); task !== undefined; task = await take()) {
         const { id, kind } = task
-        if (kind === 'delete') throw new Error('nothing is deleted here')
+        if (kind === 'delete' || kind === 'look') throw new Error(`there is nothing to ${kind} here`)
         const now = world.clock.now()
         const order = { recall, archive }[kind].order
         const { wants, last } = await test.db.write(async e => order(e, task, await filesOfTasks(e, [id]), now))

@@ -49,7 +49,10 @@ for (const { name, open } of databases) {
       return codeOf(test.db.write(e => planFiles(e, upload, now())))
     }
     const confirm = (files = fileIds): Promise<Confirmed> =>
-      test.db.write(e => confirmFiles(e, { rseId, accountId: world.accountId, fileIds: files }, now()))
+      test.db.write(e => {
+        const rse = { id: rseId, keepRegistered: true }
+        return confirmFiles(e, { rse, accountId: world.accountId, fileIds: files }, now())
+      })
     const codes = async (files = fileIds): Promise<string[]> => (await confirm(files)).refused.map(({ code }) => code)
     const rule = async () => (await world.rows('SELECT state, locks_ok, locks_replicating FROM rules'))[0]
     async function claim(): Promise<{ session: number; id: number; fence: number }> {

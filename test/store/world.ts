@@ -60,6 +60,8 @@ const PLAIN = {
   multihop: false,
   capacityBytes: null,
   minFreeBytes: null,
+  keepRegistered: true,
+  tombstoneDelaySeconds: null,
 } as const
 
 interface Plan {
@@ -77,6 +79,8 @@ export class World {
   readonly clock = new ManualClock()
   /** Whether rules from now on want their copies on tape. */
   archive = false
+  /** Whether what rules from now on brought goes at once when they end. */
+  purgeReplicas = false
   /** How rules from now on choose. */
   grouping: 'ALL' | 'DATASET' | 'NONE' = 'DATASET'
   weight: string | null = null
@@ -215,6 +219,7 @@ export class World {
       activity,
       comment: null,
       archive: this.archive,
+      purgeReplicas: this.purgeReplicas,
       grouping: this.grouping,
       weight: this.weight,
       sourceExpression: null,

@@ -24,6 +24,8 @@ const RSE = {
   multihop: false,
   capacityBytes: null,
   minFreeBytes: null,
+  keepRegistered: true,
+  tombstoneDelaySeconds: null,
   attributes: {},
   protocols: [PROTOCOL],
 }
@@ -50,6 +52,8 @@ const OTHER = {
   multihop: true,
   capacityBytes: 1,
   minFreeBytes: 1,
+  keepRegistered: false,
+  tombstoneDelaySeconds: 1,
   attributes: { tier: 1 },
   failing: [
     { vo: 'exp', failures: 0, holds: 1, since: 1, heldUntil: 2, code: 'DESTINATION_FULL', message: 'no space' },

@@ -176,6 +176,7 @@ describe('command line: watching a rule', () => {
     activity: 'x',
     priority: 3,
     archive: false,
+    purgeReplicas: false,
     locked: false,
     state: 'REPLICATING' as const,
     locks: { ok: 5, replicating: 5, stuck: 0 },

@@ -8,6 +8,8 @@ const LOCK: StuckLock = {
   rse_id: 1,
   fault_code: null,
   fault_message: null,
+  is_bad: false,
+  good: true,
   reason: null,
   via: null,
   code: 'STORAGE_ERROR',
@@ -46,10 +48,22 @@ const TABLE: readonly {
   },
   {
     what: 'what its replica was found to be, before all else',
-    lock: { fault_code: 'SOURCE_CORRUPT', fault_message: 'other bytes' },
+    lock: { fault_code: 'SOURCE_CORRUPT', fault_message: 'other bytes', is_bad: true },
     rse: { writable: false, named: false },
     code: 'SOURCE_CORRUPT',
     says: 'other bytes',
+  },
+  {
+    what: 'that nobody has what was lost',
+    lock: { fault_code: 'DECLARED_LOST', fault_message: 'disk 7', good: false },
+    code: 'DECLARED_LOST',
+    says: 'disk 7; no storage has a good copy of the file',
+  },
+  {
+    what: 'what its last transfer met, where what was lost is brought anew',
+    lock: { fault_code: 'DECLARED_LOST', fault_message: 'disk 7' },
+    code: 'STORAGE_ERROR',
+    says: '500',
   },
 ]
 

@@ -361,6 +361,12 @@ describe('how a rule stands', () => {
   ]
   for (const [rule, sentence] of cases) it(sentence, () => expect(ruleSentence(rule)).to.equal(sentence))
 
+  it('tells of what is deleted before it is copied anew', () => {
+    expect(ruleSentence(RULE, 2)).to.equal(
+      '2 of 3 files are not there yet; at the places of 2 what lies there is deleted first',
+    )
+  })
+
   it('its files are counted by what they wait for, and on which way', () => {
     const file = (id: number, code: string, source: string | undefined, destination = 'B') => ({
       id,

@@ -1,10 +1,12 @@
 import { z } from 'zod'
 import {
+  accountName,
   adler32,
   bytes,
   did,
   didName,
   didType,
+  id,
   md5,
   page,
   pageQuery,
@@ -44,7 +46,29 @@ export const replicaAnswer = z.object({
   md5: z.string().optional(),
   url: z.string(),
   locks: z.number(),
-  fault: z.string().optional().describe('why it is BAD, or what its deletion failed with last'),
+  kept: z.boolean().describe('it was registered, imported or uploaded there: the end of a rule does not take it away'),
+  fault: z
+    .string()
+    .optional()
+    .describe(
+      'why it is BAD or was lost, what is said of it and is to be looked at, or what its deletion failed with last',
+    ),
+  faultAt: time.optional().describe('since when it is BAD or lost'),
+  faultBy: accountName.optional().describe('who declared it BAD or lost; absent: a worker found it'),
+  tombstoneAt: time.optional().describe('no rule asks for it since then; 0: it goes at once'),
+  stays: z.string().optional().describe('why it is not deleted all the same: `CODE: words`'),
+})
+
+const faultAnswer = z.object({
+  did,
+  rse: rseName,
+  state: replicaState.describe('UNAVAILABLE: nothing lies there, or what was BAD is deleted'),
+  locks: z.number(),
+  code: z.string(),
+  message: z.string(),
+  at: time,
+  by: accountName.optional().describe('who declared it; absent: a worker found it'),
+  transfer: id.optional().describe('that found it'),
 })
 
 export const catalogueRoutes = {
@@ -160,6 +184,70 @@ export const catalogueRoutes = {
     answer: registered,
     status: 201,
     idempotent: true,
+  }),
+  declareReplicas: route({
+    method: 'POST',
+    path: '/v1/replicas/declarations',
+    role: 'manager',
+    permission: 'write',
+    tag,
+    summary: 'Say that replicas at a storage are bad, lost, or good after all',
+    description:
+      'BAD: what lies there is not the file; it is deleted and copied there anew, if another storage has a good copy and a rule holds it. LOST: nothing lies there; it is copied there anew. GOOD: a worker looks at it, and it counts as AVAILABLE if it is the file. Each answer says what became of the replica; may be repeated.',
+    body: z.strictObject({
+      rse: rseName,
+      as: z.enum(['BAD', 'LOST', 'GOOD']),
+      reason: words(1000).default('').describe('for people; not of what is GOOD'),
+      last: z
+        .boolean()
+        .default(false)
+        .describe(
+          'what is BAD may be deleted though no storage have a good copy: it may be all that is left of the file',
+        ),
+      files: z
+        .array(z.union([z.strictObject({ did }), z.strictObject({ path: storagePath })]))
+        .min(1)
+        .max(5_000)
+        .describe('by DID, or by path at the storage'),
+    }),
+    answer: z.object({
+      results: z
+        .array(
+          z.object({
+            did: did.optional(),
+            path: z.string().optional(),
+            outcome: z.enum(['DECLARED', 'TO_BE_LOOKED_AT', 'ALREADY', 'REFUSED', 'UNKNOWN']),
+            state: replicaState.optional().describe('afterwards'),
+            message: z.string().optional(),
+          }),
+        )
+        .describe('in the order of the files'),
+    }),
+    status: 200,
+    idempotent: true,
+  }),
+  listFaults: route({
+    method: 'GET',
+    path: '/v1/replicas/faults',
+    role: 'member',
+    tag,
+    summary: 'List replicas that are BAD or lost: why, since when, and who says so',
+    query: z.strictObject({ rse: rseName.optional(), ...pageQuery }),
+    answer: page(faultAnswer),
+    status: 200,
+  }),
+  keepReplicas: route({
+    method: 'PATCH',
+    path: '/v1/replicas',
+    role: 'manager',
+    permission: 'write',
+    tag,
+    summary: 'Keep the replicas of a file or dataset at a storage without a rule, or let go of them',
+    description:
+      'What is let go of, and no rule holds, is deleted like any replica that no rule asks for any more. May be repeated.',
+    body: z.strictObject({ rse: rseName, did, kept: z.boolean() }),
+    answer: z.object({ changed: z.number() }),
+    status: 200,
   }),
   listReplicas: route({
     method: 'GET',

@@ -37,6 +37,7 @@ export const ruleAnswer = z.object({
   priority: z.number(),
   comment: z.string().optional(),
   archive: z.boolean(),
+  purgeReplicas: z.boolean(),
   locked: z.boolean(),
   replaces: id.optional().describe('the rule that goes when this one is OK'),
   state: ruleState,
@@ -138,6 +139,10 @@ const ruleRequest = z.strictObject({
   priority: priority.default(3),
   comment: words(250).optional(),
   archive: z.boolean().default(false).describe('new copies count when they are on tape, at storages that have one'),
+  purgeReplicas: z
+    .boolean()
+    .default(false)
+    .describe('copies that it alone asked for are deleted at once when it ends, however much space is free'),
   askApproval: z
     .boolean()
     .default(false)

@@ -73,6 +73,18 @@ const space = {
       'replicas that nobody asks for are deleted only while less is free (capacityBytes is needed); null: soon',
     ),
 }
+const deletion = {
+  keepRegistered: z
+    .boolean()
+    .describe('what is registered, imported or uploaded there from now on stays when its last rule ends'),
+  tombstoneDelaySeconds: z
+    .number()
+    .int()
+    .min(0)
+    .max(315_360_000)
+    .nullable()
+    .describe('from the end of the last rule to the deletion; null: as the server is configured'),
+}
 const availability = {
   availabilityRead: z.boolean(),
   availabilityWrite: z.boolean(),
@@ -101,6 +113,7 @@ export const rse = z.object({
   ...limits,
   ...conduct,
   ...space,
+  ...deletion,
   attributes: z.record(z.string(), attributeValue),
   protocols: z.array(protocol),
   failing: z
@@ -168,6 +181,8 @@ export const storageRoutes = {
       multihop: conduct.multihop.default(false),
       capacityBytes: space.capacityBytes.default(null),
       minFreeBytes: space.minFreeBytes.default(null),
+      keepRegistered: deletion.keepRegistered.default(true),
+      tombstoneDelaySeconds: deletion.tombstoneDelaySeconds.default(null),
       attributes: z.record(attributeKey, attributeValue).default({}),
       protocols: z.array(protocol).min(1).max(10),
     }),
@@ -209,6 +224,7 @@ export const storageRoutes = {
         ...conduct,
         watchdogs: watchdogChange.describe('those that are to change; null: as if it had never been set'),
         ...space,
+        ...deletion,
       })
       .partial(),
     answer: rse,

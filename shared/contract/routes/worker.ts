@@ -110,9 +110,9 @@ export const storageTask = z.object({
   task: id,
   fence,
   kind: z
-    .enum(['delete', 'recall', 'archive'])
+    .enum(['delete', 'recall', 'archive', 'look'])
     .describe(
-      'delete: remove the files; one that is not there is removed. recall: have the storage bring them from tape. archive: ask whether they are on tape.',
+      'delete: remove the files; one that is not there is removed. recall: have the storage bring them from tape. archive: ask whether they are on tape. look: compare what lies there with size and checksums.',
     ),
   request: z.string().optional().describe('of a recall: what the storage calls it'),
   last: z
@@ -130,7 +130,10 @@ export const storageTask = z.object({
     z.object({
       file: id,
       url: z.string(),
-      want: z.enum(['delete', 'stage', 'poll', 'release', 'cancel', 'locate']),
+      want: z.enum(['delete', 'stage', 'poll', 'release', 'cancel', 'locate', 'look']),
+      bytes: z.number().optional().describe('of what is to be looked at, as the checksums'),
+      adler32: z.string().optional(),
+      md5: z.string().optional(),
     }),
   ),
 })
@@ -140,7 +143,9 @@ export const taskResult = z.strictObject({
   file: id,
   result: z
     .enum(['done', 'asked', 'pending', 'online', 'failed'])
-    .describe('asked, pending, online: of a recall. done: there is no more to do; of an archive task: it is on tape'),
+    .describe(
+      'asked, pending, online: of a recall. done: there is no more to do; of an archive task: it is on tape; of a look: it is the file',
+    ),
   error: transferError.optional(),
 })
 
