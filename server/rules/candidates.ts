@@ -41,6 +41,8 @@ export interface Holding {
   readonly coming: number
 }
 
+const NONE: ReadonlySet<number> = new Set()
+
 /** Chooses for one unit after the other: what is taken of quota and space for one is not there for the next. */
 export class Chooser {
   readonly #rule: Choosing
@@ -66,11 +68,12 @@ export class Chooser {
     }
   }
 
-  /** As `selectRses`; nothing is taken yet. */
-  select(unit: Unit, chosen: ReadonlySet<number>): Selection {
+  /** As `selectRses`, but for the storages `except`; nothing is taken yet. */
+  select(unit: Unit, chosen: ReadonlySet<number>, except: ReadonlySet<number> = NONE): Selection {
     const { account_id, did_id, expression, copies } = this.#rule
     const held = this.#holdings.get(unit.id)
-    const options = this.#candidates.map(rse => ({
+    const possible = this.#candidates.filter(rse => !except.has(rse.id))
+    const options = possible.map(rse => ({
       rseId: rse.id,
       writable: rse.availabilityWrite,
       bytesHeld: held?.get(rse.id)?.held ?? 0,

@@ -45,7 +45,7 @@ export async function lockAnywhere(
 }
 
 /** Where the rule has locks on these files. */
-async function lockedAt(
+export async function lockedAt(
   executor: Executor,
   ruleId: number,
   fileIds: readonly number[],

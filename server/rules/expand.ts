@@ -1,9 +1,9 @@
 import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
 import { filesOf, type SizedFile } from '../catalogue/contents-store.ts'
-import { type Executor, queryOne } from '../database/sql.ts'
+import type { Executor } from '../database/sql.ts'
 import { type ChoiceRow, choiceDone, nextChoice, spendReserved } from './choice-store.ts'
 import { lockAnywhere } from './expand-anywhere.ts'
-import { type Collection, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import { type Collection, collectionOf, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
 import { summedByRule } from './lock-store.ts'
 import { endPass, moveCursor } from './step-store.ts'
 import { addToRules, type RuleRow, setError } from './store.ts'
@@ -68,15 +68,4 @@ async function spend(
   else if (spent > 0 && choice.rse_id !== null) await spendReserved(executor, choice.id, spent)
   if (choice.rse_id === null || spent === 0) return []
   return [{ rse_id: choice.rse_id, files: 0, bytes: 0, reserved: -spent }]
-}
-
-async function collectionOf(executor: Executor, id: number): Promise<Collection> {
-  const row = await queryOne<Collection>(
-    executor,
-    `SELECT dids.id, dids.type, scopes.name || ':' || dids.name AS did FROM dids JOIN scopes ON scopes.id = dids.scope_id
-      WHERE dids.id = :id`,
-    { id },
-  )
-  if (row === undefined) throw new Error(`DID ${id} of a choice is gone`)
-  return row
 }

@@ -4,7 +4,7 @@ import type { UsageDelta } from '../accounts/usage-store.ts'
 import type { SizedFile } from '../catalogue/contents-store.ts'
 import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
 import { findReplicas } from '../catalogue/replica-store.ts'
-import type { Executor } from '../database/sql.ts'
+import { type Executor, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { insertFirstLocks, insertLocks, withoutLock } from './lock-store.ts'
@@ -31,6 +31,18 @@ export interface Collection {
   readonly id: number
   readonly type: 'FILE' | 'DATASET' | 'CONTAINER'
   readonly did: string
+}
+
+/** The dataset, or file, of a choice. */
+export async function collectionOf(executor: Executor, id: number): Promise<Collection> {
+  const row = await queryOne<Collection>(
+    executor,
+    `SELECT dids.id, dids.type, scopes.name || ':' || dids.name AS did FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.id = :id`,
+    { id },
+  )
+  if (row === undefined) throw new Error(`DID ${id} of a choice is gone`)
+  return row
 }
 
 export interface Locked {

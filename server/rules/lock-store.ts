@@ -58,32 +58,28 @@ export function summedByRule(deltas: readonly RuleDelta[]): RuleDelta[] {
   return [...sums.values()]
 }
 
-export interface RepairedLocks {
-  readonly replicas: number[]
-  readonly deltas: RuleDelta[]
-  /** Where the repair goes on; undefined: it has seen them all. */
-  readonly next: number | undefined
+/** The replicas of some stuck locks of a rule, behind the replica `after`. */
+export async function stuckLocks(executor: Executor, ruleId: number, after: number, limit: number): Promise<number[]> {
+  const rows = await query<{ replica_id: number }>(
+    executor,
+    `SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state IN (${stateList(statesAccepting(LOCK_MACHINE, 'repair'))})
+        AND replica_id > :after ORDER BY replica_id LIMIT :limit`,
+    { ruleId, after, limit },
+  )
+  return rows.map(row => row.replica_id)
 }
 
 /**
- * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
+ * Stuck locks of a rule on these replicas are tried again: which, and the change for the rule's counters.
  * Those whose file nobody has any more, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
  * (rucio #8743). So do those that are BAD: what lies there must go first (`faults/recover.ts`).
  */
 export async function repairLocks(
   executor: Executor,
   ruleId: number,
-  after: number,
-  limit: number,
+  ids: readonly number[],
   now: number,
-): Promise<RepairedLocks> {
-  const some = await query<{ replica_id: number }>(
-    executor,
-    `SELECT replica_id FROM locks WHERE rule_id = :ruleId AND state IN (${stateList(statesAccepting(LOCK_MACHINE, 'repair'))})
-        AND replica_id > :after ORDER BY replica_id LIMIT :limit`,
-    { ruleId, after, limit },
-  )
-  const ids = some.map(row => row.replica_id)
+): Promise<{ readonly replicas: number[]; readonly deltas: RuleDelta[] }> {
   await lockRows(executor, 'replicas', ids)
   const hopeful = await query<{ id: number }>(
     executor,
@@ -103,7 +99,7 @@ export async function repairLocks(
     replicas.push(...rows.map(row => row.replica_id))
     deltas.push(...deltasOf(rows, step))
   }
-  return { replicas, deltas: summedByRule(deltas), next: ids.length < limit ? undefined : ids.at(-1) }
+  return { replicas, deltas: summedByRule(deltas) }
 }
 
 /** Those of these replicas that the rule has no lock for: most have one where a file came to a dataset that is kept already. */

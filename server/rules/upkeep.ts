@@ -1,10 +1,14 @@
 import type { Service } from '../../shared/runtime/services.ts'
+import { addUsage } from '../accounts/usage-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { insertEvents } from './event-store.ts'
-import { repairLocks } from './lock-store.ts'
+import type { Expansion } from './lock-files.ts'
+import { repairLocks, stuckLocks, summedByRule } from './lock-store.ts'
+import { type MovedElsewhere, moveElsewhere } from './repair-anywhere.ts'
+import { Rooms } from './room.ts'
 import {
   chooseAgain,
   dueRules,
@@ -52,6 +56,7 @@ export function ruleExpirer(context: Context): Service {
  * never delays another's repair.
  */
 export function ruleRepairer(context: Context): Service {
+  const rooms = new Rooms(context.db.read, context.clock)
   return periodic({
     ...context,
     name: 'repair rules',
@@ -70,7 +75,10 @@ export function ruleRepairer(context: Context): Service {
       )
       let repaired = 0
       for (const rule of due) {
-        if (await context.db.write(executor => repairRule(executor, rule, now))) repaired += 1
+        const rses = await context.storages.ofVo(rule.vo_id)
+        const left = rule.grouping === 'NONE' ? await rooms.left(rses) : new Map<number, number>()
+        const where = { rses, rooms: left, limit: LOCKS_PER_REPAIR, now }
+        if (await context.db.write(executor => repairRule(executor, rule, where))) repaired += 1
       }
       if (repaired === 0) return false
       context.wake.notify('rules')
@@ -81,24 +89,36 @@ export function ruleRepairer(context: Context): Service {
   })
 }
 
+const NOTHING: MovedElsewhere = { replicas: new Set(), deltas: [], usage: [] }
+
 interface RuleToRepair extends RuleRow {
   readonly repairs: number
   readonly repair_cursor: number
 }
 
 /** False when another server is at it. */
-async function repairRule(executor: Executor, rule: RuleToRepair, now: number): Promise<boolean> {
+async function repairRule(executor: Executor, rule: RuleToRepair, where: Expansion): Promise<boolean> {
+  const { limit, now } = where
   const stuck = await takeRepair(executor, rule)
   if (stuck === undefined) return false
   if (!stuck) {
     await endRepair(executor, rule.id, null)
     return true
   }
-  const { replicas, deltas, next } = await repairLocks(executor, rule.id, rule.repair_cursor, LOCKS_PER_REPAIR, now)
+  const locks = await stuckLocks(executor, rule.id, rule.repair_cursor, limit)
+  const moved = rule.grouping === 'NONE' ? await moveElsewhere(executor, rule, locks, where) : NOTHING
+  const { replicas, deltas } = await repairLocks(
+    executor,
+    rule.id,
+    locks.filter(id => !moved.replicas.has(id)),
+    now,
+  )
   await openTransfers(executor, replicas, rule, now)
-  await addToRules(executor, deltas, now)
-  if (next !== undefined) await repairOn(executor, rule.id, next, now)
+  await addToRules(executor, summedByRule([...deltas, ...moved.deltas]), now)
+  const last = locks.at(-1)
+  if (locks.length === limit && last !== undefined) await repairOn(executor, rule.id, last, now)
   else await endRepair(executor, rule.id, now + repairDelay(rule.repairs + 1))
   await chooseAgain(executor, rule)
+  await addUsage(executor, rule.account_id, moved.usage)
   return true
 }

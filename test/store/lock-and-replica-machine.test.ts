@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { moveReplicas } from '../../server/catalogue/replica-store.ts'
-import { moveLocks, repairLocks } from '../../server/rules/lock-store.ts'
+import { moveLocks, repairLocks, stuckLocks } from '../../server/rules/lock-store.ts'
 import {
   LOCK_MACHINE,
   type LockState,
@@ -52,7 +52,8 @@ for (const { name, open } of databases) {
         const [rule] = await world.rows<{ id: number }>('SELECT id FROM rules')
         const deltas = await test.db.write(async e =>
           event === 'repair'
-            ? (await repairLocks(e, rule?.id ?? 0, 0, 100, world.clock.now())).deltas
+            ? (await repairLocks(e, rule?.id ?? 0, await stuckLocks(e, rule?.id ?? 0, 0, 100), world.clock.now()))
+                .deltas
             : moveLocks(e, some, event),
         )
         const found = await world.rows<{ state: LockState }>('SELECT state FROM locks ORDER BY replica_id')

@@ -5,9 +5,11 @@ import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { putAttribute, updateRse } from '../../server/storages/store.ts'
+import { applyOutcomes } from '../../server/transfers/outcomes.ts'
+import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
-import { World } from './world.ts'
+import { FAILURE, World } from './world.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -48,6 +50,21 @@ for (const { name, open } of databases) {
       world.clock.advance(HOUR_MS)
       await world.run(ruleRepairer)
       await world.evaluate()
+    }
+
+    /** Every transfer is claimed and fails for good at its destination. */
+    async function failAll(): Promise<void> {
+      await world.grantAll()
+      const session = await world.openSession(365 * 24 * HOUR_MS)
+      const held = await world.claim(session, 100)
+      const error = { ...FAILURE, retryable: false }
+      const told = { mode: 'pull', durationMs: 1, endedMsAgo: 0, bytes: 0, cleaned: true, left: 'nothing' } as const
+      await applyOutcomes(
+        world.context,
+        DEFAULT_RETRY_POLICY,
+        session,
+        held.map(({ id, fence }) => ({ transfer: id, fence, result: 'failed', error, ...told })),
+      )
     }
 
     async function attachDataset(container: string, dataset: string): Promise<void> {
@@ -179,6 +196,29 @@ for (const { name, open } of databases) {
       await limit('B', null)
       await repaired()
       expect(await ruleRow(rule)).to.deep.include({ state: 'REPLICATING', error: null, locks_replicating: 10 })
+    })
+
+    it('with grouping NONE what is stuck at one storage is repaired at another, until all have failed it', async () => {
+      await world.dataset('d', 3, 'A')
+      world.grouping = 'NONE'
+      const rule = await world.addRule('d', 'B|C', 1)
+      await world.evaluate()
+      const where = () =>
+        world.rows<{ name: string; rse: string; state: string }>(
+          `SELECT dids.name, rses.name AS rse, locks.state FROM locks JOIN replicas ON replicas.id = replica_id
+             JOIN dids ON dids.id = file_id JOIN rses ON rses.id = rse_id WHERE rule_id = ${rule} ORDER BY dids.name`,
+        )
+      const before = await where()
+      await failAll()
+      expect((await where()).map(({ state }) => state)).to.deep.equal(['STUCK', 'STUCK', 'STUCK'])
+      await repaired()
+      const after = await where()
+      const other = (rse: string) => (rse === 'B' ? 'C' : 'B')
+      expect(after).to.deep.equal(before.map(({ name, rse }) => ({ name, rse: other(rse), state: 'REPLICATING' })))
+      expect(await world.number('SELECT count(*) AS n FROM locks')).to.equal(3)
+      await failAll()
+      await repaired()
+      expect(await where(), 'both have failed: it is tried where it is').to.deep.equal(after)
     })
 
     it('gives the quota back when a rule is removed', async () => {

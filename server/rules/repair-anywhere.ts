@@ -1,0 +1,105 @@
+import { holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
+import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
+import { cancelTransfers } from '../transfers/cancel.ts'
+import { Chooser, candidatesOf } from './candidates.ts'
+import { holdings } from './choice-store.ts'
+import { lockedAt } from './expand-anywhere.ts'
+import { collectionOf, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import { removeLocks } from './lock-store.ts'
+import type { RuleDelta, RuleRow } from './store.ts'
+
+export interface MovedElsewhere {
+  /** That the rule has left. */
+  readonly replicas: ReadonlySet<number>
+  readonly deltas: readonly RuleDelta[]
+  readonly usage: readonly UsageDelta[]
+}
+
+interface StuckFile {
+  readonly replica_id: number
+  readonly file_id: number
+  readonly rse_id: number
+  readonly bytes: number
+  /** What holds the file for the rule: a dataset, or the file itself. */
+  readonly dataset_id: number
+}
+
+/**
+ * Grouping NONE: files that are stuck at a storage, by its fault or nobody's, go to another one that has not failed them; those that
+ * none can take are left to be tried again where they are. What follows is for the end of the transaction.
+ */
+export async function moveElsewhere(
+  executor: Executor,
+  rule: RuleRow,
+  replicaIds: readonly number[],
+  { rses, rooms, now }: Expansion,
+): Promise<MovedElsewhere> {
+  const quota = await holdQuota(executor, rule, rses)
+  const files = await movableFiles(executor, rule.id, replicaIds)
+  const ids = files.map(file => file.file_id)
+  const { candidates } = candidatesOf(rule.expression, rses)
+  const chooser = new Chooser(rule, candidates, { quota, rooms })
+  chooser.know(await holdings(executor, ids))
+  const locked = await lockedAt(executor, rule.id, ids)
+  const failed = await failedAt(executor, ids)
+  const moves = files.flatMap(file => {
+    const unit = { id: file.file_id, bytes: file.bytes }
+    const others = new Set([...(locked.get(file.file_id) ?? [])].filter(id => id !== file.rse_id))
+    const except = new Set([file.rse_id, ...(failed.get(file.file_id) ?? [])])
+    const [to] = chooser.select(unit, others, except).added
+    if (to === undefined) return []
+    chooser.take(unit, to)
+    return { ...file, to }
+  })
+  const left = moves.map(move => move.replica_id)
+  const { delta, usage } = await removeLocks(executor, rule, left, now)
+  const unwanted = await cancelTransfers(executor, left, now)
+  const made: Locked[] = []
+  for (const [rseId, datasetId] of distinct(moves.map(move => [move.to, move.dataset_id] as const))) {
+    const rse = rses.find(({ id }) => id === rseId)
+    if (rse === undefined) continue
+    const some = moves.filter(move => move.to === rseId && move.dataset_id === datasetId)
+    const sized = some.map(({ file_id, bytes }) => ({ id: file_id, bytes }))
+    made.push(await lockFiles(executor, rule, await collectionOf(executor, datasetId), rse, sized, { now }))
+  }
+  return {
+    replicas: new Set(left),
+    deltas: [delta, ...unwanted, ...made.map(one => one.delta)],
+    usage: [...usage, ...made.map(one => one.usage)],
+  }
+}
+
+function distinct(pairs: readonly (readonly [number, number])[]): (readonly [number, number])[] {
+  return [...new Map(pairs.map(pair => [pair.join(), pair])).values()]
+}
+
+/** Of these stuck replicas those that are not BAD, whose file another storage has, and whose last attempt did not fail at its source. */
+async function movableFiles(executor: Executor, ruleId: number, replicaIds: readonly number[]): Promise<StuckFile[]> {
+  return query<StuckFile>(
+    executor,
+    `SELECT own.id AS replica_id, own.file_id, own.rse_id, dids.bytes, coalesce((SELECT min(choices.dataset_id) FROM contents
+         JOIN rule_choices AS choices ON choices.dataset_id = contents.parent_id AND choices.rule_id = :ruleId
+        WHERE contents.child_id = own.file_id), own.file_id) AS dataset_id
+       FROM replicas AS own JOIN dids ON dids.id = own.file_id
+      WHERE own.id ${oneOf(executor, 'replicas')} AND own.state <> 'BAD'
+        AND EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = own.file_id AND other.state = 'AVAILABLE')
+        AND coalesce((SELECT attempts.scope FROM attempts WHERE attempts.id = (SELECT max(last.id) FROM attempts AS last
+            JOIN transfers ON transfers.id = last.transfer_id WHERE transfers.replica_id = own.id)), '') <> 'SOURCE'
+      ORDER BY own.id`,
+    { ruleId, replicas: encodeRows(replicaIds) },
+  )
+}
+
+/** Where transfers of these files have failed for good, as far as that is known still. */
+async function failedAt(executor: Executor, fileIds: readonly number[]): Promise<Map<number, Set<number>>> {
+  const rows = await query<{ file_id: number; rse_id: number }>(
+    executor,
+    `SELECT DISTINCT replicas.file_id, replicas.rse_id FROM replicas
+       JOIN transfers ON transfers.replica_id = replicas.id AND transfers.state = 'FAILED'
+      WHERE replicas.file_id ${oneOf(executor, 'files')}`,
+    { files: encodeRows(fileIds) },
+  )
+  const places = new Map<number, Set<number>>()
+  for (const { file_id, rse_id } of rows) places.set(file_id, (places.get(file_id) ?? new Set()).add(rse_id))
+  return places
+}
