@@ -195,7 +195,7 @@ describe('bad input', () => {
   }
 
   describe('Idempotency-Key', () => {
-    it('the same request again gets the same answer, and is done once', async () => {
+    it('the same request again gets the same answer, and is done once (rucio #1411)', async () => {
       const request = { ...rule({ expression: 'SITE-A' }), headers: { 'Idempotency-Key': 'once' } }
       const first = await raw.call('POST', '/v1/rules', request)
       const second = await raw.call('POST', '/v1/rules', request)
@@ -263,7 +263,7 @@ describe('whatever is sent', () => {
   })
   after(() => house.stop())
 
-  it('to any row, no answer is a 5xx, and every refusal is a problem document', async () => {
+  it('to any row, no answer is a 5xx, and every refusal is a problem document (facts/rules.md: bad copies, quota, blocked RSEs)', async () => {
     const raw = await RawCalls.create(house)
     const bodies: unknown[] = [
       'null',

@@ -37,7 +37,7 @@ describe('why transfers and rules wait, as people ask', () => {
     return out
   }
 
-  it('nothing moves without a worker: both say so', async () => {
+  it('nothing moves without a worker: both say so (rucio #8531)', async () => {
     const why = await house.client.getTransferWhy({ params: { id: transfer } })
     expect(why).to.deep.include({
       id: transfer,
@@ -93,7 +93,7 @@ describe('why transfers and rules wait, as people ask', () => {
     }
   })
 
-  it('a stuck rule names the file, the storage and the last error, and when it is repaired', async () => {
+  it('a stuck rule names the file, the storage and the last error, and when it is repaired (rucio #781)', async () => {
     const lost = { rse: 'SITE-A', dataset: 'exp:lost', files: [{ did: 'exp:lost/f0', bytes: 5 }] }
     await house.client.registerReplicas({ body: lost })
     const stuck = await addRule('exp:lost')

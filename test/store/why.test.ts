@@ -171,7 +171,7 @@ for (const { name, open } of databases) {
       await expectWhy('CLAIMABLE', {}, undefined, 12)
     })
 
-    it('for a slot at the destination, at the source, or on the link', async () => {
+    it('for a slot at the destination, at the source, or on the link (rucio #7598)', async () => {
       const session = await work()
       await limit(ids.b, { maxInbound: 5 })
       expect(await claim(session, 10)).to.have.length(5)
