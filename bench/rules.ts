@@ -9,11 +9,14 @@ const SIZES = [
   { files: 10_000, rounds: 5 },
   { files: 100_000, rounds: 3 },
 ]
-const LONG = { files: 1_000_000, rounds: 1 }
+const LONG = [
+  { files: 500_000, rounds: 1 },
+  { files: 1_000_000, rounds: 1 },
+]
 const WARM_FILES = 10_000
 const BOUND =
   'INSERTs of transfers (31 % of the time), replicas (23 %) and locks (9 %), of which most is the check of their references, row by row (auto_explain)'
-const GOALS = { growth: 1.05, filesPerSecond: 8_000, othersP99: 100 }
+const GOALS = { growth: 1.05, filesPerSecond: 8_000, othersP99: 100, answeredMs: 200, memoryMiB: 400, doubling: 2 }
 /** What somebody else asks for meanwhile, with a pause after each: reads, and one small write of four. */
 const PAUSE_MS = 10
 const [SOURCE, DESTINATION] = ['SITE-A', 'SITE-B'] as const
@@ -46,7 +49,7 @@ await runBench(
       const idle = await latencies(site, () => systemClock.sleep(5_000))
       others.row(database.name, 'none', ...shown(idle))
       const grown: { size: number; ms: number }[] = []
-      for (const { files, rounds } of [...SIZES, ...(bench.long ? [LONG] : [])]) {
+      for (const { files, rounds } of [...SIZES, ...(bench.long ? LONG : [])]) {
         const taken: Expanded[] = []
         const waits: number[] = []
         await site.forgetPeak()
@@ -58,6 +61,7 @@ await runBench(
         }
         const all = spreadOf(taken.map(({ allMs }) => allMs))
         const rate = spreadOf(taken.map(({ allMs }) => (files * 1000) / allMs))
+        const memory = await site.peakMemory()
         rules.row(
           database.name,
           number(files),
@@ -65,18 +69,26 @@ await runBench(
           around(spreadOf(taken.map(({ firstMs }) => firstMs))),
           around(spreadOf(taken.map(({ allMs }) => allMs / 1000)), 2),
           around(rate),
-          number(await site.peakMemory()),
+          number(memory),
         )
         others.row(database.name, number(files), ...shown(waits))
         grown.push({ size: files, ms: all.median })
         const where = `${database.name}, ${number(files)} files`
         const bound = database.name === 'PostgreSQL' ? { bound: BOUND } : {}
         bench.goal({ what: where, reached: rate.median, atLeast: GOALS.filesPerSecond, unit: 'a second', ...bound })
+        const answered = spreadOf(taken.map(({ answeredMs }) => answeredMs)).median
+        bench.goal({ what: `${where}: answered after`, reached: answered, atMost: GOALS.answeredMs, unit: 'ms' })
+        bench.goal({ what: `${where}: peak memory`, reached: memory, atMost: GOALS.memoryMiB, unit: 'MiB' })
         const p99 = spreadOf(waits).p99
         bench.goal({ what: `${where}: p99 of others`, reached: p99, atMost: GOALS.othersP99, unit: 'ms' })
       }
       const what = `${database.name}: exponent of growth`
       bench.goal({ what, reached: growth(grown), atMost: GOALS.growth, digits: 2 })
+      const [half, whole] = LONG.map(({ files }) => grown.find(({ size }) => size === files)?.ms)
+      if (half !== undefined && whole !== undefined) {
+        const doubled = `${database.name}: twice the files, ${number(LONG[0]?.files ?? 0)} and ${number(LONG[1]?.files ?? 0)}`
+        bench.goal({ what: doubled, reached: whole / half, atMost: GOALS.doubling, unit: 'times as long', digits: 2 })
+      }
       await site.stop()
     }
   },
