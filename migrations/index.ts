@@ -10,6 +10,7 @@ import * as ruleParts from './0008_rule_parts.ts'
 import * as selection from './0009_selection.ts'
 import * as accounts from './0010_accounts.ts'
 import * as ruleLife from './0014_rule_life.ts'
+import * as sourceSets from './0015_source_sets.ts'
 
 interface Migration {
   name: string
@@ -29,6 +30,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0009_selection', ...selection },
   { name: '0010_accounts', ...accounts },
   { name: '0014_rule_life', ...ruleLife },
+  { name: '0015_source_sets', ...sourceSets },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

@@ -4,6 +4,7 @@ import type { Context } from '../context.ts'
 import { type Executor, isSqlite } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
+import { alignSources } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { reservedOf } from './choice-store.ts'
 import { chooseStep } from './choose.ts'
@@ -92,7 +93,9 @@ export function ruleEvaluator(context: Context): Service {
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
   const { replicas, usage } = await removeLocks(executor, rule.id, limit, now)
-  await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
+  const deltas = await cancelTransfers(executor, replicas, now)
+  if (rule.source_expression !== null) await alignSources(executor, replicas, now)
+  await addToRules(executor, deltas, now)
   const last = replicas.length < limit
   const reserved = last ? await reservedOf(executor, rule.id) : []
   if (last) {

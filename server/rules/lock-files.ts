@@ -6,6 +6,7 @@ import { findReplicas } from '../catalogue/replica-store.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { openTransfers } from '../transfers/open.ts'
+import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertFirstLocks, insertLocks, withoutLock } from './lock-store.ts'
 import { insertProblems, type RuleDelta, type RuleRow } from './store.ts'
 
@@ -69,7 +70,7 @@ export async function lockFiles(
     locks.push(...(await lockFound(executor, rule, replicas, new Set(locks.map(lock => lock.id)), budget)))
   }
   const waiting = locks.filter(lock => lock.waits).map(lock => lock.id)
-  await openTransfers(executor, waiting, rule, now)
+  await openTransfers(executor, waiting, { ...rule, source_set_id: await sourceSetOf(executor, rule) }, now)
   const counts = { ok: locks.length - waiting.length, replicating: waiting.length, stuck: 0, problems }
   const bytes = budget.bytesOf(locks.map(lock => lock.file_id))
   return {

@@ -13,7 +13,7 @@ import {
   queryOne,
   stateList,
 } from '../database/sql.ts'
-import { HOPE } from '../transfers/sources.ts'
+import { hopeBy } from '../transfers/sources.ts'
 import type { RuleDelta } from './store.ts'
 
 /** What an event at these replicas means for the locks on them; the changes for their rules' counters. */
@@ -66,12 +66,12 @@ export interface RepairedLocks {
 
 /**
  * Some stuck locks of a rule, behind the replica `after`, are tried again: their replicas, and the change for the rule's counters.
- * Those whose file nobody has any more, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
- * (rucio #8743).
+ * Those whose file nobody has any more from whom the rule takes it, or whose storage is not written to, stay stuck: a rule must not go
+ * to and fro for them (rucio #8743).
  */
 export async function repairLocks(
   executor: Executor,
-  ruleId: number,
+  { id: ruleId, source_set_id: set }: { readonly id: number; readonly source_set_id: number | null },
   after: number,
   limit: number,
   now: number,
@@ -87,8 +87,8 @@ export async function repairLocks(
   const hopeful = await query<{ id: number }>(
     executor,
     `SELECT own.id FROM replicas AS own JOIN rses ON rses.id = own.rse_id AND rses.availability_write
-      WHERE own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
-    { replicas: encodeRows(ids), now },
+      WHERE own.id ${oneOf(executor, 'replicas')} AND ${hopeBy('CAST(:set AS bigint)')}`,
+    { replicas: encodeRows(ids), set, now },
   )
   const replicas: number[] = []
   const deltas: RuleDelta[] = []

@@ -3,6 +3,7 @@ import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/open.ts'
+import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertEvents } from './event-store.ts'
 import { repairLocks } from './lock-store.ts'
 import {
@@ -94,8 +95,9 @@ async function repairRule(executor: Executor, rule: RuleToRepair, now: number): 
     await endRepair(executor, rule.id, null)
     return true
   }
-  const { replicas, deltas, next } = await repairLocks(executor, rule.id, rule.repair_cursor, LOCKS_PER_REPAIR, now)
-  await openTransfers(executor, replicas, rule, now)
+  const wanted = { ...rule, source_set_id: await sourceSetOf(executor, rule) }
+  const { replicas, deltas, next } = await repairLocks(executor, wanted, rule.repair_cursor, LOCKS_PER_REPAIR, now)
+  await openTransfers(executor, replicas, wanted, now)
   await addToRules(executor, deltas, now)
   if (next !== undefined) await repairOn(executor, rule.id, next, now)
   else await endRepair(executor, rule.id, now + repairDelay(rule.repairs + 1))

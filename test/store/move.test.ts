@@ -175,6 +175,8 @@ describe('the move from SQLite to PostgreSQL', () => {
       'permits',
       'attempts',
       'transfers',
+      'source_set_members',
+      'source_sets',
       'bundles',
       'sessions',
       'workers',
@@ -187,7 +189,7 @@ describe('the move from SQLite to PostgreSQL', () => {
     ]
     await change(
       ...later.map(table => `DROP TABLE ${table}`),
-      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources', '0006_storages')`,
+      `DELETE FROM knex_migrations WHERE name IN ('0004_transfers', '0005_sources', '0006_storages', '0015_source_sets')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })
