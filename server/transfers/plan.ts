@@ -67,8 +67,8 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
     `UPDATE transfers SET state = 'QUEUED', reason = NULL, source_replica_id = given.source_replica_id,
             source_rse_id = given.source_rse_id, link_id = given.link_id, bundle_id = given.bundle_id, updated_at = :now
        FROM ${set} AS given WHERE transfers.id = given.transfer_id AND transfers.state IN (${accepting('release')})
-        AND transfers.id ${oneOf(executor, 'ids')} RETURNING transfers.id`,
-    { rows: encodeRows(queued), ids, now },
+      RETURNING transfers.id`,
+    { rows: encodeRows(queued), now },
   )
   const look = nextLook(now)
   await query(
