@@ -44,6 +44,7 @@ const STATES = ['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', '
 interface AddFlags {
   readonly copies: number
   readonly to: string
+  readonly from?: string
   readonly lifetime?: number
   readonly activity?: string
   readonly priority?: number
@@ -68,6 +69,7 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       command
         .requiredOption('--copies <n>', 'how many', wholeNumber)
         .requiredOption('--to <expression>', 'RSE expression: which storages may have them')
+        .option('--from <expression>', 'RSE expression: which storages they may be copied from; default: any')
         .option('--lifetime <time>', 'how long they are kept: 3600, 12h, 7d; default: for ever', duration)
         .option('--activity <text>', 'what it is for')
         .option('--priority <1-5>', 'the higher the sooner', wholeNumber)
@@ -88,10 +90,11 @@ export function addRuleCommands(program: Command, tools: Tools): void {
       "rule add exp:run1 --copies 2 --to 'tier=1&country=de' --watch",
       "rule add exp:run1 --copies 2 --to 'tier=1' --weight disk --dry-run",
       'rule add exp:run1 --copies 1 --to SITE-B --lifetime 7d',
+      "rule add exp:run1 --copies 1 --to SITE-B --from 'tier=1'",
     ],
     run: async (context, dids, flags) => {
-      const { copies, to, idempotencyKey, watch, dryRun, ...others } = flags
-      const body = { dids, copies, expression: to, ...given(others) }
+      const { copies, to, from, idempotencyKey, watch, dryRun, ...others } = flags
+      const body = { dids, copies, expression: to, ...given({ sourceExpression: from, ...others }) }
       if (dryRun === true) return showPreview(context.output, (await context.client.previewRules({ body })).items)
       const { items } = await context.client.addRules({ body, ...given({ idempotencyKey }) })
       await context.output.list([items], COLUMNS)

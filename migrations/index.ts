@@ -13,6 +13,7 @@ import * as imports from './0011_imports.ts'
 import * as replicaLife from './0012_replica_life.ts'
 import * as detached from './0013_detached.ts'
 import * as ruleLife from './0014_rule_life.ts'
+import * as sourceSets from './0015_source_sets.ts'
 
 interface Migration {
   name: string
@@ -35,6 +36,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0012_replica_life', ...replicaLife },
   { name: '0013_detached', ...detached },
   { name: '0014_rule_life', ...ruleLife },
+  { name: '0015_source_sets', ...sourceSets },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

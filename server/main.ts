@@ -47,6 +47,7 @@ import { linkOptimizer } from './transfers/optimize.ts'
 import { transferReleaser } from './transfers/plan.ts'
 import { replanner } from './transfers/replan.ts'
 import { sessionReaper } from './transfers/sessions.ts'
+import { sourceSetKeeper } from './transfers/source-sets.ts'
 import { type Topic, Wake } from './wake.ts'
 
 export interface ServerRuntime {
@@ -188,6 +189,7 @@ function services(context: TokenContext, { deletion }: ServerConfig): Service[] 
     grantExpirer(context),
     transferReleaser(context),
     hopKeeper(context),
+    sourceSetKeeper(context),
     replanner(context),
     linkOptimizer(context),
     sessionReaper(context),

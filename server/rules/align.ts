@@ -2,7 +2,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, lockRows, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
-import { alignTransfers } from '../transfers/align.ts'
+import { alignSources, alignTransfers } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { tryLockRule } from './step-store.ts'
 import { addToRules, type RuleRow } from './store.ts'
@@ -55,8 +55,11 @@ async function alignStep(executor: Executor, rule: RuleToAlign, now: number): Pr
   )
   const replicas = some.map(row => row.replica_id)
   await lockRows(executor, 'replicas', replicas)
-  if (same.state === 'SUSPENDED') await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
-  else await alignTransfers(executor, replicas, now)
+  if (same.state === 'SUSPENDED') {
+    const deltas = await cancelTransfers(executor, replicas, now)
+    if (rule.source_expression !== null) await alignSources(executor, replicas, now)
+    await addToRules(executor, deltas, now)
+  } else await alignTransfers(executor, replicas, now)
   const next = replicas.length < LOCKS_PER_STEP ? null : (replicas.at(-1) ?? null)
   await query(executor, 'UPDATE rules SET align_cursor = CAST(:next AS bigint) WHERE id = :id', { id: rule.id, next })
   return true

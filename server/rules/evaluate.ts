@@ -3,6 +3,7 @@ import { addUsage } from '../accounts/usage-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, isSqlite } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
+import { alignSources } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { reservedOf } from './choice-store.ts'
 import { chooseStep } from './choose.ts'
@@ -123,7 +124,9 @@ export function ruleEvaluator(context: Context): Service {
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
   const replicas = await lockedBy(executor, rule.id, limit)
   const { usage } = await removeLocks(executor, rule, replicas, now)
-  await addToRules(executor, await cancelTransfers(executor, replicas, now), now)
+  const deltas = await cancelTransfers(executor, replicas, now)
+  if (rule.source_expression !== null) await alignSources(executor, replicas, now)
+  await addToRules(executor, deltas, now)
   const last = replicas.length < limit
   const reserved = last ? await reservedOf(executor, rule.id) : []
   if (last) {

@@ -7,6 +7,7 @@ import { findReplicas } from '../catalogue/replica-store.ts'
 import { type Executor, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { openTransfers } from '../transfers/open.ts'
+import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertFirstLocks, insertLocks, withoutLock } from './lock-store.ts'
 import { insertProblems, type RuleDelta, type RuleRow } from './store.ts'
 
@@ -83,7 +84,7 @@ export async function lockFiles(
   }
   const those = (state: LockState) => locks.filter(lock => lock.state === state).map(lock => lock.id)
   const waiting = those('REPLICATING')
-  await openTransfers(executor, waiting, rule, now)
+  await openTransfers(executor, waiting, { ...rule, source_set_id: await sourceSetOf(executor, rule) }, now)
   const counts = { ok: those('OK').length, replicating: waiting.length, stuck: those('STUCK').length, problems }
   const bytes = budget.bytesOf(locks.map(lock => lock.file_id))
   return {

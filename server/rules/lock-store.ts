@@ -13,7 +13,7 @@ import {
   queryOne,
   stateList,
 } from '../database/sql.ts'
-import { HOPE } from '../transfers/sources.ts'
+import { hopeBy } from '../transfers/sources.ts'
 import { chosenFor } from './choice-store.ts'
 import type { RuleDelta } from './store.ts'
 
@@ -71,12 +71,12 @@ export async function stuckLocks(executor: Executor, ruleId: number, after: numb
 
 /**
  * Stuck locks of a rule on these replicas are tried again: which, and the change for the rule's counters.
- * Those whose file nobody has any more, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
+ * Those whose file nobody has any more from whom the rule takes it, or whose storage is not written to, stay stuck: a rule must not go to and fro for them
  * (rucio #8743). So do those that are BAD: what lies there must go first (`faults/recover.ts`).
  */
 export async function repairLocks(
   executor: Executor,
-  ruleId: number,
+  { id: ruleId, source_set_id: set }: { readonly id: number; readonly source_set_id: number | null },
   ids: readonly number[],
   now: number,
 ): Promise<{ readonly replicas: number[]; readonly deltas: RuleDelta[] }> {
@@ -84,8 +84,8 @@ export async function repairLocks(
   const hopeful = await query<{ id: number }>(
     executor,
     `SELECT own.id FROM replicas AS own JOIN rses ON rses.id = own.rse_id AND rses.availability_write
-      WHERE own.state <> 'BAD' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}`,
-    { replicas: encodeRows(ids), now },
+      WHERE own.state <> 'BAD' AND own.id ${oneOf(executor, 'replicas')} AND ${hopeBy('CAST(:set AS bigint)')}`,
+    { replicas: encodeRows(ids), set, now },
   )
   const replicas: number[] = []
   const deltas: RuleDelta[] = []

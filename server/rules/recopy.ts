@@ -1,6 +1,6 @@
 import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 import { openTransfers } from '../transfers/open.ts'
-import { HOPE } from '../transfers/sources.ts'
+import { hopeBy } from '../transfers/sources.ts'
 import { moveLocks, summedByRule } from './lock-store.ts'
 import type { RuleDelta } from './store.ts'
 
@@ -11,6 +11,8 @@ interface Wish {
   readonly activity: string
   readonly priority: number
   readonly archive: number | boolean
+  /** Where its file may come from; null: from anywhere. */
+  readonly source_set_id: number | null
 }
 
 /**
@@ -35,27 +37,40 @@ export async function recopy(executor: Executor, replicaIds: readonly number[], 
   return summedByRule([...repaired, ...stuck])
 }
 
-/** Of each replica that somebody has, or is bringing, what the most urgent rule on it wants; on tape, where any rule does. */
+/**
+ * Of each replica whose file can be had, what the most urgent rule on it wants; on tape, where any rule does, and from anywhere, unless
+ * all say from where: then as the oldest says.
+ */
 async function wishesFor(executor: Executor, replicaIds: readonly number[], now: number): Promise<Wish[]> {
-  const rows = await query<Wish>(
+  const rows = await query<Wish & { rule_id: number }>(
     executor,
-    `SELECT own.id AS replica_id, rules.vo_id, rules.account_id, rules.activity, rules.priority, rules.archive
+    `SELECT own.id AS replica_id, rules.vo_id, rules.account_id, rules.activity, rules.priority, rules.archive, rules.id AS rule_id,
+            source_sets.id AS source_set_id
        FROM replicas AS own JOIN locks ON locks.replica_id = own.id JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED'
-      WHERE own.state = 'UNAVAILABLE' AND own.id ${oneOf(executor, 'replicas')} AND ${HOPE}
+       LEFT JOIN source_sets ON source_sets.vo_id = rules.vo_id AND source_sets.expression = rules.source_expression
+      WHERE own.state = 'UNAVAILABLE' AND own.id ${oneOf(executor, 'replicas')} AND ${hopeBy('source_sets.id')}
       ORDER BY own.id, rules.priority DESC, rules.id`,
     { replicas: encodeRows(replicaIds), now },
   )
   const archived = new Set(rows.filter(row => row.archive).map(row => row.replica_id))
   const first = rows.filter((row, i) => row.replica_id !== rows[i - 1]?.replica_id)
-  return first.map(row => ({ ...row, archive: archived.has(row.replica_id) }))
+  const sets = new Map<number, number | null>()
+  for (const row of [...rows].sort((a, b) => b.rule_id - a.rule_id)) {
+    if (sets.get(row.replica_id) !== null) sets.set(row.replica_id, row.source_set_id)
+  }
+  return first.map(row => ({
+    ...row,
+    archive: archived.has(row.replica_id),
+    source_set_id: sets.get(row.replica_id) ?? null,
+  }))
 }
 
 /** Wishes that are alike in all that a transfer takes from them. */
 function sameWish(wishes: readonly Wish[]): Wish[][] {
   const groups = new Map<string, Wish[]>()
   for (const wish of wishes) {
-    const { vo_id, account_id, activity, priority, archive } = wish
-    const key = JSON.stringify([vo_id, account_id, activity, priority, Boolean(archive)])
+    const { vo_id, account_id, activity, priority, archive, source_set_id } = wish
+    const key = JSON.stringify([vo_id, account_id, activity, priority, Boolean(archive), source_set_id])
     const group = groups.get(key)
     if (group === undefined) groups.set(key, [wish])
     else group.push(wish)

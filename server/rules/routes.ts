@@ -148,6 +148,7 @@ export function viewRule(rule: ShownRule) {
     locked: Boolean(rule.locked),
     ...(rule.replaces === null ? {} : { replaces: rule.replaces }),
     ...(rule.weight === null ? {} : { weight: rule.weight }),
+    ...(rule.source_expression === null ? {} : { sourceExpression: rule.source_expression }),
     ...(rule.comment === null ? {} : { comment: rule.comment }),
     ...(rule.error === null ? {} : { error: rule.error }),
     ...(rule.expires_at === null ? {} : { expiresAt: rule.expires_at }),

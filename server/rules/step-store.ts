@@ -193,6 +193,26 @@ export async function repairQuota(
   )
 }
 
+/** Other storages than before may give the files of the rules with these sources: those that are stuck are repaired at once. */
+export async function repairForSources(
+  executor: Executor,
+  sources: { readonly vo_id: number; readonly expression: string },
+  now: number,
+): Promise<void> {
+  const rows = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM rules WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at > :now
+        AND vo_id = :voId AND source_expression = :expression`,
+    { now, voId: sources.vo_id, expression: sources.expression },
+  )
+  const rules = rows.map(row => row.id)
+  await lockRows(executor, 'rules', rules)
+  await query(executor, `UPDATE rules SET repair_at = :now WHERE repair_at > :now AND id ${oneOf(executor, 'rules')}`, {
+    now,
+    rules: encodeRows(rules),
+  })
+}
+
 /** Somebody says that it is worth trying: false when nothing is stuck. */
 export async function repairNow(executor: Executor, ruleId: number, now: number): Promise<boolean> {
   const rows = await query(

@@ -8,6 +8,7 @@ import { type DidRow, findDid } from '../catalogue/did-store.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
+import { ensureSourceSet } from '../transfers/source-set-store.ts'
 import { insertEvents } from './event-store.ts'
 import { type Grouping, insertRule } from './store.ts'
 import { demandPossible } from './totals.ts'
@@ -18,6 +19,8 @@ export interface RuleRequest {
   readonly expression: string
   readonly grouping: Grouping
   readonly weight?: string | undefined
+  /** Which storages its files may come from; absent: any. */
+  readonly sourceExpression?: string | undefined
   readonly activity: string
   readonly priority: number
   readonly lifetime?: number | undefined
@@ -47,6 +50,11 @@ export async function submitRules(
   now: number,
 ): Promise<number[]> {
   const asked = await demandRules(executor, rses, account, request)
+  const { sourceExpression } = request
+  if (sourceExpression !== undefined) {
+    const sources = sourcesNamed(sourceExpression, rses)
+    await ensureSourceSet(executor, account.voId, sourceExpression, sources)
+  }
   const ids: number[] = []
   for (const [i, { did }] of asked.entries()) {
     await holdForRule(executor, did.id)
@@ -58,7 +66,7 @@ export async function submitRules(
       expression: request.expression,
       grouping: request.grouping,
       weight: request.weight ?? null,
-      sourceExpression: null,
+      sourceExpression: sourceExpression ?? null,
       activity: request.activity,
       priority: request.priority,
       comment: request.comment ?? null,
@@ -91,6 +99,7 @@ export async function demandRules(
 ): Promise<Asked[]> {
   const named = new Set(resolveExpression(request.expression, [...rses]))
   const candidates = rses.filter(rse => named.has(rse.name))
+  if (request.sourceExpression !== undefined) sourcesNamed(request.sourceExpression, rses)
   if (request.weight !== undefined) demandWeight(request.weight, candidates)
   const asked = await askedFor(read, account, request.dids)
   const limits = request.askApproval ? [] : await limitsFor(read, account.id)
@@ -122,6 +131,11 @@ async function askedFor(read: Executor, account: CallerAccount, dids: readonly s
     const { files, bytes } = did.type === 'CONTAINER' ? (totals.get(did.id) ?? { files: 0, bytes: 0 }) : did
     return { did, files, bytes }
   })
+}
+
+function sourcesNamed(expression: string, rses: readonly Rse[]): number[] {
+  const named = new Set(resolveExpression(expression, [...rses], 'sourceExpression'))
+  return rses.filter(rse => named.has(rse.name)).map(rse => rse.id)
 }
 
 function demandWeight(weight: string, candidates: readonly Rse[]): void {

@@ -4,6 +4,7 @@ import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/open.ts'
+import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertEvents } from './event-store.ts'
 import type { Expansion } from './lock-files.ts'
 import { repairLocks, stuckLocks, summedByRule } from './lock-store.ts'
@@ -105,15 +106,16 @@ async function repairRule(executor: Executor, rule: RuleToRepair, where: Expansi
     await endRepair(executor, rule.id, null)
     return true
   }
+  const wanted = { ...rule, source_set_id: await sourceSetOf(executor, rule) }
   const locks = await stuckLocks(executor, rule.id, rule.repair_cursor, limit)
   const moved = rule.grouping === 'NONE' ? await moveElsewhere(executor, rule, locks, where) : NOTHING
   const { replicas, deltas } = await repairLocks(
     executor,
-    rule.id,
+    wanted,
     locks.filter(id => !moved.replicas.has(id)),
     now,
   )
-  await openTransfers(executor, replicas, rule, now)
+  await openTransfers(executor, replicas, wanted, now)
   await addToRules(executor, summedByRule([...deltas, ...moved.deltas]), now)
   const last = locks.at(-1)
   if (locks.length === limit && last !== undefined) await repairOn(executor, rule.id, last, now)

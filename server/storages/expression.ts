@@ -47,14 +47,23 @@ export interface Key {
 
 /**
  * The names of the RSEs that match, sorted by code unit (so that the answer doesn't depend on the order of `rses`). Throws 400
- * RSE_EXPRESSION_SYNTAX, RSE_EXPRESSION_UNKNOWN for a word that names nothing, or RSE_EXPRESSION_EMPTY when nothing matches.
+ * RSE_EXPRESSION_SYNTAX, RSE_EXPRESSION_UNKNOWN for a word that names nothing, or RSE_EXPRESSION_EMPTY when nothing matches; `field`:
+ * where the caller gave it.
  */
-export function resolveExpression(expression: string, rses: readonly ExpressionRse[]): string[] {
-  const { tree, keys } = parseExpression(expression)
-  demandKnown(keys, rses)
-  const names = [...evaluateExpression(tree, rses)].sort()
-  if (names.length > 0) return names
-  throw refused('RSE_EXPRESSION_EMPTY', `no RSE matches the expression ${quote(expression)}`)
+export function resolveExpression(expression: string, rses: readonly ExpressionRse[], field = 'expression'): string[] {
+  try {
+    const { tree, keys } = parseExpression(expression)
+    demandKnown(keys, rses)
+    const names = [...evaluateExpression(tree, rses)].sort()
+    if (names.length > 0) return names
+  } catch (error) {
+    if (error instanceof WaybillError) throw new WaybillError(error.code, error.message, { status: 400, field })
+    throw error
+  }
+  throw new WaybillError('RSE_EXPRESSION_EMPTY', `no RSE matches the expression ${quote(expression)}`, {
+    status: 400,
+    field,
+  })
 }
 
 /** Throws 400 RSE_EXPRESSION_SYNTAX; the message gives the position, counted from 1, and what was expected there. */

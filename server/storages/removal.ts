@@ -12,7 +12,7 @@ export async function removeRse(executor: Executor, rse: Rse, ofVo: readonly Rse
   const id = { id: rse.id }
   // So that nobody begins to use it meanwhile: against references a weaker lock does not help.
   if (!isSqlite(executor)) await query(executor, 'SELECT id FROM rses WHERE id = :id FOR UPDATE', id)
-  for (const table of ['rse_attributes', 'rse_protocols', 'destination_health']) {
+  for (const table of ['rse_attributes', 'rse_protocols', 'destination_health', 'source_set_members']) {
     await query(executor, `DELETE FROM ${table} WHERE rse_id = :id`, id)
   }
   const uses = [...(await usesOf(executor, rse.id)), ...(await expressionsThatNeed(executor, rse, ofVo))]
@@ -50,7 +50,8 @@ async function usesOf(executor: Executor, id: number): Promise<string[]> {
 async function expressionsThatNeed(executor: Executor, rse: Rse, ofVo: readonly Rse[]): Promise<string[]> {
   const rows = await query<{ expression: string }>(
     executor,
-    `SELECT DISTINCT expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING'`,
+    `SELECT expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING'
+      UNION SELECT source_expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING' AND source_expression IS NOT NULL`,
     { voId: rse.voId },
   )
   const others = ofVo.filter(other => other.id !== rse.id)

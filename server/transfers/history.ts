@@ -2,6 +2,7 @@ import type { TransferCode, TransferPhase, TransferScope } from '../../shared/do
 import type { TransferFailure } from '../../shared/domain/transfer-error.ts'
 import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
 import { type EarlierLooks, isInVain } from './settling.ts'
+import { ALLOWED } from './sources.ts'
 
 /** What a report's meaning depends on beside itself. */
 export interface TransferHistory {
@@ -77,7 +78,7 @@ export async function withAnotherSource(executor: Executor, transferIds: readonl
         AND source.rse_id <> transfers.source_rse_id
        JOIN rses ON rses.id = source.rse_id AND rses.availability_read
        JOIN links ON links.source_rse_id = source.rse_id AND links.destination_rse_id = own.rse_id AND links.distance > 0
-      WHERE transfers.id ${oneOf(executor, 'ids')} AND NOT EXISTS (SELECT 1 FROM attempts
+      WHERE transfers.id ${oneOf(executor, 'ids')} AND ${ALLOWED} AND NOT EXISTS (SELECT 1 FROM attempts
         WHERE attempts.transfer_id = transfers.id AND attempts.source_rse_id = source.rse_id AND attempts.scope = 'SOURCE')`,
     { ids: encodeRows(transferIds) },
   )

@@ -57,10 +57,10 @@ export async function holdWaiting(executor: Executor, transferIds: readonly numb
 export async function holdCarriers(
   executor: Executor,
   replicaIds: readonly number[],
-): Promise<{ id: number; replica_id: number }[]> {
-  const found = await query<{ id: number; replica_id: number }>(
+): Promise<{ id: number; replica_id: number; source_set_id: number | null }[]> {
+  const found = await query<{ id: number; replica_id: number; source_set_id: number | null }>(
     executor,
-    `SELECT id, replica_id FROM transfers WHERE replica_id ${oneOf(executor, 'replicas')} AND state NOT IN (${ENDED})`,
+    `SELECT id, replica_id, source_set_id FROM transfers WHERE replica_id ${oneOf(executor, 'replicas')} AND state NOT IN (${ENDED})`,
     { replicas: encodeRows(replicaIds) },
   )
   await lockRows(

@@ -24,6 +24,7 @@ import {
   wakeWaiting,
 } from './hop-store.ts'
 import { openTransfers } from './open.ts'
+import { holdSourceSets } from './source-set-store.ts'
 import { datasetsOf, type PlacedReplica, replicasAt, type Wayfarer } from './way-store.ts'
 import { findWays, hasMultihop, type Way } from './ways.ts'
 
@@ -73,8 +74,8 @@ interface Leg {
 }
 
 /**
- * Answers those that cannot go where they were sent: the path there is another file's, the replica cannot be copied to now, or what
- * brings it waits for them.
+ * Answers those that cannot go where they were sent: the path there is another file's, the replica cannot be copied to now, or is from
+ * a source that they may not have, or what brings it waits for them.
  */
 async function setOut(
   executor: Executor,
@@ -90,14 +91,18 @@ async function setOut(
     'replicas',
     (await replicasAt(executor, places)).map(row => row.id),
   )
+  await holdSourceSets(
+    executor,
+    legs.map(leg => leg.transfer.source_set_id),
+  )
   const ids = ways.map(({ transfer }) => transfer.id)
   const held = new Set(await holdWaiting(executor, ids, now))
   const found = new Map((await replicasAt(executor, places)).map(row => [placeKey(row.file_id, row.rse_id), row]))
   const replicaOf = ({ transfer, storage }: Leg): PlacedReplica | undefined =>
     found.get(placeKey(transfer.file_id, storage))
   const open = legs.filter(leg => held.has(leg.transfer.id) && canBeBrought(replicaOf(leg)))
-  const circular = await circularLegs(executor, open, leg => replicaOf(leg)?.id ?? 0)
-  const able = open.filter(leg => !circular.has(leg))
+  const barred = await barredLegs(executor, open, leg => replicaOf(leg)?.id ?? 0)
+  const able = open.filter(leg => !barred.has(leg))
 
   await expirePending(executor, [
     ...able.map(({ transfer }) => transfer.id),
@@ -122,24 +127,40 @@ async function setOut(
     now,
   )
   return legs
-    .filter(leg => circular.has(leg) || (replicaOf(leg)?.state !== 'AVAILABLE' && !canBeBrought(replicaOf(leg))))
+    .filter(leg => barred.has(leg) || !(canBeBrought(replicaOf(leg)) || isThere(leg, replicaOf(leg))))
     .map(({ transfer, storage }) => ({ transfer: transfer.id, storage }))
 }
 
-/** Those whose file is being brought by a transfer that waits for theirs. What brings them is locked, so that of two only one goes. */
-async function circularLegs(
+/** It came meanwhile, and is a source now. */
+function isThere({ transfer }: Leg, replica: PlacedReplica | undefined): boolean {
+  return replica?.state === 'AVAILABLE' && transfer.source_set_id === null
+}
+
+/**
+ * Those whose file is being brought by a transfer that waits for theirs, or from where they may not have it. What brings them is
+ * locked, so that of two only one goes.
+ */
+async function barredLegs(
   executor: Executor,
   legs: readonly Leg[],
   replicaOf: (leg: Leg) => number,
 ): Promise<Set<Leg>> {
-  const carriers = new Map((await holdCarriers(executor, legs.map(replicaOf))).map(row => [row.replica_id, row.id]))
-  const waits = legs.flatMap(leg => {
+  const carriers = new Map((await holdCarriers(executor, legs.map(replicaOf))).map(row => [row.replica_id, row]))
+  const joining = legs.flatMap(leg => {
     const carrier = carriers.get(replicaOf(leg))
-    return carrier === undefined ? [] : [{ transfer: leg.transfer.id, carrier, leg }]
+    if (carrier === undefined) return []
+    const { source_set_id: set } = leg.transfer
+    return [
+      { transfer: leg.transfer.id, carrier: carrier.id, leg, isFrom: set === null || set === carrier.source_set_id },
+    ]
   })
-  const known = await waitsOf(executor, [...carriers.values()])
+  const waits = joining.filter(wait => wait.isFrom)
+  const known = await waitsOf(
+    executor,
+    [...carriers.values()].map(row => row.id),
+  )
   const free = new Set(withoutCircles(waits, known))
-  return new Set(waits.filter(wait => !free.has(wait)).map(({ leg }) => leg))
+  return new Set(joining.filter(wait => !wait.isFrom || !free.has(wait)).map(({ leg }) => leg))
 }
 
 /** The replicas made. Storages and files in the order of their keys, as everybody makes them. */
@@ -172,8 +193,8 @@ const placeKey = (fileId: number, rseId: number): string => `${fileId} ${rseId}`
 function sameWish(legs: readonly Leg[]): Leg[][] {
   const groups = new Map<string, Leg[]>()
   for (const leg of legs) {
-    const { vo_id, account_id, activity, priority } = leg.transfer
-    const key = JSON.stringify([vo_id, account_id, activity, priority])
+    const { vo_id, account_id, activity, priority, source_set_id } = leg.transfer
+    const key = JSON.stringify([vo_id, account_id, activity, priority, source_set_id])
     groups.set(key, [...(groups.get(key) ?? []), leg])
   }
   return [...groups.values()]

@@ -9,13 +9,13 @@ import { type Candidate, inBundles, QUEUED_COLUMNS } from './bundles.ts'
 import { planHops } from './hops.ts'
 import { giveUpLost } from './lost.ts'
 import { nextLook } from './next-look.ts'
-import { HELD, PAST_FAILURES, REFUSED, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { ALLOWED, HELD, PAST_FAILURES, REFUSED, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 import { starveTransfers } from './starve.ts'
 
 const RELEASED_PER_ROUND = 1_000
 /** Why the transfer of the statement waits, which has just not been planned. */
-const UNPLANNED = `CASE WHEN (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id)
-              THEN 'NO_SOURCE' ELSE 'DESTINATION_CLOSED' END`
+const UNPLANNED = `CASE WHEN NOT (SELECT availability_write FROM rses WHERE rses.id = destination_rse_id) THEN 'DESTINATION_CLOSED'
+              WHEN source_set_id IS NULL THEN 'NO_SOURCE' ELSE 'NO_ALLOWED_SOURCE' END`
 
 /** The states that accept an event, as SQL: every guard here comes from the one table. */
 function accepting(event: TransferEventType): string {
@@ -47,7 +47,7 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
               (${NEARLINE} AND transfers.bytes > 0) AS nearline
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.state IN (${accepting('release')}) AND transfers.not_before <= :now
-          AND transfers.id ${oneOf(executor, 'ids')}
+          AND transfers.id ${oneOf(executor, 'ids')} AND ${ALLOWED}
      ) AS ranked WHERE place = 1`,
     { ids, now },
   )
@@ -67,8 +67,8 @@ export async function planTransfers(executor: Executor, transferIds: readonly nu
     `UPDATE transfers SET state = 'QUEUED', reason = NULL, source_replica_id = given.source_replica_id,
             source_rse_id = given.source_rse_id, link_id = given.link_id, bundle_id = given.bundle_id, updated_at = :now
        FROM ${set} AS given WHERE transfers.id = given.transfer_id AND transfers.state IN (${accepting('release')})
-        AND transfers.id ${oneOf(executor, 'ids')} RETURNING transfers.id`,
-    { rows: encodeRows(queued), ids, now },
+      RETURNING transfers.id`,
+    { rows: encodeRows(queued), now },
   )
   const look = nextLook(now)
   await query(

@@ -16,7 +16,7 @@ import { type Candidate, inBundles, QUEUED_COLUMNS, settleHints } from './bundle
 import type { LinkHealthRow } from './health-store.ts'
 import { OPEN_TARGET, TRIAL_SHARE } from './pace-store.ts'
 import type { Target } from './slow.ts'
-import { PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
+import { ALLOWED, PAST_FAILURES, SOURCE_COLUMNS, SOURCES } from './sources.ts'
 
 const MOVABLE = stateList(statesAccepting(TRANSFER_MACHINE, 'replan'))
 
@@ -90,6 +90,7 @@ export async function movable(
          FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
         WHERE transfers.id ${oneOf(executor, 'ids')} AND transfers.state IN (${MOVABLE}) AND transfers.link_id = :linkId
           AND links.id <> :linkId ${targets} AND ${OPEN_TARGET} AND NOT ${NEARLINE} AND coalesce(${TRIAL_SHARE}, 1) > 0 AND ${PAST_FAILURES} = 0
+          AND ${ALLOWED}
      ) AS ranked WHERE place = 1 ORDER BY transfer_id`,
     { linkId, now, ids: encodeRows(transferIds), ...(to && { targets: encodeRows(to.map(({ id }) => id)) }) },
   )

@@ -46,9 +46,10 @@ async function starveBundle(executor: Executor, bundle: ClosedBundle, now: numbe
   // Link and bundle are locked before the queue is looked at, as a claim does it.
   await lockRows(executor, 'links', [bundle.link_id])
   await query(executor, 'UPDATE bundles SET served_at = :now WHERE id = :id', { now, id: bundle.id })
+  // In these words SQLite finds the index of what is queued; a list of one state has it read the whole table.
   const free = await query<{ id: number }>(
     executor,
-    `SELECT id FROM transfers WHERE bundle_id = :id AND state IN (${STARVING}) ORDER BY id LIMIT :limit
+    `SELECT id FROM transfers WHERE bundle_id = :id AND state = 'QUEUED' ORDER BY id LIMIT :limit
       ${skippingLocked(executor, 'transfers')}`,
     { id: bundle.id, limit },
   )

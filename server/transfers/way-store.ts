@@ -1,6 +1,6 @@
 import type { TransferState } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
-import { REFUSED, SOURCES } from './sources.ts'
+import { ALLOWED, REFUSED, SOURCES } from './sources.ts'
 
 /** A transfer that goes, or may go, over another storage. */
 export interface Wayfarer {
@@ -13,10 +13,12 @@ export interface Wayfarer {
   readonly account_id: number
   readonly activity: string
   readonly priority: number
+  /** Null: its file may come from anywhere. */
+  readonly source_set_id: number | null
 }
 
 const WAYFARER = `transfers.id, transfers.replica_id, own.file_id, own.rse_id AS storage, transfers.vo_id, transfers.account_id, transfers.activity,
-  transfers.priority FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id`
+  transfers.priority, transfers.source_set_id FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id`
 
 export async function findWayfarers(read: Executor, transferIds: readonly number[]): Promise<Wayfarer[]> {
   return query(read, `SELECT ${WAYFARER} WHERE transfers.id ${oneOf(read, 'ids')} ORDER BY transfers.id`, {
@@ -44,19 +46,19 @@ export async function directSources(read: Executor, transferIds: readonly number
     read,
     `SELECT id, min(CASE WHEN refused THEN 1 ELSE 0 END) AS refused FROM
        (SELECT transfers.id, ${REFUSED} AS refused FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id ${SOURCES}
-         WHERE transfers.id ${oneOf(read, 'ids')}) AS sources GROUP BY id`,
+         WHERE transfers.id ${oneOf(read, 'ids')} AND ${ALLOWED}) AS sources GROUP BY id`,
     { ids: encodeRows(transferIds) },
   )
 }
 
-/** Where the files of these transfers are AVAILABLE and readable. */
+/** Where the files of these transfers are AVAILABLE and readable, and may be taken from. */
 export async function sourcesOf(read: Executor, transferIds: readonly number[]) {
   return query<{ id: number; storage: number }>(
     read,
     `SELECT transfers.id, source.rse_id AS storage FROM transfers JOIN replicas AS own ON own.id = transfers.replica_id
        JOIN replicas AS source ON source.file_id = own.file_id AND source.state = 'AVAILABLE'
        JOIN rses ON rses.id = source.rse_id AND rses.availability_read
-      WHERE transfers.id ${oneOf(read, 'ids')} ORDER BY transfers.id, source.rse_id`,
+      WHERE transfers.id ${oneOf(read, 'ids')} AND ${ALLOWED} ORDER BY transfers.id, source.rse_id`,
     { ids: encodeRows(transferIds) },
   )
 }

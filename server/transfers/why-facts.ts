@@ -33,6 +33,8 @@ export interface WhyFacts {
   readonly destinationHold: (HoldFacts & { readonly room: number }) | undefined
   readonly grants: { readonly source: GrantFacts | undefined; readonly destination: GrantFacts | undefined }
   readonly permit: PermitFacts | undefined
+  /** Which storages its rule names as sources; undefined: all. */
+  readonly sources: string | undefined
   /** Of a transfer that waits for a source. */
   readonly replicas: ReplicasFacts
   /** Of one that waits until its file is nearer. */
@@ -125,6 +127,8 @@ export interface ReplicaFacts {
   readonly state: string
   readonly isReadable: boolean
   readonly isLinked: boolean
+  /** Of a storage that its rule names as a source, where it names any. */
+  readonly isAllowed: boolean
 }
 
 export interface QueueFacts {

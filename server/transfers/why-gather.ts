@@ -3,7 +3,7 @@ import { reachesCopy, reachOf, type WorkerReach } from '../accounts/reach.ts'
 import type { Executor } from '../database/sql.ts'
 import { AHEAD } from '../tokens/unplanned.ts'
 import { storageLoads } from './claim.ts'
-import { NOWHERE } from './lost.ts'
+import { NOWHERE, NOWHERE_ALLOWED } from './lost.ts'
 import { why } from './why.ts'
 import type { GrantFacts, HoldFacts, ReplicasFacts, StorageFacts, Why, WhyFacts, WorkersFacts } from './why-facts.ts'
 import {
@@ -95,6 +95,7 @@ function ownFacts(row: WhyTransferRow, now: number) {
     cancelRequested: Boolean(row.cancel_requested),
     updatedAt: row.updated_at,
     lastError: lastErrorOf(row),
+    sources: row.sources ?? undefined,
     way: via === null || hop === null ? undefined : { via, hop },
     tape:
       row.tape_since === null
@@ -116,6 +117,7 @@ function ownFacts(row: WhyTransferRow, now: number) {
 /** Of one that found no way over other storages any more that of the last hop; of one whose file is nowhere, that. */
 function lastErrorOf({ state, reason, via, error_code: code, error_message: message }: WhyTransferRow) {
   if (state === 'FAILED' && reason === 'NO_SOURCE') return { code: reason, message: NOWHERE }
+  if (state === 'FAILED' && reason === 'NO_ALLOWED_SOURCE') return { code: reason, message: NOWHERE_ALLOWED }
   if (state === 'FAILED' && via !== null) return { code: 'HOP_FAILED', message: `over ${via}` }
   return code === null ? undefined : { code, message: message ?? '' }
 }
@@ -187,12 +189,13 @@ async function grantsOf(
 async function replicasOf(read: Executor, rows: readonly WhyTransferRow[]): Promise<Map<number, ReplicasFacts>> {
   const waiting = rows.filter(({ state }) => state === 'WAITING').map(row => row.id)
   const found = new Map<number, ReplicasFacts>()
-  for (const { transfer_id, total, storage, state, availability_read, linked } of await replicaRows(
+  for (const { transfer_id, total, storage, state, availability_read, linked, allowed } of await replicaRows(
     read,
     waiting,
     REPLICAS_READ,
   )) {
-    const replica = { storage, state, isReadable: Boolean(availability_read), isLinked: Boolean(linked) }
+    const open = { isReadable: Boolean(availability_read), isLinked: Boolean(linked), isAllowed: Boolean(allowed) }
+    const replica = { storage, state, ...open }
     found.set(transfer_id, { total, some: [...(found.get(transfer_id)?.some ?? []), replica] })
   }
   return found

@@ -54,8 +54,8 @@ export function blockerAfterBackoff(facts: WhyFacts): Why | undefined {
 
 const OUTLASTING: readonly Check[] = [destinationHeld, sourceHeld, tokenRefused, tokenMissing, pathBlocked]
 
-export function isUsable({ state, isReadable, isLinked }: ReplicaFacts): boolean {
-  return state === 'AVAILABLE' && isReadable && isLinked
+export function isUsable({ state, isReadable, isLinked, isAllowed }: ReplicaFacts): boolean {
+  return state === 'AVAILABLE' && isReadable && isLinked && isAllowed
 }
 
 function closed({ source, destination, link, now }: WhyFacts): Why | undefined {

@@ -4,6 +4,7 @@ import { type Executor, encodeRows, keyset, oneOf, query, queryOne, stateList } 
 import { longLived, usable } from '../tokens/grant-store.ts'
 import { AHEAD } from '../tokens/unplanned.ts'
 import { VIA } from './hop-store.ts'
+import { ALLOWED } from './sources.ts'
 import { DESTINATION_ROOM, LINK_LIMIT, MAX_ACTIVE, takenBy } from './trials.ts'
 
 const ACTIVE = stateList(ACTIVE_STATES)
@@ -43,6 +44,8 @@ export interface WhyTransferRow {
   error_code: string | null
   error_message: string | null
   reason: string | null
+  /** From where its file may come; null: from anywhere. */
+  sources: string | null
   /** The storage that it goes over, or that failed it there; and the transfer to it. */
   via: string | null
   hop: number | null
@@ -71,13 +74,14 @@ export async function transferRows(
             CASE WHEN sessions.ended_at IS NULL THEN sessions.expires_at ELSE 0 END AS session_ends,
             ${VIA} AS via, (SELECT hops.carrier_id FROM hops WHERE hops.transfer_id = transfers.id
               AND hops.look_at IS NOT NULL AND transfers.reason = 'MULTIHOP' ORDER BY hops.id DESC LIMIT 1) AS hop,
-            transfers.reason, last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
+            transfers.reason, source_sets.expression AS sources, last.code AS error_code, last.message AS error_message, item.state AS tape_state, item.at AS tape_since,
             coalesce(item.error, tasks.error) AS tape_error, tasks.not_before AS tape_next
        FROM ${keyset(read, 'ids')} AS asked JOIN transfers ON transfers.id = asked.value
        JOIN replicas ON replicas.id = transfers.replica_id JOIN dids ON dids.id = replicas.file_id
        JOIN scopes ON scopes.id = dids.scope_id
        LEFT JOIN permits ON permits.directory_id = replicas.directory_id AND permits.name = replicas.name AND permits.until > :now
        LEFT JOIN sessions ON sessions.id = transfers.session_id
+       LEFT JOIN source_sets ON source_sets.id = transfers.source_set_id
        LEFT JOIN task_items AS item ON item.replica_id = CASE transfers.state WHEN 'STAGING' THEN transfers.source_replica_id
          WHEN 'ARCHIVING' THEN transfers.replica_id END
        LEFT JOIN tasks ON tasks.id = item.task_id
@@ -94,6 +98,8 @@ export interface WhyReplicaRow {
   state: string
   availability_read: number | boolean
   linked: number | boolean
+  /** Its transfer may take the file from there. */
+  allowed: number | boolean
   total: number
 }
 
@@ -104,10 +110,10 @@ export async function replicaRows(read: Executor, ids: readonly number[], most: 
   return query(
     read,
     `SELECT * FROM (
-       SELECT transfers.id AS transfer_id, rses.name AS storage, source.state, rses.availability_read, ${linked} AS linked,
+       SELECT transfers.id AS transfer_id, rses.name AS storage, source.state, rses.availability_read, ${linked} AS linked, ${ALLOWED} AS allowed,
               count(*) OVER (PARTITION BY transfers.id) AS total,
               row_number() OVER (PARTITION BY transfers.id ORDER BY CASE WHEN source.state = 'AVAILABLE'
-                AND rses.availability_read AND ${linked} THEN 0 ELSE 1 END, rses.name) AS place
+                AND rses.availability_read AND ${linked} AND ${ALLOWED} THEN 0 WHEN ${ALLOWED} THEN 1 ELSE 2 END, rses.name) AS place
          FROM ${keyset(read, 'ids')} AS asked JOIN transfers ON transfers.id = asked.value
          JOIN replicas AS own ON own.id = transfers.replica_id
          JOIN replicas AS source ON source.file_id = own.file_id AND source.id <> own.id

@@ -48,9 +48,9 @@ function whyWaiting(facts: WhyFacts): Why {
   }
   if (!replicas.some.some(isUsable)) {
     return {
-      code: 'NO_SOURCE',
+      code: facts.sources === undefined ? 'NO_SOURCE' : 'NO_ALLOWED_SOURCE',
       sentence: withoutSource(facts),
-      figures: { replicas: replicas.total, destination: destination.name },
+      figures: { replicas: replicas.total, destination: destination.name, ...given(facts.sources) },
       again: Math.max(now, notBefore),
     }
   }
@@ -77,15 +77,24 @@ function whyBackoff({ attempts, lastError, notBefore }: WhyFacts): Why {
 
 const NAMED = 5
 
-function withoutSource({ replicas: { total, some }, destination }: WhyFacts): string {
+function given(sources: string | undefined): { sources?: string } {
+  return sources === undefined ? {} : { sources }
+}
+
+function withoutSource({ replicas: { total, some }, destination, sources }: WhyFacts): string {
   if (total === 0) return 'no other storage has a replica of it'
-  const obstacle = ({ storage, state, isReadable }: ReplicaFacts): string => {
+  const obstacle = ({ storage, state, isReadable, isAllowed }: ReplicaFacts): string => {
     if (state !== 'AVAILABLE') return `at ${storage} it is ${state}`
+    if (!isAllowed) return `${storage} has one, and is none of them`
     return isReadable ? `${storage} has no link to ${destination.name}` : `${storage} may not be read`
   }
   const named = some.slice(0, NAMED).map(obstacle)
   const more = total > named.length ? [`and ${total - named.length} more`] : []
-  return `no replica of it can be used: ${[...named, ...more].join('; ')}`
+  const none =
+    sources === undefined
+      ? 'no replica of it can be used'
+      : `none of the storages that its rule names as sources (${sources}) can give it`
+  return `${none}: ${[...named, ...more].join('; ')}`
 }
 
 function whySettling(facts: WhyFacts): Why {
@@ -154,7 +163,9 @@ function whyEnded({ lastError, updatedAt, attempts, bytes }: WhyFacts, state: 'D
   const next =
     lastError?.code === 'NO_SOURCE'
       ? 'its rule is repaired when it is somewhere again'
-      : 'the repair of its rule tries it again'
+      : lastError?.code === 'NO_ALLOWED_SOURCE'
+        ? 'the repair of its rule tries it when one of them has it'
+        : 'the repair of its rule tries it again'
   return {
     code: 'FAILED',
     sentence: `it failed${lastError === undefined ? '' : ` (${wordsOf(lastError)})`}: ${next}`,

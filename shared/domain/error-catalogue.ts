@@ -208,6 +208,13 @@ const OWN_ERRORS = {
     'nothing',
     'no storage has the file any more, and nobody is bringing it, for an hour: its rule is STUCK, and repaired as soon as it is somewhere again',
   ),
+  NO_ALLOWED_SOURCE: row(
+    ['SOURCE'],
+    BEFORE,
+    'never',
+    'nothing',
+    'none of the storages that the rule names as sources has had the file for an hour, and nobody is bringing it there: the rule is STUCK, and its repair tries it when one has it',
+  ),
   INTERRUPTED: row(
     ['GENERAL'],
     ALWAYS,

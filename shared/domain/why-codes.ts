@@ -4,6 +4,7 @@ export const WHY_CODES = {
   SOURCE_CLOSED: 'its source may not be read: somebody has closed it; it looks for another within seconds',
   LINK_CLOSED: 'the link from its source was removed; it looks for another source within seconds',
   NO_SOURCE: 'no replica of it can be used: what is wrong with each',
+  NO_ALLOWED_SOURCE: 'none of the sources that its rule names can give it: what is wrong with each, who else has it',
   MULTIHOP: 'its file is brought to a storage on the way first: the transfer that does it says why that waits',
   NO_WORKER: 'no worker may take it: there is none, all are drained, or none is for its VO, storages or activity',
   STORAGE_FULL: 'its destination is full for this VO: it is looked at again by a single file',

@@ -4,7 +4,7 @@ import { queryOne } from '../../server/database/sql.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
-import { closeLink } from '../../server/storages/store.ts'
+import { closeLink, putAttribute } from '../../server/storages/store.ts'
 import { refreshReady } from '../../server/tokens/grant-store.ts'
 import { claimToSettle } from '../../server/transfers/claim.ts'
 import { hopKeeper, planHops } from '../../server/transfers/hops.ts'
@@ -14,6 +14,7 @@ import { grantPermit } from '../../server/transfers/permits.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { moveQueued, settleLeft } from '../../server/transfers/replan-store.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
+import { sourceSetKeeper } from '../../server/transfers/source-sets.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { FAILURE, FENCE_BASE, type World } from './world.ts'
 
@@ -151,6 +152,43 @@ const planTo =
       world.clock.now(),
     )
   }
+
+/** Four files that A and C have, wanted at B by a rule that is not evaluated yet: from storages of tier 1, as A is. */
+async function fromTier(world: World): Promise<void> {
+  await world.dataset('d', 4, 'A')
+  await world.dataset('d', 4, 'C')
+  const { id } = await world.rse('A')
+  await world.db.write(e => putAttribute(e, id, 'tier', 1))
+  world.context.storages.forget()
+  world.sources = 'tier=1'
+  await world.addRule('d', 'B', 1)
+}
+
+/** Now C is of tier 1, and A is not. */
+async function tierMoves(world: World): Promise<void> {
+  const [a, c] = [await world.rse('A'), await world.rse('C')]
+  await world.db.write(async e => {
+    await putAttribute(e, a.id, 'tier', 2)
+    await putAttribute(e, c.id, 'tier', 1)
+  })
+  world.context.storages.forget()
+  await world.run(sourceSetKeeper)
+}
+
+async function tierSettles(world: World): Promise<void> {
+  world.context.storages.forget()
+  await world.evaluate()
+  await world.run(sourceSetKeeper)
+  await world.run(transferReleaser)
+  await world.grantAll()
+}
+
+async function fromTierOne(world: World): Promise<string | undefined> {
+  const found = await world.rows<{ name: string }>(
+    "SELECT DISTINCT rses.name FROM transfers LEFT JOIN rses ON rses.id = source_rse_id WHERE transfers.state = 'QUEUED'",
+  )
+  return found.length === 1 && found[0]?.name === 'C' ? undefined : `queued from ${found.map(row => row.name).join()}`
+}
 
 async function removed(world: World): Promise<void> {
   await world.db.write(e => startRemoval(e, 1, world.clock.now()))
@@ -412,6 +450,31 @@ export const ENCOUNTERS: Readonly<Record<string, Encounter>> = {
       const locks = await world.number('SELECT sum(lock_count) AS n FROM replicas')
       return Number(locks) === 2 ? undefined : `${locks} locks for 2 files`
     },
+  },
+  'transfers are opened while a storage leaves their sources': {
+    begin: fromTier,
+    stopped: world => world.evaluate(),
+    other: tierMoves,
+    afterwards: tierSettles,
+    broken: fromTierOne,
+  },
+  'a storage leaves the sources of transfers that are just opened': {
+    begin: fromTier,
+    stopped: tierMoves,
+    other: world => world.evaluate(),
+    afterwards: tierSettles,
+    broken: fromTierOne,
+  },
+  'transfers are planned while a storage leaves their sources': {
+    async begin(world) {
+      await fromTier(world)
+      await world.evaluate()
+      await world.change("UPDATE transfers SET state = 'WAITING', not_before = 0")
+    },
+    stopped: world => world.run(transferReleaser),
+    other: tierMoves,
+    afterwards: tierSettles,
+    broken: fromTierOne,
   },
   'a dataset is attached to a container while a file is attached to it': {
     async begin(world) {

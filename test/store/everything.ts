@@ -18,6 +18,7 @@ import { judgeStorages } from '../../server/transfers/health-store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { grantPermit } from '../../server/transfers/permits.ts'
 import { insertSession } from '../../server/transfers/session-store.ts'
+import { ensureSourceSet } from '../../server/transfers/source-set-store.ts'
 import { drain } from '../../server/transfers/worker-store.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { FAILURE, World } from './world.ts'
@@ -158,6 +159,8 @@ async function aside(
       replan,
     )
     await query(e, "UPDATE transfers SET replan_id = 1 WHERE state = 'QUEUED'")
+    await ensureSourceSet(e, voId, 'A|C', [await key('rses'), rseId])
+    await query(e, "UPDATE transfers SET source_set_id = 1 WHERE state = 'QUEUED'")
     // One that refers to a later row of its own table.
     const paths = `(1000, ${rseId}, '/data/top/below', 1001), (1001, ${rseId}, '/data/top', NULL)`
     await query(e, 'PRAGMA defer_foreign_keys = ON')

@@ -129,6 +129,14 @@ const INVARIANTS: Readonly<Record<string, string>> = {
       AND (transfers.link_id <> links.id OR transfers.source_rse_id <> links.source_rse_id
         OR transfers.destination_rse_id <> links.destination_rse_id OR source.rse_id <> links.source_rse_id
         OR own.rse_id <> links.destination_rse_id OR transfers.vo_id <> bundles.vo_id)`,
+  'a rule that names its sources has their set': `SELECT id FROM rules WHERE source_expression IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM source_sets WHERE source_sets.vo_id = rules.vo_id AND expression = source_expression)`,
+  'what is queued comes from where its rule lets it come, or is looked at': `SELECT transfers.id FROM transfers
+    JOIN source_sets ON source_sets.id = source_set_id AND (look_cursor IS NULL OR look_cursor >= transfers.id)
+    JOIN replicas AS source ON source.id = source_replica_id WHERE transfers.state IN ('QUEUED', 'STAGING')
+      AND NOT EXISTS (SELECT 1 FROM source_set_members WHERE set_id = source_set_id AND source_set_members.rse_id = source.rse_id)
+      AND NOT EXISTS (SELECT 1 FROM hops JOIN transfers AS carriers ON carriers.id = hops.carrier_id
+        WHERE hops.replica_id = source.id AND carriers.source_set_id = transfers.source_set_id)`,
   'a link on trial, and no other, has a hold': 'SELECT link_id FROM link_health WHERE (holds > 0) <> (held_until > 0)',
   'work is held by living sessions only': `SELECT transfers.id FROM transfers JOIN sessions ON sessions.id = session_id
     WHERE sessions.ended_at IS NOT NULL`,

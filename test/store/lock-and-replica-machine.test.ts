@@ -52,8 +52,14 @@ for (const { name, open } of databases) {
         const [rule] = await world.rows<{ id: number }>('SELECT id FROM rules')
         const deltas = await test.db.write(async e =>
           event === 'repair'
-            ? (await repairLocks(e, rule?.id ?? 0, await stuckLocks(e, rule?.id ?? 0, 0, 100), world.clock.now()))
-                .deltas
+            ? (
+                await repairLocks(
+                  e,
+                  { id: rule?.id ?? 0, source_set_id: null },
+                  await stuckLocks(e, rule?.id ?? 0, 0, 100),
+                  world.clock.now(),
+                )
+              ).deltas
             : moveLocks(e, some, event),
         )
         const found = await world.rows<{ state: LockState }>('SELECT state FROM locks ORDER BY replica_id')

@@ -177,6 +177,8 @@ describe('the move from SQLite to PostgreSQL', () => {
       'permits',
       'attempts',
       'transfers',
+      'source_set_members',
+      'source_sets',
       'bundles',
       'sessions',
       'workers',
@@ -197,8 +199,8 @@ describe('the move from SQLite to PostgreSQL', () => {
     await change(
       ...later.map(table => `DROP TABLE ${table}`),
       ...columns.map(([table, column]) => `ALTER TABLE ${table} DROP COLUMN ${column}`),
-      `DELETE FROM knex_migrations
-        WHERE name IN ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life')`,
+      `DELETE FROM knex_migrations WHERE name IN
+        ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life', '0015_source_sets')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })

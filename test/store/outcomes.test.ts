@@ -129,7 +129,8 @@ for (const { name, open } of databases) {
       await world.change('UPDATE replicas SET lock_count = 0')
       await test.db.write(e => cancelTransfers(e, ids, world.clock.now()))
       expect(await world.number('SELECT count(*) AS n FROM transfers WHERE cancel_requested')).to.equal(4)
-      const rule = { vo_id: world.voId, account_id: world.accountId, activity: 'test', priority: 3, archive: false }
+      const who = { vo_id: world.voId, account_id: world.accountId, activity: 'test', priority: 3 }
+      const rule = { ...who, archive: false, source_set_id: null }
       await world.change('UPDATE replicas SET lock_count = 1')
       await test.db.write(e => openTransfers(e, ids, rule, world.clock.now()))
       expect(await world.number('SELECT count(*) AS n FROM transfers WHERE cancel_requested')).to.equal(0)

@@ -7,6 +7,7 @@ import { expireGrants } from '../../server/tokens/expire.ts'
 import { grantsToMint, grantsToMintAnew, grantsToRenew } from '../../server/tokens/grant-store.ts'
 import { unplannedBundles } from '../../server/tokens/unplanned.ts'
 import { listActivities } from '../../server/transfers/activity-store.ts'
+import { alignSources } from '../../server/transfers/align.ts'
 import { claimOnLink, claimToSettle, linksToServe } from '../../server/transfers/claim.ts'
 import { claimWork } from '../../server/transfers/claim-work.ts'
 import { decisionsBeyond, decisionsOf, pruneDecisions } from '../../server/transfers/decision-store.ts'
@@ -20,6 +21,8 @@ import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { replanner } from '../../server/transfers/replan.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
+import { lookAtTransfers, putMembers } from '../../server/transfers/source-set-store.ts'
+import { sourceSetKeeper } from '../../server/transfers/source-sets.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
 import { environment } from '../../shared/runtime/environment.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -194,6 +197,34 @@ for (const { name, open } of databases) {
       await world.detach('crate', 'leaves')
       await world.evaluate()
       expect(await plain.number('SELECT count(*) AS n FROM locks WHERE rule_id = :rule', { rule })).to.equal(0)
+    })
+
+    it('to send off what is queued from a storage that its rules name no more, and to plan it anew', async () => {
+      await plain.change("INSERT INTO source_sets (vo_id, expression) VALUES (1, 'A')")
+      await plain.change(
+        `UPDATE transfers SET source_set_id = (SELECT max(id) FROM source_sets) WHERE state = 'QUEUED' AND id % 100 = 0`,
+      )
+      await plain.change("UPDATE rules SET source_expression = 'A' WHERE id = 1")
+      if (!isSqlite(plain.db.read)) await plain.change('ANALYZE')
+      await world.run(sourceSetKeeper)
+      await plain.change('DELETE FROM source_set_members')
+      const [set] = await plain.rows<{ id: number }>('SELECT id FROM source_sets')
+      await world.db.write(e => putMembers(e, set?.id ?? 0, [3]))
+      const changed = { id: set?.id ?? 0, look_cursor: 0 }
+      expect(await world.db.write(e => lookAtTransfers(e, changed, 1_000, world.clock.now()))).to.equal(true)
+      expect(
+        await plain.number(`SELECT count(*) AS n FROM transfers WHERE source_set_id IS NOT NULL AND state = 'WAITING'`),
+      ).to.be.above(ROWS / 500)
+      await world.run(transferReleaser)
+      await plain.addRule('small', 'C', 1)
+      plain.sources = 'A'
+      await plain.addRule('small', 'B', 1)
+      await world.evaluate()
+      const replicas = await plain.rows<{ id: number }>(
+        'SELECT replica_id AS id FROM transfers WHERE source_set_id IS NOT NULL LIMIT 1000',
+      )
+      const ids = replicas.map(row => row.id)
+      await world.db.write(e => alignSources(e, ids, world.clock.now()))
     })
 
     it('to repair and to remove a rule', async () => {

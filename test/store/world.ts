@@ -17,12 +17,14 @@ import { ruleEvaluator } from '../../server/rules/evaluate.ts'
 import { reevaluateRules, shrinkRules } from '../../server/rules/reevaluate.ts'
 import { insertRule } from '../../server/rules/store.ts'
 import { type Rse, StorageDirectory } from '../../server/storages/directory.ts'
+import { resolveExpression } from '../../server/storages/expression.ts'
 import { insertRse, putLink } from '../../server/storages/store.ts'
 import { ensureGrant, refreshReady, setBundleGrants } from '../../server/tokens/grant-store.ts'
 import { ensureIssuer } from '../../server/tokens/issuers.ts'
 import { claimOnLink, linksToServe } from '../../server/transfers/claim.ts'
 import type { ClaimedRow } from '../../server/transfers/claim-places.ts'
 import { insertSession } from '../../server/transfers/session-store.ts'
+import { ensureSourceSet } from '../../server/transfers/source-set-store.ts'
 import { Wake } from '../../server/wake.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { silentLogger } from '../../shared/runtime/logger.ts'
@@ -84,6 +86,8 @@ export class World {
   /** How rules from now on choose. */
   grouping: 'ALL' | 'DATASET' | 'NONE' = 'DATASET'
   weight: string | null = null
+  /** Where their files may come from. */
+  sources: string | null = null
   readonly db: Database
   readonly voId: number
   readonly accountId: number
@@ -222,7 +226,7 @@ export class World {
       purgeReplicas: this.purgeReplicas,
       grouping: this.grouping,
       weight: this.weight,
-      sourceExpression: null,
+      sourceExpression: this.sources,
       state: 'REPLICATING' as const,
       ignoreQuota: false,
       replaces: null,
@@ -230,7 +234,11 @@ export class World {
     }
     const didId = await this.didId(did)
     const rule = { ...common, didId, expression, copies, priority, now: this.clock.now() }
+    const rses = await this.context.storages.ofVo(this.voId)
+    const named = this.sources === null ? [] : resolveExpression(this.sources, rses)
+    const ids = rses.filter(rse => named.includes(rse.name)).map(rse => rse.id)
     const id = await this.db.write(async executor => {
+      if (this.sources !== null) await ensureSourceSet(executor, this.voId, this.sources, ids)
       await holdForRule(executor, didId)
       return insertRule(executor, rule)
     })

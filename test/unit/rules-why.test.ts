@@ -28,6 +28,12 @@ const TABLE: readonly {
   { what: 'that nothing was kept', lock: { code: null, message: null }, code: 'UNKNOWN', says: 'nothing was kept' },
   { what: 'that nobody has the file', lock: { reason: 'NO_SOURCE' }, code: 'NO_SOURCE', says: 'no storage has' },
   {
+    what: 'that none of its sources has the file',
+    lock: { reason: 'NO_ALLOWED_SOURCE' },
+    code: 'NO_ALLOWED_SOURCE',
+    says: 'none of the storages that its rule names as sources',
+  },
+  {
     what: 'a storage that turned read-only (rucio #7538)',
     rse: { writable: false },
     lock: { reason: 'NO_SOURCE' },

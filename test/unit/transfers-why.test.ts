@@ -36,6 +36,7 @@ const ERROR = { code: 'STORAGE_ERROR', message: '500' }
 
 /** Queued, with nothing in its way. */
 const FREE: WhyFacts = {
+  sources: undefined,
   tape: undefined,
   way: undefined,
   now: NOW,
@@ -53,7 +54,10 @@ const FREE: WhyFacts = {
   destinationHold: undefined,
   grants: { source: GRANT, destination: { ...GRANT, id: 2 } },
   permit: undefined,
-  replicas: { total: 1, some: [{ storage: 'A', state: 'AVAILABLE', isReadable: true, isLinked: true }] },
+  replicas: {
+    total: 1,
+    some: [{ storage: 'A', state: 'AVAILABLE', isReadable: true, isLinked: true, isAllowed: true }],
+  },
   queue: { counted: 100, urgent: 0, before: 0, isFarBack: false },
   workers: { alive: 3, drained: 1, serving: 2, busy: 12 },
   holder: undefined,
@@ -123,14 +127,31 @@ const CASES: readonly Row[] = [
       replicas: {
         total: 9,
         some: [
-          { storage: 'C', state: 'BAD', isReadable: true, isLinked: true },
-          { storage: 'D', state: 'AVAILABLE', isReadable: false, isLinked: true },
-          { storage: 'E', state: 'AVAILABLE', isReadable: true, isLinked: false },
+          { storage: 'C', state: 'BAD', isReadable: true, isLinked: true, isAllowed: true },
+          { storage: 'D', state: 'AVAILABLE', isReadable: false, isLinked: true, isAllowed: true },
+          { storage: 'E', state: 'AVAILABLE', isReadable: true, isLinked: false, isAllowed: true },
         ],
       },
     },
     { replicas: 9 },
     'at C it is BAD; D may not be read; E has no link to B; and 6 more',
+    NOW,
+  ],
+  [
+    'NO_ALLOWED_SOURCE',
+    {
+      ...WAITING,
+      sources: 'C|D',
+      replicas: {
+        total: 2,
+        some: [
+          { storage: 'C', state: 'BAD', isReadable: true, isLinked: true, isAllowed: true },
+          { storage: 'E', state: 'AVAILABLE', isReadable: true, isLinked: true, isAllowed: false },
+        ],
+      },
+    },
+    { replicas: 2, sources: 'C|D' },
+    'none of the storages that its rule names as sources (C|D) can give it: at C it is BAD; E has one, and is none of them',
     NOW,
   ],
   [

@@ -33,6 +33,7 @@ export const ruleAnswer = z.object({
   expression: z.string(),
   grouping,
   weight: z.string().optional(),
+  sourceExpression: z.string().optional().describe('which storages its files may come from; absent: any'),
   activity: z.string(),
   priority: z.number(),
   comment: z.string().optional(),
@@ -134,6 +135,10 @@ const ruleRequest = z.strictObject({
     .default('DATASET')
     .describe('ALL: everything at the same storages; DATASET: each dataset; NONE: each file where it fits'),
   weight: attributeKey.optional().describe('attribute of storages: they are chosen in proportion to its value'),
+  sourceExpression: words(2000)
+    .min(1)
+    .optional()
+    .describe('RSE expression: which storages the files may be copied from; absent: any that has them'),
   lifetime: lifetime.optional().describe('seconds'),
   activity: activity.default('User Subscriptions'),
   priority: priority.default(3),
