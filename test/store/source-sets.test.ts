@@ -9,6 +9,7 @@ import { startRemoval } from '../../server/rules/step-store.ts'
 import { addToRules } from '../../server/rules/store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import type { AttributeValue } from '../../server/storages/directory.ts'
+import { removeRse } from '../../server/storages/removal.ts'
 import {
   closeLink,
   deleteAttribute,
@@ -299,6 +300,25 @@ for (const { name, open } of databases) {
         await label('C', 'tier', 1)
         await work()
         expect(await transfers()).to.deep.equal(['C>B QUEUED'])
+      })
+
+      it('a storage that is named stays; one of several that an attribute names can be removed', async () => {
+        const remove = async (): Promise<void> => {
+          const [rse, all] = [await world.rse('D'), await world.context.storages.all()]
+          await test.db.write(e => removeRse(e, rse, all))
+          world.context.storages.forget()
+        }
+        const rule = await ask('A|D')
+        const refused = await remove().catch(error => error)
+        expect(refused).to.include({ code: 'RSE_IN_USE' })
+        await test.db.write(e => startRemoval(e, rule, world.clock.now()))
+        await work()
+        await label('D', 'tier', 1)
+        await ask('tier=1')
+        expect(await world.number('SELECT count(*) AS n FROM source_set_members')).to.equal(4)
+        await remove()
+        await work()
+        expect(await world.number('SELECT count(*) AS n FROM source_set_members')).to.equal(2)
       })
 
       it('a word that names nothing any more closes none of the others', async () => {

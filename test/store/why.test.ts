@@ -13,6 +13,7 @@ import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { grantPermit, reservePaths } from '../../server/transfers/permits.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { endSession } from '../../server/transfers/sessions.ts'
+import { ensureSourceSet } from '../../server/transfers/source-set-store.ts'
 import { type WhyOfTransfer, whyOf } from '../../server/transfers/why-gather.ts'
 import { openOfRule } from '../../server/transfers/why-store.ts'
 import { drain } from '../../server/transfers/worker-store.ts'
@@ -267,6 +268,15 @@ for (const { name, open } of databases) {
       expect((await say()).sentence).to.equal('no replica of it can be used: A has no link to B')
       await test.db.write(e => updateRse(e, ids.b, { availabilityWrite: false }))
       await expectWhy('DESTINATION_CLOSED', { destination: 'B' }, now + 60_000)
+    })
+
+    it('until a storage that their rule names as a source has their file', async () => {
+      await work()
+      await test.db.write(e => ensureSourceSet(e, world.voId, 'C', [ids.c]))
+      await world.change("UPDATE transfers SET source_set_id = 1, state = 'WAITING', not_before = 0")
+      await world.run(transferReleaser)
+      const figures = { replicas: 1, destination: 'B', sources: 'C' }
+      await expectWhy('NO_ALLOWED_SOURCE', figures, world.clock.now() + 60_000)
     })
 
     it('until their file is at a storage on the way', async () => {
