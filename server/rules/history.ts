@@ -3,7 +3,7 @@ import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
 import { deleteEvents, insertEvents, noteStates, type RuleEventKind, rulesToNote } from './event-store.ts'
 import { endReplacement, replacementsDue } from './life-store.ts'
-import { startRemoval } from './step-store.ts'
+import { lockRule, startRemoval } from './step-store.ts'
 import type { RuleRow } from './store.ts'
 
 const RULES_PER_ROUND = 100
@@ -55,9 +55,10 @@ export function ruleReplacer(context: Context): Service {
       const due = await replacementsDue(context.db.read, RULES_PER_ROUND)
       for (const replacement of due) {
         await context.db.write(async executor => {
+          const { id, replaces } = replacement
+          await lockRule(executor, replaces)
           if (!(await endReplacement(executor, replacement))) return
           const now = context.clock.now()
-          const { id, replaces } = replacement
           const removed = { rule_id: replaces, event: 'removed', actor: null, details: { replacedBy: id } } as const
           await insertEvents(executor, [removed], now)
           await startRemoval(executor, replaces, now)

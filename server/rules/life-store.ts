@@ -50,7 +50,7 @@ export async function suspendRule(executor: Executor, id: number, now: number): 
 export async function resumeRule(executor: Executor, id: number, now: number): Promise<void> {
   await query(
     executor,
-    `UPDATE rules SET state = 'REPLICATING', align_cursor = NULL, repair_cursor = 0,
+    `UPDATE rules SET state = 'REPLICATING', align_cursor = 0, repair_cursor = 0,
             repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN CAST(:now AS bigint) END WHERE id = :id`,
     { id, now },
   )
@@ -82,7 +82,8 @@ export async function endReplacement(executor: Executor, { id, replaces }: Repla
   const rows = await query(
     executor,
     `UPDATE rules SET replaces = NULL, ignore_quota = coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false)
-      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED' RETURNING id`,
+      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED'
+        AND NOT EXISTS (SELECT 1 FROM rules AS old WHERE old.id = :replaces AND old.locked) RETURNING id`,
     { id, replaces },
   )
   return rows.length > 0

@@ -44,12 +44,16 @@ export async function moveElsewhere(
   const failed = await failedAt(executor, ids)
   const moves = files.flatMap(file => {
     const unit = { id: file.file_id, bytes: file.bytes }
-    const others = new Set([...(locked.get(file.file_id) ?? [])].filter(id => id !== file.rse_id))
+    const others = locked.get(file.file_id) ?? new Set()
+    others.delete(file.rse_id)
     const except = new Set([file.rse_id, ...(failed.get(file.file_id) ?? [])])
+    // What it has where it is stuck it may have elsewhere.
+    chooser.take({ ...unit, bytes: -file.bytes }, file.rse_id)
     const [to] = chooser.select(unit, others, except).added
-    if (to === undefined) return []
-    chooser.take(unit, to)
-    return { ...file, to }
+    chooser.take(unit, to ?? file.rse_id)
+    // Another of its copies that is stuck goes to none of these.
+    others.add(to ?? file.rse_id)
+    return to === undefined ? [] : { ...file, to }
   })
   const left = moves.map(move => move.replica_id)
   const { delta, usage } = await removeLocks(executor, rule, left, now)

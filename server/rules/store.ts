@@ -120,7 +120,8 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
             locks_stuck = rules.locks_stuck + given.stuck,
             problems = rules.problems + given.problems,
             state = ${STATE_OF_COUNTERS}, updated_at = :now,
-            repairs = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN 0 ELSE rules.repairs END
+            repairs = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN 0 ELSE rules.repairs END,
+            repair_at = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN NULL ELSE rules.repair_at END
        FROM ${set} AS given WHERE rules.id = given.rule_id`,
     { rows: encodeRows(deltas), now },
   )
