@@ -4,6 +4,7 @@ import { type Executor, lockRows, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { alignSources, alignTransfers } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
+import { guarded } from './guard.ts'
 import { tryLockRule } from './step-store.ts'
 import { addToRules, type RuleRow } from './store.ts'
 
@@ -28,7 +29,8 @@ export function ruleAligner(context: Context): Service {
       )
       let aligned = false
       for (const rule of rules) {
-        if (await context.db.write(executor => alignStep(executor, rule, context.clock.now()))) aligned = true
+        const step = () => context.db.write(executor => alignStep(executor, rule, context.clock.now()))
+        if (await guarded(context, rule.id, step)) aligned = true
       }
       if (aligned) context.wake.notify('queue')
       return aligned

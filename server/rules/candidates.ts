@@ -51,11 +51,11 @@ export class Chooser {
   readonly #rooms: Map<number, number>
   readonly #holdings = new Map<number, Map<number, Holding>>()
 
-  constructor(rule: Choosing, candidates: readonly Rse[], facts: { quota: Quota; rooms: ReadonlyMap<number, number> }) {
+  constructor(rule: Choosing, candidates: readonly Rse[], facts: { quota: Quota; rooms: Map<number, number> }) {
     this.#rule = rule
     this.#candidates = candidates
     this.#quota = facts.quota
-    this.#rooms = new Map(facts.rooms)
+    this.#rooms = facts.rooms
   }
 
   /** What storages hold of the units that are chosen for next, and of no others. */
@@ -84,6 +84,10 @@ export class Chooser {
     }))
     const seed = `${account_id}:${did_id}:${expression}:${copies}:${unit.id}`
     return selectRses(options, chosen, { copies, bytes: unit.bytes }, seed)
+  }
+
+  takesFrom(quota: Quota): boolean {
+    return this.#quota === quota
   }
 
   /** False when the account may not lock so much more there. */

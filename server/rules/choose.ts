@@ -1,3 +1,4 @@
+import type { Quota } from '../accounts/quota.ts'
 import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
 import { datasetsBelow, keptBelow, totalsBelow } from '../catalogue/contents-store.ts'
 import type { Context } from '../context.ts'
@@ -15,11 +16,12 @@ import {
   insertChoices,
   type NewChoice,
 } from './choice-store.ts'
+import { beyondChoice } from './expand.ts'
 import { deletePart, type Part, partInWork } from './part-store.ts'
 import type { Rooms } from './room.ts'
 import type { LeftOut } from './select.ts'
 import { moveCursor, takeStep } from './step-store.ts'
-import { type RuleRow, setError } from './store.ts'
+import { addToRules, type RuleRow, setError, unchanged } from './store.ts'
 
 const DATASETS_PER_STEP = 100
 
@@ -49,9 +51,11 @@ export async function chooseStep(
     const units = looked.filter(unit => kept.has(unit.id))
     const task = await taskOf(executor, rule, units)
     if (!task.short.every(id => view.counted.has(id))) return undefined
-    const chooser = new Chooser(rule, candidates, { quota, rooms: left })
+    const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(left) })
     chooser.know(view.holdings)
-    const outcome = decide(rule, units, task, view.whole, chooser, part)
+    const grown =
+      rule.ignore_quota && rule.replaces !== null ? await holdQuota(executor, beyondChoice(rule), rses) : quota
+    const outcome = decide(rule, units, task, view.whole, { chooser, grown }, part)
     await insertChoices(executor, rule.id, outcome.choices)
     await expandAgain(executor, outcome.again)
     const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', outcome.short, outcome.leftOut, rses))
@@ -64,6 +68,7 @@ export async function chooseStep(
       ? { stage: 'EXPANDING' as const, choice: 0, file: 0 }
       : { stage: 'CHOOSING' as const, choice: part.id, file: more ? (looked.at(-1)?.id ?? 0) : 0 }
     await moveCursor(executor, rule.id, next, clock.now())
+    if (reason !== rule.error) await addToRules(executor, [unchanged(rule.id)], clock.now())
     await addUsage(executor, rule.account_id, [...outcome.choices.flatMap(reservation), ...outcome.reserved])
     return looked.length
   })
@@ -95,7 +100,9 @@ async function taskOf(executor: Executor, rule: RuleRow, units: readonly Unit[])
   if (rule.grouping === 'NONE') return { before, chosen: [], short: [] }
   if (rule.grouping === 'ALL') {
     const chosen = await chosenRses(executor, rule.id)
-    return { before, chosen, short: chosen.length < rule.copies ? [rule.did_id] : [] }
+    // Looked for once in a pass over a part: it reads all of the rule's files.
+    const looks = rule.cursor_file === 0 && chosen.length < rule.copies
+    return { before, chosen, short: looks ? [rule.did_id] : [] }
   }
   const counts = new Map<number, number>()
   for (const { dataset_id } of before) counts.set(dataset_id, (counts.get(dataset_id) ?? 0) + 1)
@@ -144,7 +151,7 @@ function decide(
   units: readonly Unit[],
   task: Task,
   whole: Unit | undefined,
-  chooser: Chooser,
+  { chooser, grown }: { readonly chooser: Chooser; readonly grown: Quota },
   part: Part,
 ): Outcome {
   const outcome: Outcome = { choices: [], again: [], reserved: [], leftOut: [], short: 0 }
@@ -156,7 +163,7 @@ function decide(
   }
   for (const unit of units) {
     const own = task.before.filter(choice => choice.dataset_id === unit.id)
-    for (const choice of own) lookAgain(unit, choice, Boolean(part.grown), chooser, outcome)
+    for (const choice of own) lookAgain(unit, choice, Boolean(part.grown), { chooser, quota: grown }, outcome)
     if (rule.grouping === 'NONE') {
       if (own.length === 0) outcome.choices.push({ dataset_id: unit.id, rse_id: null, bytes: 0 })
       continue
@@ -182,7 +189,13 @@ function affordable(unit: Unit, common: ReadonlySet<number>, chosen: ReadonlySet
 }
 
 /** What came to a dataset since it was chosen for goes where the dataset is, if the account may have so much there. */
-function lookAgain(unit: Unit, choice: ChoiceRow, grown: boolean, chooser: Chooser, outcome: Outcome): void {
+function lookAgain(
+  unit: Unit,
+  choice: ChoiceRow,
+  grown: boolean,
+  { chooser, quota }: { readonly chooser: Chooser; readonly quota: Quota },
+  outcome: Outcome,
+): void {
   const { id, rse_id, bytes } = choice
   if (rse_id === null) {
     if (grown) outcome.again.push({ id, bytes, more: 0 })
@@ -190,12 +203,13 @@ function lookAgain(unit: Unit, choice: ChoiceRow, grown: boolean, chooser: Choos
   }
   const more = Math.max(0, unit.bytes - bytes)
   if (!grown && more === 0) return
-  if (!chooser.mayTake(rse_id, more)) {
+  if (more > quota.left(rse_id)) {
     outcome.leftOut.push({ rseId: rse_id, why: 'QUOTA' })
     outcome.short += 1
     return
   }
   chooser.take({ id: unit.id, bytes: more }, rse_id)
+  if (!chooser.takesFrom(quota)) quota.take(rse_id, more)
   outcome.again.push({ id, bytes: unit.bytes, more })
   outcome.reserved.push({ rse_id, files: 0, bytes: 0, reserved: more })
 }

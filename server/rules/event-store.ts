@@ -1,6 +1,6 @@
 import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
-import { type Executor, encodeRows, query, recordset } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, recordset } from '../database/sql.ts'
 import type { RuleRow } from './store.ts'
 
 /** What happens to a rule. What its state becomes is noted a moment later, and not every coming and going. */
@@ -104,12 +104,17 @@ export async function noteStates(
   return rows.map(row => row.id)
 }
 
-export async function deleteEvents(executor: Executor, before: number, limit: number): Promise<number> {
-  const rows = await query(
-    executor,
-    `DELETE FROM rule_events WHERE id IN (SELECT id FROM rule_events WHERE at < :before
-        AND NOT EXISTS (SELECT 1 FROM rules WHERE rules.id = rule_events.rule_id) ORDER BY at LIMIT :limit) RETURNING id`,
+/** The oldest before then of rules that are gone; of the others those that people did not do. */
+export async function oldEvents(read: Executor, before: number, limit: number): Promise<number[]> {
+  const rows = await query<{ id: number }>(
+    read,
+    `SELECT id FROM rule_events WHERE at < :before AND (event IN ('ok', 'stuck', 'replicating')
+        OR NOT EXISTS (SELECT 1 FROM rules WHERE rules.id = rule_events.rule_id)) ORDER BY at LIMIT :limit`,
     { before, limit },
   )
-  return rows.length
+  return rows.map(row => row.id)
+}
+
+export async function deleteEvents(executor: Executor, ids: readonly number[]): Promise<void> {
+  await query(executor, `DELETE FROM rule_events WHERE id ${oneOf(executor, 'ids')}`, { ids: encodeRows(ids) })
 }

@@ -3,7 +3,7 @@ import type { SizedFile } from '../catalogue/contents-store.ts'
 import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 import { Chooser, candidatesOf, shortWords } from './candidates.ts'
 import { holdings } from './choice-store.ts'
-import { type Collection, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import { type Collection, datasetOf, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
 import type { LeftOut } from './select.ts'
 import type { RuleRow } from './store.ts'
 
@@ -19,7 +19,7 @@ export async function lockAnywhere(
   const { candidates, error } = candidatesOf(rule.expression, rses)
   const quota = await holdQuota(executor, rule, rses)
   const chosen = await lockedAt(executor, rule.id, ids)
-  const chooser = new Chooser(rule, candidates, { quota, rooms })
+  const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(rooms) })
   chooser.know(await holdings(executor, ids))
   const places = new Map<number, SizedFile[]>()
   const leftOut: LeftOut[] = []
@@ -39,7 +39,7 @@ export async function lockAnywhere(
   }
   const locked: Locked[] = []
   for (const rse of candidates.filter(({ id }) => places.has(id))) {
-    locked.push(await lockFiles(executor, rule, dataset, rse, places.get(rse.id) ?? [], { now }))
+    locked.push(await lockFiles(executor, rule, () => datasetOf(dataset), rse, places.get(rse.id) ?? [], { now }))
   }
   return { locked, error: error ?? (short === 0 ? null : shortWords('file', short, leftOut, rses)) }
 }

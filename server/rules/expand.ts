@@ -1,12 +1,20 @@
 import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
 import { filesOf, type SizedFile } from '../catalogue/contents-store.ts'
 import type { Executor } from '../database/sql.ts'
-import { type ChoiceRow, choiceDone, nextChoice, spendReserved } from './choice-store.ts'
+import { type ChoiceRow, choiceDone, lessenChoice, nextChoice, spendReserved } from './choice-store.ts'
 import { lockAnywhere } from './expand-anywhere.ts'
-import { type Collection, collectionOf, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import {
+  type Collection,
+  collectionOf,
+  datasetOf,
+  type Expanded,
+  type Expansion,
+  type Locked,
+  lockFiles,
+} from './lock-files.ts'
 import { summedByRule } from './lock-store.ts'
 import { endPass, moveCursor } from './step-store.ts'
-import { addToRules, type RuleRow, setError } from './store.ts'
+import { addToRules, type RuleRow, setError, unchanged } from './store.ts'
 
 /** Replicas, locks and transfers for the next files of the next choice. How many files it took. */
 export async function expandStep(executor: Executor, rule: RuleRow, expansion: Expansion): Promise<number> {
@@ -14,7 +22,7 @@ export async function expandStep(executor: Executor, rule: RuleRow, expansion: E
   const choice = await nextChoice(executor, rule.id, rule.cursor_choice)
   if (choice === undefined) {
     await endPass(executor, rule.id)
-    await addToRules(executor, [{ rule_id: rule.id, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
+    await addToRules(executor, [unchanged(rule.id)], now)
     return 0
   }
   const dataset = await collectionOf(executor, choice.dataset_id)
@@ -48,11 +56,18 @@ async function lockAt(
   if (rse === undefined) throw new Error(`storage ${choice.rse_id} of rule ${rule.id} is not known here`)
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   // Files came since the bytes were reserved, or most of these are locked already. No more is locked than the account may have.
-  const quota = bytes > choice.reserved ? await holdQuota(executor, rule, rses) : undefined
+  const quota = bytes > choice.reserved ? await holdQuota(executor, beyondChoice(rule), rses) : undefined
   const mostBytes = quota === undefined ? Infinity : choice.reserved + Math.max(0, quota.left(rse.id))
-  const locked = await lockFiles(executor, rule, dataset, rse, files, { now, mostBytes })
+  const locked = await lockFiles(executor, rule, () => datasetOf(dataset), rse, files, { now, mostBytes })
   const error = locked.left === 0 ? null : `QUOTA_EXCEEDED: the account may lock no more at ${rse.name}`
+  // So that whoever looks at the choice next sees that some of it is wanting.
+  if (locked.left > 0) await lessenChoice(executor, choice.id, locked.leftBytes)
   return { locked: [locked], error }
+}
+
+/** That a rule with fewer copies may have what the one that it replaces has says nothing of what came since. */
+export function beyondChoice({ account_id, ignore_quota, replaces }: RuleRow) {
+  return { account_id, ignore_quota: Boolean(ignore_quota) && replaces === null }
 }
 
 /** What of the bytes that were reserved for a choice is locked now; all of them when it is done. */

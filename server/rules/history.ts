@@ -1,9 +1,10 @@
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
-import { deleteEvents, insertEvents, noteStates, type RuleEventKind, rulesToNote } from './event-store.ts'
+import { deleteEvents, insertEvents, noteStates, oldEvents, type RuleEventKind, rulesToNote } from './event-store.ts'
+import { guarded } from './guard.ts'
 import { endReplacement, replacementsDue } from './life-store.ts'
-import { startRemoval } from './step-store.ts'
+import { lockRule, startRemoval } from './step-store.ts'
 import type { RuleRow } from './store.ts'
 
 const RULES_PER_ROUND = 100
@@ -54,14 +55,18 @@ export function ruleReplacer(context: Context): Service {
     async round() {
       const due = await replacementsDue(context.db.read, RULES_PER_ROUND)
       for (const replacement of due) {
-        await context.db.write(async executor => {
-          if (!(await endReplacement(executor, replacement))) return
-          const now = context.clock.now()
-          const { id, replaces } = replacement
-          const removed = { rule_id: replaces, event: 'removed', actor: null, details: { replacedBy: id } } as const
-          await insertEvents(executor, [removed], now)
-          await startRemoval(executor, replaces, now)
-        })
+        await guarded(context, replacement.id, () =>
+          context.db.write(async executor => {
+            const { id, replaces } = replacement
+            await lockRule(executor, replaces)
+            if (!(await endReplacement(executor, replacement))) return false
+            const now = context.clock.now()
+            const removed = { rule_id: replaces, event: 'removed', actor: null, details: { replacedBy: id } } as const
+            await insertEvents(executor, [removed], now)
+            await startRemoval(executor, replaces, now)
+            return true
+          }),
+        )
       }
       if (due.length > 0) context.wake.notify('rules')
       return due.length === RULES_PER_ROUND
@@ -69,7 +74,7 @@ export function ruleReplacer(context: Context): Service {
   })
 }
 
-/** Forgets what happened to rules that are long gone. */
+/** Forgets what happened to rules that are long gone, and which states the others came to long ago. */
 export function ruleHistoryPruner(context: Context): Service {
   return periodic({
     ...context,
@@ -77,8 +82,9 @@ export function ruleHistoryPruner(context: Context): Service {
     interval: 600_000,
     async round() {
       const before = context.clock.now() - KEPT_MS
-      const gone = await context.db.write(executor => deleteEvents(executor, before, EVENTS_PER_ROUND))
-      return gone === EVENTS_PER_ROUND
+      const old = await oldEvents(context.db.read, before, EVENTS_PER_ROUND)
+      if (old.length > 0) await context.db.write(executor => deleteEvents(executor, old))
+      return old.length === EVENTS_PER_ROUND
     },
   })
 }

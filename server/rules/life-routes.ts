@@ -2,6 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { actorOf } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
+import { demandPermission } from '../accounts/permissions.ts'
 import { sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { requireDid } from '../catalogue/routes.ts'
@@ -36,11 +37,13 @@ export function ruleLifeHandlers(context: Context): LifeHandlers {
     },
     async replaceRule(request) {
       const { params, body, caller } = request
-      const old = await requireOwnRule(db.read, caller, params.id)
-      const rses = await storages.ofVo(old.vo_id)
-      const vo = rses[0]?.vo ?? ''
-      const rule = await once(context, `replaceRule ${old.id}`, request, async (executor, now) => {
-        const id = await replaceRule(executor, rses, { ...old, vo }, body, actorOf(caller), now)
+      const rses = await storages.seenBy(sightOf(caller))
+      const rule = await once(context, `replaceRule ${params.id}`, request, async (executor, now) => {
+        const old = await requireOwnRule(executor, caller, params.id)
+        await demandPermission(executor, caller, 'rule', [{ scope: parseDid(old.did).scope, field: 'id' }])
+        const own = rses.filter(rse => rse.voId === old.vo_id)
+        const vo = own[0]?.vo ?? ''
+        const id = await replaceRule(executor, own, { ...old, vo }, body, actorOf(caller), now)
         return viewRule(await requireRule(executor, sightOf(caller), id))
       })
       wake.notify('rules')

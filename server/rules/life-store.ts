@@ -1,5 +1,5 @@
 import { type Executor, query, queryOne } from '../database/sql.ts'
-import { addToRules, type RuleRow } from './store.ts'
+import { addToRules, type RuleRow, unchanged } from './store.ts'
 
 /** What of a rule people may change. What is absent stays. */
 export interface RuleChange {
@@ -50,11 +50,11 @@ export async function suspendRule(executor: Executor, id: number, now: number): 
 export async function resumeRule(executor: Executor, id: number, now: number): Promise<void> {
   await query(
     executor,
-    `UPDATE rules SET state = 'REPLICATING', align_cursor = NULL, repair_cursor = 0,
+    `UPDATE rules SET state = 'REPLICATING', align_cursor = 0, repair_cursor = 0,
             repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN CAST(:now AS bigint) END WHERE id = :id`,
     { id, now },
   )
-  await addToRules(executor, [{ rule_id: id, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
+  await addToRules(executor, [unchanged(id)], now)
 }
 
 /** Somebody has allowed it: whatever the account may lock else. */
@@ -82,7 +82,8 @@ export async function endReplacement(executor: Executor, { id, replaces }: Repla
   const rows = await query(
     executor,
     `UPDATE rules SET replaces = NULL, ignore_quota = coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false)
-      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED' RETURNING id`,
+      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED'
+        AND NOT EXISTS (SELECT 1 FROM rules AS old WHERE old.id = :replaces AND old.locked) RETURNING id`,
     { id, replaces },
   )
   return rows.length > 0

@@ -26,6 +26,18 @@ function demandUnlocked({ id, locked }: RuleRow): void {
   throw new WaybillError('RULE_LOCKED', message, { status: 409 })
 }
 
+/** Throws 409 RULE_REPLACED. */
+async function demandUnreplaced(executor: Executor, id: number): Promise<void> {
+  const other = await queryOne<{ id: number }>(
+    executor,
+    "SELECT id FROM rules WHERE replaces = :id AND stage <> 'REMOVING'",
+    { id },
+  )
+  if (other === undefined) return
+  const message = `rule ${id} is being replaced by rule ${other.id}: change or remove that one`
+  throw new WaybillError('RULE_REPLACED', message, { status: 409 })
+}
+
 /** Throws 409 RULE_STATE. */
 function demandState(rule: RuleRow, ok: boolean, why: string): void {
   if (!ok) throw new WaybillError('RULE_STATE', `rule ${rule.id} is ${rule.state}: ${why}`, { status: 409 })
@@ -39,6 +51,9 @@ export async function updateRule(
   now: number,
 ): Promise<void> {
   const rule = await holdRule(executor, id)
+  const { locked: _, ...others } = { ...change, suspended }
+  // What replaces it has what it was when that was asked for. A lock keeps it from going.
+  if (Object.values(others).some(value => value !== undefined)) await demandUnreplaced(executor, id)
   await changeRule(executor, id, change, now)
   if (Object.values(change).some(value => value !== undefined)) {
     await insertEvents(executor, [{ rule_id: id, event: 'updated', actor, details: change }], now)
@@ -98,12 +113,11 @@ export async function replaceRule(
     const message = `rule ${id} has copies=${copies} and this expression already`
     throw new WaybillError('NOTHING_CHANGES', message, { status: 400, field: 'copies' })
   }
-  const other = await queryOne<{ id: number }>(executor, 'SELECT id FROM rules WHERE replaces = :id', { id })
-  if (other !== undefined) {
-    const message = `rule ${id} is being replaced by rule ${other.id}: remove that one first`
-    throw new WaybillError('RULE_REPLACED', message, { status: 409 })
-  }
-  const fewer = expression === old.expression && copies < old.copies
+  await demandUnreplaced(executor, id)
+  const whole = old.stage === 'EXPANDED' && old.error === null
+  const fewer = whole && expression === old.expression && copies < old.copies
+  // What was approved was so many copies.
+  const ignoreQuota = fewer || (Boolean(old.ignore_quota) && copies <= old.copies)
   const { grouping, activity, priority } = old
   const weight = old.weight ?? undefined
   const wanted = {
@@ -121,7 +135,7 @@ export async function replaceRule(
     executor,
     rses,
     { id: old.account_id, name: account, voId: old.vo_id, vo },
-    { ...wanted, askApproval: fewer },
+    { ...wanted, askApproval: ignoreQuota },
   )
   await holdForRule(executor, old.did_id)
   const replacing = await insertRule(executor, {
@@ -134,7 +148,7 @@ export async function replaceRule(
     comment: old.comment,
     expiresAt: old.expires_at,
     state: 'REPLICATING',
-    ignoreQuota: fewer || Boolean(old.ignore_quota),
+    ignoreQuota,
     replaces: id,
     now,
   })

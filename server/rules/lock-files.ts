@@ -1,4 +1,4 @@
-import { parseDid } from '../../shared/domain/names.ts'
+import { type Did, parseDid } from '../../shared/domain/names.ts'
 import type { LockState } from '../../shared/domain/rule-state.ts'
 import type { UsageDelta } from '../accounts/usage-store.ts'
 import type { SizedFile } from '../catalogue/contents-store.ts'
@@ -9,7 +9,7 @@ import type { Rse } from '../storages/directory.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertFirstLocks, insertLocks, withoutLock } from './lock-store.ts'
-import { insertProblems, type RuleDelta, type RuleRow } from './store.ts'
+import { cureProblems, insertProblems, type RuleDelta, type RuleRow } from './store.ts'
 
 /** What a step of the expansion goes by. */
 export interface Expansion {
@@ -34,6 +34,11 @@ export interface Collection {
   readonly did: string
 }
 
+/** What the layout of a storage goes by: a file that is asked for by itself is in no dataset. */
+export function datasetOf({ type, did }: Collection): Did | undefined {
+  return type === 'FILE' ? undefined : parseDid(did)
+}
+
 /** The dataset, or file, of a choice. */
 export async function collectionOf(executor: Executor, id: number): Promise<Collection> {
   const row = await queryOne<Collection>(
@@ -51,16 +56,17 @@ export interface Locked {
   readonly usage: UsageDelta
   /** Files that got no lock, since `mostBytes` were reached. */
   readonly left: number
+  readonly leftBytes: number
 }
 
 /**
  * Replicas, locks and transfers for these files at a storage, where they have none; what exists is left alone. New locks are of
- * `mostBytes` at most. What follows for the rule's counters and the account's usage, both for the end of the transaction.
+ * `mostBytes` at most. `datasetOf`: for their paths. What follows for the rule's counters and the account's usage, both for the end of the transaction.
  */
 export async function lockFiles(
   executor: Executor,
   rule: RuleRow,
-  dataset: Collection,
+  datasetOf: (file: { readonly id: number }) => Did | undefined,
   rse: Rse,
   files: readonly SizedFile[],
   { now, mostBytes = Infinity }: { readonly now: number; readonly mostBytes?: number },
@@ -68,8 +74,7 @@ export async function lockFiles(
   const ids = files.map(file => file.id)
   const budget = new Budget(mostBytes, files)
   const placing = (await filesWithout(executor, rse.id, ids)).filter(file => budget.take(file.id))
-  const parent = dataset.type === 'FILE' ? undefined : parseDid(dataset.did)
-  const made = await placeFiles(executor, rse, placing, () => parent, now, 1)
+  const made = await placeFiles(executor, rse, placing, datasetOf, now, 1)
   const locks: NewLock[] = made.map(({ id, file_id }) => ({ id, file_id, state: 'REPLICATING' }))
   await insertFirstLocks(
     executor,
@@ -85,12 +90,21 @@ export async function lockFiles(
   const those = (state: LockState) => locks.filter(lock => lock.state === state).map(lock => lock.id)
   const waiting = those('REPLICATING')
   await openTransfers(executor, waiting, { ...rule, source_set_id: await sourceSetOf(executor, rule) }, now)
-  const counts = { ok: those('OK').length, replicating: waiting.length, stuck: those('STUCK').length, problems }
-  const bytes = budget.bytesOf(locks.map(lock => lock.file_id))
+  const lockedFiles = locks.map(lock => lock.file_id)
+  // Whose path was another's, and is not any more.
+  const cured = rule.problems > 0 ? await cureProblems(executor, rule.id, rse.id, lockedFiles) : 0
+  const bytes = budget.bytesOf(lockedFiles)
+  const counts = {
+    ok: those('OK').length,
+    replicating: waiting.length,
+    stuck: those('STUCK').length,
+    problems: problems - cured,
+  }
   return {
     delta: { rule_id: rule.id, ...counts },
     usage: { rse_id: rse.id, files: locks.length, bytes, reserved: 0 },
     left: budget.refused,
+    leftBytes: budget.refusedBytes,
   }
 }
 
@@ -146,6 +160,7 @@ class Budget {
   #left: number
   /** Files that there was too little for. */
   refused = 0
+  refusedBytes = 0
 
   constructor(bytes: number, files: readonly SizedFile[]) {
     this.#left = bytes
@@ -157,6 +172,7 @@ class Budget {
     const bytes = this.#sizes.get(fileId) ?? 0
     if (bytes > this.#left) {
       this.refused += 1
+      this.refusedBytes += bytes
       return false
     }
     this.#left -= bytes

@@ -10,7 +10,7 @@ import type { Rooms } from './room.ts'
 import type { LeftOut } from './select.ts'
 import { type Asked, demandRules, type RuleRequest } from './submit.ts'
 
-/** Datasets, or with grouping NONE files, that are looked at of one DID: more are reckoned up from them. */
+/** Datasets, or with grouping NONE files, that are looked at for one request: more are reckoned up from them. */
 const UNITS_LOOKED_AT = { datasets: 1_000, files: 5_000 }
 /** Looked at together. */
 const UNITS_AT_ONCE = 100
@@ -39,13 +39,14 @@ export async function previewRules(
 ): Promise<Preview[]> {
   const asked = await demandRules(read, rses, account, request)
   const { candidates } = candidatesOf(request.expression, rses)
-  const quota = new Quota(await limitsFor(read, account.id), await usageOf(read, account.id), rses)
+  const limits = request.askApproval ? [] : await limitsFor(read, account.id)
+  const quota = new Quota(limits, await usageOf(read, account.id), rses)
   const left = await rooms.left(candidates)
   const previews: Preview[] = []
   for (const [i, one] of asked.entries()) {
     const { copies, expression, weight = null } = request
     const rule = { account_id: account.id, did_id: one.did.id, expression, copies, weight }
-    const { units, exact } = await unitsOf(read, request, one)
+    const { units, exact } = await unitsOf(read, request, one, asked.length)
     const chooser = new Chooser(rule, candidates, { quota, rooms: left })
     const places = new Map<number, Place>()
     const leftOut: LeftOut[] = []
@@ -104,17 +105,21 @@ async function unitsOf(
   read: Executor,
   { grouping }: RuleRequest,
   { did, files, bytes }: Asked,
+  dids: number,
 ): Promise<{ units: Unit[]; exact: boolean }> {
   if (did.type === 'FILE' || grouping === 'ALL') return { units: [{ id: did.id, bytes }], exact: true }
-  const most = UNITS_LOOKED_AT.datasets
+  const share = (most: number): number => Math.max(1, Math.floor(most / dids))
+  const most = share(UNITS_LOOKED_AT.datasets)
   const datasets = await datasetsBelow(read, did.id, 0, most + 1)
   if (grouping === 'DATASET') return { units: datasets.slice(0, most), exact: datasets.length <= most }
-  const units: Unit[] = []
+  const units = new Map<number, Unit>()
+  const mostFiles = share(UNITS_LOOKED_AT.files)
   for (const { id } of datasets) {
-    if (units.length >= UNITS_LOOKED_AT.files) break
-    units.push(...(await filesOf(read, { id, type: 'DATASET' }, 0, UNITS_LOOKED_AT.files - units.length)))
+    if (units.size >= mostFiles) break
+    const some = await filesOf(read, { id, type: 'DATASET' }, 0, mostFiles - units.size)
+    for (const unit of some) units.set(unit.id, unit)
   }
-  return { units, exact: units.length >= files }
+  return { units: [...units.values()], exact: units.size >= files }
 }
 
 async function heldBy(read: Executor, { grouping }: RuleRequest, { did }: Asked, units: readonly Unit[]) {

@@ -1,10 +1,11 @@
+import type { Did } from '../../shared/domain/names.ts'
 import { holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
-import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
+import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { Chooser, candidatesOf } from './candidates.ts'
 import { holdings } from './choice-store.ts'
 import { lockedAt } from './expand-anywhere.ts'
-import { collectionOf, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import { type Expansion, type Locked, lockFiles } from './lock-files.ts'
 import { removeLocks } from './lock-store.ts'
 import type { RuleDelta, RuleRow } from './store.ts'
 
@@ -35,32 +36,36 @@ export async function moveElsewhere(
   { rses, rooms, now }: Expansion,
 ): Promise<MovedElsewhere> {
   const quota = await holdQuota(executor, rule, rses)
+  // One that arrives meanwhile stays.
+  await lockRows(executor, 'replicas', replicaIds)
   const files = await movableFiles(executor, rule.id, replicaIds)
   const ids = files.map(file => file.file_id)
   const { candidates } = candidatesOf(rule.expression, rses)
-  const chooser = new Chooser(rule, candidates, { quota, rooms })
+  const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(rooms) })
   chooser.know(await holdings(executor, ids))
   const locked = await lockedAt(executor, rule.id, ids)
   const failed = await failedAt(executor, ids)
   const moves = files.flatMap(file => {
     const unit = { id: file.file_id, bytes: file.bytes }
-    const others = new Set([...(locked.get(file.file_id) ?? [])].filter(id => id !== file.rse_id))
+    const others = locked.get(file.file_id) ?? new Set()
+    others.delete(file.rse_id)
     const except = new Set([file.rse_id, ...(failed.get(file.file_id) ?? [])])
+    // What it has where it is stuck it may have elsewhere.
+    chooser.take({ ...unit, bytes: -file.bytes }, file.rse_id)
     const [to] = chooser.select(unit, others, except).added
-    if (to === undefined) return []
-    chooser.take(unit, to)
-    return { ...file, to }
+    chooser.take(unit, to ?? file.rse_id)
+    // Another of its copies that is stuck goes to none of these.
+    others.add(to ?? file.rse_id)
+    return to === undefined ? [] : { ...file, to }
   })
   const left = moves.map(move => move.replica_id)
   const { delta, usage } = await removeLocks(executor, rule, left, now)
   const unwanted = await cancelTransfers(executor, left, now)
+  const datasets = await datasetsNamed(executor, moves)
   const made: Locked[] = []
-  for (const [rseId, datasetId] of distinct(moves.map(move => [move.to, move.dataset_id] as const))) {
-    const rse = rses.find(({ id }) => id === rseId)
-    if (rse === undefined) continue
-    const some = moves.filter(move => move.to === rseId && move.dataset_id === datasetId)
-    const sized = some.map(({ file_id, bytes }) => ({ id: file_id, bytes }))
-    made.push(await lockFiles(executor, rule, await collectionOf(executor, datasetId), rse, sized, { now }))
+  for (const rse of candidates) {
+    const some = moves.filter(move => move.to === rse.id).map(({ file_id, bytes }) => ({ id: file_id, bytes }))
+    if (some.length > 0) made.push(await lockFiles(executor, rule, file => datasets.get(file.id), rse, some, { now }))
   }
   return {
     replicas: new Set(left),
@@ -69,8 +74,21 @@ export async function moveElsewhere(
   }
 }
 
-function distinct(pairs: readonly (readonly [number, number])[]): (readonly [number, number])[] {
-  return [...new Map(pairs.map(pair => [pair.join(), pair])).values()]
+/** By file, the dataset that holds it for the rule; none of one that is asked for by itself. */
+async function datasetsNamed(executor: Executor, files: readonly StuckFile[]): Promise<Map<number, Did>> {
+  const rows = await query<Did & { id: number }>(
+    executor,
+    `SELECT dids.id, scopes.name AS scope, dids.name FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.type = 'DATASET' AND dids.id ${oneOf(executor, 'datasets')}`,
+    { datasets: encodeRows([...new Set(files.map(file => file.dataset_id))]) },
+  )
+  const names = new Map(rows.map(({ id, ...did }) => [id, did]))
+  return new Map(
+    files.flatMap(({ file_id, dataset_id }) => {
+      const did = names.get(dataset_id)
+      return did === undefined ? [] : [[file_id, did] as const]
+    }),
+  )
 }
 
 /** Of these stuck replicas those that are not BAD, whose file another storage has, and whose last attempt did not fail at its source. */
@@ -81,6 +99,7 @@ async function movableFiles(executor: Executor, ruleId: number, replicaIds: read
          JOIN rule_choices AS choices ON choices.dataset_id = contents.parent_id AND choices.rule_id = :ruleId
         WHERE contents.child_id = own.file_id), own.file_id) AS dataset_id
        FROM replicas AS own JOIN dids ON dids.id = own.file_id
+       JOIN locks ON locks.replica_id = own.id AND locks.rule_id = :ruleId AND locks.state = 'STUCK'
       WHERE own.id ${oneOf(executor, 'replicas')} AND own.state <> 'BAD'
         AND EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = own.file_id AND other.state = 'AVAILABLE')
         AND coalesce((SELECT attempts.scope FROM attempts WHERE attempts.id = (SELECT max(last.id) FROM attempts AS last

@@ -2,8 +2,15 @@ import type { Clock } from '../../shared/runtime/clock.ts'
 import { type Executor, query, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 
-/** How long what lies at a storage is as good as added up: it reads all of its replicas. Milliseconds. */
-const ADDED_UP_MS = 60_000
+/** How long what lies at a storage is as good as added up, but for what was locked since: it reads all replicas. Milliseconds. */
+const ADDED_UP_MS = 600_000
+
+interface AddedUp {
+  readonly at: number
+  readonly bytes: number
+  /** What accounts used there then. */
+  readonly used: number
+}
 
 /**
  * What may still come to the storages whose capacity is known. What nobody asks for any more takes no room: the reaper makes it. A
@@ -12,7 +19,7 @@ const ADDED_UP_MS = 60_000
 export class Rooms {
   readonly #read: Executor
   readonly #clock: Clock
-  readonly #added = new Map<number, { at: number; bytes: number }>()
+  readonly #added = new Map<number, AddedUp>()
 
   constructor(read: Executor, clock: Clock) {
     this.#read = read
@@ -23,22 +30,25 @@ export class Rooms {
   async left(rses: readonly Rse[]): Promise<Map<number, number>> {
     const known = rses.filter(rse => rse.capacityBytes !== null)
     if (known.length === 0) return new Map()
-    const reserved = await reservedBytes(this.#read)
+    const uses = await usesByRse(this.#read)
     const left = new Map<number, number>()
     for (const { id, capacityBytes, minFreeBytes } of known) {
-      const taken = (await this.#staying(id)) + (reserved.get(id) ?? 0)
+      const { used, reserved } = uses.get(id) ?? { used: 0, reserved: 0 }
+      const added = await this.#addedUp(id, used)
+      const taken = added.bytes + Math.max(0, used - added.used) + reserved
       left.set(id, (capacityBytes ?? 0) - (minFreeBytes ?? 0) - taken)
     }
     return left
   }
 
-  async #staying(rseId: number): Promise<number> {
+  async #addedUp(rseId: number, used: number): Promise<AddedUp> {
     const now = this.#clock.monotonic()
     const before = this.#added.get(rseId)
-    if (before !== undefined && now - before.at < ADDED_UP_MS) return before.bytes
-    const bytes = await stayingBytes(this.#read, rseId)
-    this.#added.set(rseId, { at: now, bytes })
-    return bytes
+    // Rules that went have left room that only a new look can tell.
+    if (before !== undefined && now - before.at < ADDED_UP_MS) return before
+    const added = { at: now, bytes: await stayingBytes(this.#read, rseId), used }
+    this.#added.set(rseId, added)
+    return added
   }
 }
 
@@ -53,10 +63,12 @@ async function stayingBytes(read: Executor, rseId: number): Promise<number> {
   return row?.bytes ?? 0
 }
 
-async function reservedBytes(read: Executor): Promise<Map<number, number>> {
-  const rows = await query<{ rse_id: number; bytes: number }>(
+/** What all accounts lock, and have reserved, at each storage. */
+async function usesByRse(read: Executor): Promise<Map<number, { used: number; reserved: number }>> {
+  const rows = await query<{ rse_id: number; used: number; reserved: number }>(
     read,
-    'SELECT rse_id, CAST(sum(reserved) AS bigint) AS bytes FROM account_usage WHERE reserved > 0 GROUP BY rse_id',
+    `SELECT rse_id, CAST(sum(bytes) AS bigint) AS used, CAST(sum(reserved) AS bigint) AS reserved
+       FROM account_usage GROUP BY rse_id`,
   )
-  return new Map(rows.map(row => [row.rse_id, row.bytes]))
+  return new Map(rows.map(({ rse_id, ...uses }) => [rse_id, uses]))
 }

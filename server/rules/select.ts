@@ -56,9 +56,10 @@ export function selectRses(
     .map(({ rseId, bytesHeld, bytesComing, weight }) => ({
       rseId,
       there: bytesHeld + bytesComing,
+      held: bytesHeld,
       turn: turnOf(`${seed}:${rseId}`, weight),
     }))
-    .sort((a, b) => b.there - a.there || a.turn - b.turn || a.rseId - b.rseId)
+    .sort((a, b) => b.there - a.there || b.held - a.held || a.turn - b.turn || a.rseId - b.rseId)
     .slice(0, missing)
     .map(({ rseId }) => rseId)
   return { added, leftOut }

@@ -188,7 +188,7 @@ export async function repairQuota(
   await query(
     executor,
     `UPDATE rules SET repair_at = :now WHERE state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%'
-        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND coalesce(repair_at, :now + 1) > :now`,
+        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND (repair_at IS NULL OR repair_at > :now)`,
     { voId, accountId: accountId ?? 0, now },
   )
 }
@@ -224,10 +224,10 @@ export async function repairNow(executor: Executor, ruleId: number, now: number)
   return rows.length > 0
 }
 
-/** A rule that found too few storages, or too little quota, looks again: for what it has not got at all, else for every file. */
+/** A rule that found too few storages, or too little quota, looks again; where each file has storages of its own, at all of them. */
 export async function chooseAgain(
   executor: Executor,
-  rule: Pick<RuleRow, 'id' | 'did_id' | 'grouping' | 'error'>,
+  rule: Pick<RuleRow, 'id' | 'did_id' | 'grouping'>,
 ): Promise<void> {
   const rows = await query(
     executor,
@@ -235,8 +235,7 @@ export async function chooseAgain(
       WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL RETURNING id`,
     { ruleId: rule.id },
   )
-  const everyFile = rule.grouping === 'NONE' || rule.error?.startsWith('QUOTA_EXCEEDED') === true
-  if (rows.length > 0) await insertPart(executor, rule, everyFile)
+  if (rows.length > 0) await insertPart(executor, rule, rule.grouping === 'NONE')
 }
 
 /** From here on the rule only loses its locks. */
@@ -254,4 +253,11 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
 export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
   const sql = 'SELECT id FROM rules WHERE expires_at <= :now AND NOT locked ORDER BY expires_at LIMIT :limit'
   return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
+}
+
+/** The guard of its end: false when it was given more time meanwhile, was locked, or goes already. */
+export async function takeDue(executor: Executor, ruleId: number, now: number): Promise<boolean> {
+  await lockRule(executor, ruleId)
+  const sql = "SELECT id FROM rules WHERE id = :ruleId AND stage <> 'REMOVING' AND expires_at <= :now AND NOT locked"
+  return (await queryOne(executor, sql, { ruleId, now })) !== undefined
 }

@@ -91,6 +91,11 @@ export interface RuleDelta {
   readonly problems: number
 }
 
+/** Its state is derived anew. */
+export function unchanged(ruleId: number): RuleDelta {
+  return { rule_id: ruleId, ok: 0, replicating: 0, stuck: 0, problems: 0 }
+}
+
 /** The rule's state follows from its counters: the same decision as `ruleState`, proved equal by a test. */
 const STATE_OF_COUNTERS = `CASE
   WHEN rules.state IN ('SUSPENDED', 'WAITING_APPROVAL', 'INJECT') THEN rules.state
@@ -120,7 +125,8 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
             locks_stuck = rules.locks_stuck + given.stuck,
             problems = rules.problems + given.problems,
             state = ${STATE_OF_COUNTERS}, updated_at = :now,
-            repairs = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN 0 ELSE rules.repairs END
+            repairs = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN 0 ELSE rules.repairs END,
+            repair_at = CASE WHEN ${STATE_OF_COUNTERS} = 'OK' THEN NULL ELSE rules.repair_at END
        FROM ${set} AS given WHERE rules.id = given.rule_id`,
     { rows: encodeRows(deltas), now },
   )
@@ -141,6 +147,22 @@ export async function deleteProblems(executor: Executor, ruleId: number, fileIds
     `DELETE FROM rule_problems WHERE rule_id = :ruleId AND file_id ${oneOf(executor, 'files')}
         AND NOT ${chosenFor('rule_problems.file_id', 'rule_problems.rse_id')} RETURNING file_id`,
     { ruleId, files: encodeRows(fileIds) },
+  )
+  return rows.length
+}
+
+/** These files have a lock at a storage now. How many problems that ends. */
+export async function cureProblems(
+  executor: Executor,
+  ruleId: number,
+  rseId: number,
+  fileIds: readonly number[],
+): Promise<number> {
+  const rows = await query(
+    executor,
+    `DELETE FROM rule_problems WHERE rule_id = :ruleId AND rse_id = :rseId AND file_id ${oneOf(executor, 'files')}
+     RETURNING file_id`,
+    { ruleId, rseId, files: encodeRows(fileIds) },
   )
   return rows.length
 }

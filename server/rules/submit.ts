@@ -9,6 +9,7 @@ import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { resolveExpression } from '../storages/expression.ts'
 import { ensureSourceSet } from '../transfers/source-set-store.ts'
+import { holdingsBelow } from './choice-store.ts'
 import { insertEvents } from './event-store.ts'
 import { type Grouping, insertRule } from './store.ts'
 import { demandPossible } from './totals.ts'
@@ -105,14 +106,33 @@ export async function demandRules(
   const limits = request.askApproval ? [] : await limitsFor(read, account.id)
   const quota = new Quota(limits, await usageOf(read, account.id), rses)
   let requestBytes = 0
-  for (const [i, { did, bytes }] of asked.entries()) {
+  for (const [i, { did, files, bytes }] of asked.entries()) {
     requestBytes += bytes
     const { copies, grouping, weight = null } = request
     const together = grouping === 'ALL' || (grouping === 'DATASET' && did.type !== 'CONTAINER') || did.type === 'FILE'
-    const totals = { did: request.dids[i] ?? '', copies, bytes, requestBytes, together, weight }
+    const keep = await keepers(read, { did, files, bytes }, candidates, together)
+    const totals = { did: request.dids[i] ?? '', copies, bytes, requestBytes, together, weight, keep }
     demandPossible(totals, candidates, quota, `dids.${i}`)
   }
   return asked
+}
+
+/** Files of a DID whose replicas are looked at before a rule on it is answered. */
+const FILES_LOOKED_AT = 10_000
+
+/** Storages that are not written to now and hold what they would have to: of what is too much to look at here any may. */
+async function keepers(
+  read: Executor,
+  { did, files, bytes }: Asked,
+  candidates: readonly Rse[],
+  together: boolean,
+): Promise<Set<number>> {
+  const closed = candidates.filter(rse => !rse.availabilityWrite).map(rse => rse.id)
+  if (closed.length === 0 || bytes === 0) return new Set()
+  if (files > FILES_LOOKED_AT) return new Set(closed)
+  const held = await holdingsBelow(read, did.id)
+  const enough = held.filter(holding => holding.held >= (together ? bytes : 1)).map(holding => holding.rse_id)
+  return new Set(enough.filter(id => closed.includes(id)))
 }
 
 async function askedFor(read: Executor, account: CallerAccount, dids: readonly string[]): Promise<Asked[]> {

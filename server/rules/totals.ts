@@ -14,6 +14,8 @@ export interface Totals {
   /** All of it has to be at one storage: grouping ALL, a dataset, a file. */
   readonly together: boolean
   readonly weight: string | null
+  /** Storages that are not written to, and may keep what they hold of it. */
+  readonly keep: ReadonlySet<number>
 }
 
 /**
@@ -27,13 +29,14 @@ export function demandPossible(totals: Totals, candidates: readonly Rse[], quota
   const possible: Rse[] = []
   for (const rse of candidates) {
     const most = Math.min(quota.left(rse.id), bytes)
-    const why = !rse.availabilityWrite
-      ? 'NOT_WRITABLE'
-      : weightOf(totals.weight, rse) <= 0
-        ? 'NO_WEIGHT'
-        : most < bytes && (together || most <= 0)
-          ? 'QUOTA'
-          : undefined
+    const why =
+      !rse.availabilityWrite && !totals.keep.has(rse.id)
+        ? 'NOT_WRITABLE'
+        : weightOf(totals.weight, rse) <= 0
+          ? 'NO_WEIGHT'
+          : most < bytes && (together || most <= 0)
+            ? 'QUOTA'
+            : undefined
     if (why === undefined) possible.push(rse)
     else leftOut.push({ rseId: rse.id, why })
   }
@@ -46,8 +49,10 @@ export function demandPossible(totals: Totals, candidates: readonly Rse[], quota
     const code = refusalCode(leftOut)
     throw new WaybillError(code, message, { status: 409, field: code === 'COPIES_IMPOSSIBLE' ? 'copies' : field })
   }
+  // For another DID of the request others may be possible.
+  const usable = candidates.filter(rse => rse.availabilityWrite || totals.keep.has(rse.id))
   const most = quota.most(
-    possible.map(rse => rse.id),
+    usable.map(rse => rse.id),
     requestBytes,
   )
   if (most >= copies * requestBytes) return

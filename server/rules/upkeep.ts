@@ -6,6 +6,7 @@ import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertEvents } from './event-store.ts'
+import { guarded } from './guard.ts'
 import type { Expansion } from './lock-files.ts'
 import { repairLocks, stuckLocks, summedByRule } from './lock-store.ts'
 import { type MovedElsewhere, moveElsewhere } from './repair-anywhere.ts'
@@ -17,6 +18,7 @@ import {
   repairOn,
   scheduleRepairs,
   startRemoval,
+  takeDue,
   takeRepair,
   unscheduledRepairs,
 } from './step-store.ts'
@@ -41,10 +43,14 @@ export function ruleExpirer(context: Context): Service {
       const now = context.clock.now()
       const due = await dueRules(context.db.read, now, RULES_PER_ROUND)
       for (const id of due) {
-        await context.db.write(async executor => {
-          await insertEvents(executor, [{ rule_id: id, event: 'expired', actor: null, details: {} }], now)
-          await startRemoval(executor, id, now)
-        })
+        await guarded(context, id, () =>
+          context.db.write(async executor => {
+            if (!(await takeDue(executor, id, now))) return false
+            await insertEvents(executor, [{ rule_id: id, event: 'expired', actor: null, details: {} }], now)
+            await startRemoval(executor, id, now)
+            return true
+          }),
+        )
       }
       if (due.length > 0) context.wake.notify('rules')
       return due.length === RULES_PER_ROUND
@@ -79,7 +85,10 @@ export function ruleRepairer(context: Context): Service {
         const rses = await context.storages.ofVo(rule.vo_id)
         const left = rule.grouping === 'NONE' ? await rooms.left(rses) : new Map<number, number>()
         const where = { rses, rooms: left, limit: LOCKS_PER_REPAIR, now }
-        if (await context.db.write(executor => repairRule(executor, rule, where))) repaired += 1
+        const done = await guarded(context, rule.id, () =>
+          context.db.write(executor => repairRule(executor, rule, where)),
+        )
+        if (done) repaired += 1
       }
       if (repaired === 0) return false
       context.wake.notify('rules')

@@ -1,4 +1,4 @@
-import { ENDED_STATES } from '../../shared/domain/transfer-state.ts'
+import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, oneOf, query, recordset, stateList } from '../database/sql.ts'
 import { expirePending } from './hop-store.ts'
 
@@ -24,6 +24,13 @@ export async function alignTransfers(executor: Executor, replicaIds: readonly nu
       WHERE locks.state = 'REPLICATING' AND locks.replica_id ${oneOf(executor, 'replicas')}
       ORDER BY rules.priority, rules.id DESC`,
     { replicas: encodeRows(replicaIds) },
+  )
+  // Of a rule that was suspended and goes on before its worker heard of it.
+  await query(
+    executor,
+    `UPDATE transfers SET cancel_requested = false WHERE cancel_requested AND state IN (${stateList(ACTIVE_STATES)})
+       AND replica_id ${oneOf(executor, 'wanted')}`,
+    { wanted: encodeRows(wishes.map(wish => wish.replica_id)) },
   )
   const columns = { replica_id: 'bigint', account_id: 'bigint', activity: 'text', priority: 'bigint' } as const
   // The last of each is the one that counts.
