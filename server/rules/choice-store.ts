@@ -104,7 +104,7 @@ export function chosenFor(file: string, rse: string): string {
   const at = `(choices.rse_id = ${rse} OR choices.rse_id IS NULL)`
   return `EXISTS (
     SELECT 1 FROM contents JOIN rule_choices AS choices ON choices.dataset_id = contents.parent_id
-      WHERE contents.child_id = ${file} AND choices.rule_id = :ruleId AND choices.rse_id = ${rse}
+      WHERE contents.child_id = ${file} AND choices.rule_id = :ruleId AND ${at}
     UNION ALL
     SELECT 1 FROM rule_choices AS choices
       WHERE choices.dataset_id = ${file} AND choices.rule_id = :ruleId AND ${at})`
