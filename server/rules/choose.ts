@@ -56,7 +56,7 @@ export async function chooseStep(
     await expandAgain(executor, outcome.again)
     const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', outcome.short, outcome.leftOut, rses))
     const first = part.id === rule.did_id && rule.cursor_file === 0
-    if (reason !== null || first) await setError(executor, rule.id, reason)
+    if (reason !== null || first) await setError(executor, rule.id, reason, clock.now())
     const more = looked.length === DATASETS_PER_STEP && kept.has(part.id)
     if (!more) await deletePart(executor, rule.id, part.id)
     const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
@@ -176,7 +176,8 @@ function decide(
 /** Of the storages of a rule that keeps all of its DID together, those that have not got this dataset and can take it. */
 function affordable(unit: Unit, common: ReadonlySet<number>, chosen: ReadonlySet<number>, chooser: Chooser) {
   const missing = [...common].filter(rseId => !chosen.has(rseId))
-  const added = missing.filter(rseId => chooser.mayTake(rseId, unit.bytes))
+  const added: number[] = []
+  for (const rseId of missing) if (chooser.mayTake([...added, rseId], unit.bytes)) added.push(rseId)
   const leftOut = missing.filter(rseId => !added.includes(rseId)).map(rseId => ({ rseId, why: 'QUOTA' as const }))
   return { added, leftOut }
 }
@@ -190,7 +191,7 @@ function lookAgain(unit: Unit, choice: ChoiceRow, grown: boolean, chooser: Choos
   }
   const more = Math.max(0, unit.bytes - bytes)
   if (!grown && more === 0) return
-  if (!chooser.mayTake(rse_id, more)) {
+  if (!chooser.mayTake([rse_id], more)) {
     outcome.leftOut.push({ rseId: rse_id, why: 'QUOTA' })
     outcome.short += 1
     return

@@ -171,7 +171,7 @@ export async function repairQuota(
   await query(
     executor,
     `UPDATE rules SET repair_at = :now WHERE state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%'
-        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND coalesce(repair_at, :now + 1) > :now`,
+        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND (repair_at IS NULL OR repair_at > :now)`,
     { voId, accountId: accountId ?? 0, now },
   )
 }
@@ -213,8 +213,17 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
   )
 }
 
+const DUE = 'expires_at <= :now AND NOT locked'
+
 /** Rules whose lifetime is over. */
 export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
-  const sql = 'SELECT id FROM rules WHERE expires_at <= :now AND NOT locked ORDER BY expires_at LIMIT :limit'
+  const sql = `SELECT id FROM rules WHERE ${DUE} ORDER BY expires_at LIMIT :limit`
   return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
+}
+
+/** The guard of its end, at the beginning of the transaction: false when it has begun already, or somebody has prolonged or locked the rule. */
+export async function takeDue(executor: Executor, ruleId: number, now: number): Promise<boolean> {
+  await lockRule(executor, ruleId)
+  const row = await queryOne(executor, `SELECT id FROM rules WHERE id = :ruleId AND ${DUE}`, { ruleId, now })
+  return row !== undefined
 }

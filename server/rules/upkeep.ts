@@ -12,6 +12,7 @@ import {
   repairOn,
   scheduleRepairs,
   startRemoval,
+  takeDue,
   takeRepair,
   unscheduledRepairs,
 } from './step-store.ts'
@@ -37,6 +38,7 @@ export function ruleExpirer(context: Context): Service {
       const due = await dueRules(context.db.read, now, RULES_PER_ROUND)
       for (const id of due) {
         await context.db.write(async executor => {
+          if (!(await takeDue(executor, id, now))) return
           await insertEvents(executor, [{ rule_id: id, event: 'expired', actor: null, details: {} }], now)
           await startRemoval(executor, id, now)
         })
