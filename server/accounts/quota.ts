@@ -47,6 +47,14 @@ export class Quota {
     return Math.min(Infinity, ...this.#limits.filter(({ rseIds }) => rseIds.has(rseId)).map(({ left }) => left))
   }
 
+  /** Whether so much may be locked at each of these storages: one limit may name several of them. */
+  allows(rseIds: readonly number[], bytes: number): boolean {
+    return this.#limits.every(limit => {
+      const named = rseIds.filter(id => limit.rseIds.has(id)).length
+      return named === 0 || named * bytes <= limit.left
+    })
+  }
+
   /** No more than this can be locked at these storages together, with at most `each` bytes at one. An upper bound. */
   most(rseIds: readonly number[], each: number): number {
     const bounds = new Map(rseIds.map(id => [id, Math.max(0, Math.min(each, this.left(id)))]))

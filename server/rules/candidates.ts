@@ -83,16 +83,16 @@ export class Chooser {
       spaceLeft: this.#rooms.get(rse.id) ?? Infinity,
     }))
     const seed = `${account_id}:${did_id}:${expression}:${copies}:${unit.id}`
-    return selectRses(options, chosen, { copies, bytes: unit.bytes }, seed)
+    return selectRses(options, chosen, { copies, bytes: unit.bytes }, seed, rseIds => this.mayTake(rseIds, unit.bytes))
   }
 
   takesFrom(quota: Quota): boolean {
     return this.#quota === quota
   }
 
-  /** False when the account may not lock so much more there. */
-  mayTake(rseId: number, bytes: number): boolean {
-    return bytes <= this.#quota.left(rseId)
+  /** False when the account may not lock so much more at each of these. */
+  mayTake(rseIds: readonly number[], bytes: number): boolean {
+    return this.#quota.allows(rseIds, bytes)
   }
 
   take(unit: Unit, rseId: number): void {

@@ -21,7 +21,7 @@ import { deletePart, type Part, partInWork } from './part-store.ts'
 import type { Rooms } from './room.ts'
 import type { LeftOut } from './select.ts'
 import { moveCursor, takeStep } from './step-store.ts'
-import { addToRules, type RuleRow, setError, unchanged } from './store.ts'
+import { type RuleRow, setError } from './store.ts'
 
 const DATASETS_PER_STEP = 100
 
@@ -60,7 +60,7 @@ export async function chooseStep(
     await expandAgain(executor, outcome.again)
     const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', outcome.short, outcome.leftOut, rses))
     const first = part.id === rule.did_id && rule.cursor_file === 0
-    if (reason !== null || first) await setError(executor, rule.id, reason)
+    if (reason !== null || first) await setError(executor, rule.id, reason, clock.now())
     const more = looked.length === DATASETS_PER_STEP && kept.has(part.id)
     if (!more) await deletePart(executor, rule.id, part.id)
     const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
@@ -68,7 +68,6 @@ export async function chooseStep(
       ? { stage: 'EXPANDING' as const, choice: 0, file: 0 }
       : { stage: 'CHOOSING' as const, choice: part.id, file: more ? (looked.at(-1)?.id ?? 0) : 0 }
     await moveCursor(executor, rule.id, next, clock.now())
-    if (reason !== rule.error) await addToRules(executor, [unchanged(rule.id)], clock.now())
     await addUsage(executor, rule.account_id, [...outcome.choices.flatMap(reservation), ...outcome.reserved])
     return looked.length
   })
@@ -183,7 +182,8 @@ function decide(
 /** Of the storages of a rule that keeps all of its DID together, those that have not got this dataset and can take it. */
 function affordable(unit: Unit, common: ReadonlySet<number>, chosen: ReadonlySet<number>, chooser: Chooser) {
   const missing = [...common].filter(rseId => !chosen.has(rseId))
-  const added = missing.filter(rseId => chooser.mayTake(rseId, unit.bytes))
+  const added: number[] = []
+  for (const rseId of missing) if (chooser.mayTake([...added, rseId], unit.bytes)) added.push(rseId)
   const leftOut = missing.filter(rseId => !added.includes(rseId)).map(rseId => ({ rseId, why: 'QUOTA' as const }))
   return { added, leftOut }
 }
@@ -203,7 +203,7 @@ function lookAgain(
   }
   const more = Math.max(0, unit.bytes - bytes)
   if (!grown && more === 0) return
-  if (more > quota.left(rse_id)) {
+  if (!quota.allows([rse_id], more)) {
     outcome.leftOut.push({ rseId: rse_id, why: 'QUOTA' })
     outcome.short += 1
     return

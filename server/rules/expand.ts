@@ -14,7 +14,7 @@ import {
 } from './lock-files.ts'
 import { summedByRule } from './lock-store.ts'
 import { endPass, moveCursor } from './step-store.ts'
-import { addToRules, type RuleRow, setError, unchanged } from './store.ts'
+import { addToRules, deriveState, type RuleRow, setError } from './store.ts'
 
 /** Replicas, locks and transfers for the next files of the next choice. How many files it took. */
 export async function expandStep(executor: Executor, rule: RuleRow, expansion: Expansion): Promise<number> {
@@ -22,7 +22,7 @@ export async function expandStep(executor: Executor, rule: RuleRow, expansion: E
   const choice = await nextChoice(executor, rule.id, rule.cursor_choice)
   if (choice === undefined) {
     await endPass(executor, rule.id)
-    await addToRules(executor, [unchanged(rule.id)], now)
+    await deriveState(executor, rule.id, now)
     return 0
   }
   const dataset = await collectionOf(executor, choice.dataset_id)
@@ -32,7 +32,7 @@ export async function expandStep(executor: Executor, rule: RuleRow, expansion: E
       ? await lockAnywhere(executor, rule, dataset, files, expansion)
       : await lockAt(executor, rule, { ...choice, rse_id: choice.rse_id }, dataset, files, expansion)
   // What the account cannot have is looked at again when the rule is repaired.
-  if (error !== null) await setError(executor, rule.id, error)
+  if (error !== null) await setError(executor, rule.id, error, now)
   await addToRules(executor, summedByRule(locked.map(({ delta }) => delta)), now)
   const done = dataset.type === 'FILE' || files.length < limit
   const next = { choice: done ? choice.id : rule.cursor_choice, file: done ? 0 : (files.at(-1)?.id ?? 0) }

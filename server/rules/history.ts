@@ -4,7 +4,7 @@ import { periodic } from '../periodic.ts'
 import { deleteEvents, insertEvents, noteStates, oldEvents, type RuleEventKind, rulesToNote } from './event-store.ts'
 import { guarded } from './guard.ts'
 import { endReplacement, replacementsDue } from './life-store.ts'
-import { lockRule, startRemoval } from './step-store.ts'
+import { startRemoval } from './step-store.ts'
 import type { RuleRow } from './store.ts'
 
 const RULES_PER_ROUND = 100
@@ -58,7 +58,6 @@ export function ruleReplacer(context: Context): Service {
         await guarded(context, replacement.id, () =>
           context.db.write(async executor => {
             const { id, replaces } = replacement
-            await lockRule(executor, replaces)
             if (!(await endReplacement(executor, replacement))) return false
             const now = context.clock.now()
             const removed = { rule_id: replaces, event: 'removed', actor: null, details: { replacedBy: id } } as const

@@ -1,5 +1,6 @@
 import { type Executor, query, queryOne } from '../database/sql.ts'
-import { addToRules, type RuleRow, unchanged } from './store.ts'
+import { lockRule } from './step-store.ts'
+import { deriveState, type RuleRow } from './store.ts'
 
 /** What of a rule people may change. What is absent stays. */
 export interface RuleChange {
@@ -54,7 +55,7 @@ export async function resumeRule(executor: Executor, id: number, now: number): P
             repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN CAST(:now AS bigint) END WHERE id = :id`,
     { id, now },
   )
-  await addToRules(executor, [unchanged(id)], now)
+  await deriveState(executor, id, now)
 }
 
 /** Somebody has allowed it: whatever the account may lock else. */
@@ -62,6 +63,9 @@ export async function approveRule(executor: Executor, id: number, now: number): 
   await query(executor, 'UPDATE rules SET ignore_quota = true WHERE id = :id', { id })
   await resumeRule(executor, id, now)
 }
+
+/** Of `rules`: the one that it replaces may go, or is gone. */
+const UNLOCKED = 'NOT EXISTS (SELECT 1 FROM rules AS old WHERE old.id = rules.replaces AND old.locked)'
 
 /** A rule that is OK takes the place of another. */
 export interface Replacement {
@@ -72,18 +76,18 @@ export interface Replacement {
 export async function replacementsDue(read: Executor, limit: number): Promise<Replacement[]> {
   return query(
     read,
-    `SELECT id, replaces FROM rules WHERE replaces IS NOT NULL AND state = 'OK' AND stage = 'EXPANDED' ORDER BY id LIMIT :limit`,
+    `SELECT id, replaces FROM rules WHERE replaces IS NOT NULL AND state = 'OK' AND stage = 'EXPANDED' AND ${UNLOCKED} ORDER BY id LIMIT :limit`,
     { limit },
   )
 }
 
-/** False when it has done so already, or is not OK any more. What the other was allowed it is allowed too, and no more. */
+/** False when it has done so already, is not OK any more, or the other has been locked meanwhile: its lock is held. What the other was allowed it is allowed too, and no more. */
 export async function endReplacement(executor: Executor, { id, replaces }: Replacement): Promise<boolean> {
+  await lockRule(executor, replaces)
   const rows = await query(
     executor,
     `UPDATE rules SET replaces = NULL, ignore_quota = coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false)
-      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED'
-        AND NOT EXISTS (SELECT 1 FROM rules AS old WHERE old.id = :replaces AND old.locked) RETURNING id`,
+      WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED' AND ${UNLOCKED} RETURNING id`,
     { id, replaces },
   )
   return rows.length > 0

@@ -34,13 +34,14 @@ export interface Selection {
  * Which storages get the copies of a unit of `bytes`: those chosen before stay; then those that have, or are getting, most of it
  * (facts/rules.md, "A rule"); then by chance, in proportion to the weights. Chance is a hash of (seed, storage): the same after a crash and
  * in a dry run, and spread evenly over the units of a rule. What a storage holds wholly it may keep, writable or not, full or not: only
- * quota counts all bytes.
+ * quota counts all bytes. `together`: whether quota has room for copies at all of these.
  */
 export function selectRses(
   candidates: readonly Candidate[],
   chosen: ReadonlySet<number>,
   { copies, bytes }: { readonly copies: number; readonly bytes: number },
   seed: string,
+  together: (rseIds: readonly number[]) => boolean = () => true,
 ): Selection {
   const missing = Math.max(0, copies - chosen.size)
   if (missing === 0) return { added: [], leftOut: [] }
@@ -52,7 +53,7 @@ export function selectRses(
     if (why === undefined) possible.push(candidate)
     else leftOut.push({ rseId: candidate.rseId, why })
   }
-  const added = possible
+  const preferred = possible
     .map(({ rseId, bytesHeld, bytesComing, weight }) => ({
       rseId,
       there: bytesHeld + bytesComing,
@@ -60,8 +61,13 @@ export function selectRses(
       turn: turnOf(`${seed}:${rseId}`, weight),
     }))
     .sort((a, b) => b.there - a.there || b.held - a.held || a.turn - b.turn || a.rseId - b.rseId)
-    .slice(0, missing)
     .map(({ rseId }) => rseId)
+  const added: number[] = []
+  for (const rseId of preferred) {
+    if (added.length === missing) break
+    if (together([...added, rseId])) added.push(rseId)
+    else leftOut.push({ rseId, why: 'QUOTA' })
+  }
   return { added, leftOut }
 }
 

@@ -249,15 +249,17 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
   )
 }
 
+const DUE = 'expires_at <= :now AND NOT locked'
+
 /** Rules whose lifetime is over. */
 export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
-  const sql = 'SELECT id FROM rules WHERE expires_at <= :now AND NOT locked ORDER BY expires_at LIMIT :limit'
+  const sql = `SELECT id FROM rules WHERE ${DUE} ORDER BY expires_at LIMIT :limit`
   return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
 }
 
-/** The guard of its end: false when it was given more time meanwhile, was locked, or goes already. */
+/** The guard of its end, at the beginning of the transaction: false when it has begun already, or somebody has prolonged or locked the rule. */
 export async function takeDue(executor: Executor, ruleId: number, now: number): Promise<boolean> {
   await lockRule(executor, ruleId)
-  const sql = "SELECT id FROM rules WHERE id = :ruleId AND stage <> 'REMOVING' AND expires_at <= :now AND NOT locked"
-  return (await queryOne(executor, sql, { ruleId, now })) !== undefined
+  const row = await queryOne(executor, `SELECT id FROM rules WHERE id = :ruleId AND ${DUE}`, { ruleId, now })
+  return row !== undefined
 }

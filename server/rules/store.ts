@@ -79,8 +79,10 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
   return row?.id
 }
 
-export async function setError(executor: Executor, ruleId: number, error: string | null): Promise<void> {
+/** Why it has too few storages; its state follows. */
+export async function setError(executor: Executor, ruleId: number, error: string | null, now: number): Promise<void> {
   await query(executor, 'UPDATE rules SET error = :error WHERE id = :ruleId', { ruleId, error })
+  await deriveState(executor, ruleId, now)
 }
 
 export interface RuleDelta {
@@ -89,11 +91,6 @@ export interface RuleDelta {
   readonly replicating: number
   readonly stuck: number
   readonly problems: number
-}
-
-/** Its state is derived anew. */
-export function unchanged(ruleId: number): RuleDelta {
-  return { rule_id: ruleId, ok: 0, replicating: 0, stuck: 0, problems: 0 }
 }
 
 /** The rule's state follows from its counters: the same decision as `ruleState`, proved equal by a test. */
@@ -130,6 +127,11 @@ export async function addToRules(executor: Executor, deltas: readonly RuleDelta[
        FROM ${set} AS given WHERE rules.id = given.rule_id`,
     { rows: encodeRows(deltas), now },
   )
+}
+
+/** What its state follows from has changed, but for its counters. */
+export async function deriveState(executor: Executor, ruleId: number, now: number): Promise<void> {
+  await addToRules(executor, [{ rule_id: ruleId, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
 }
 
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {

@@ -113,6 +113,24 @@ for (const { name, open } of databases) {
       expect(await locks()).to.deep.equal(['1 one.f0 B', '1 one.f1 B'])
     })
 
+    it('a file in two datasets, each placed by itself, keeps its lock where one of them goes', async () => {
+      await world.dataset('one', 2, 'A')
+      await world.dataset('two', 1, 'A')
+      await world.put('two', 'one.f0')
+      await world.container('all', ['s:one', 's:two'])
+      world.grouping = 'NONE'
+      await world.addRule('all', 'B|C', 1)
+      await world.evaluate()
+      const before = await locks()
+      await world.detach('one', 'one.f0')
+      await world.evaluate()
+      expect(await locks()).to.deep.equal(before)
+      await world.detach('all', 'one')
+      await world.evaluate()
+      expect(await locks()).to.deep.equal(before.filter(lock => !lock.includes('one.f1')))
+      expect(await transfers('CANCELLED')).to.equal(1)
+    })
+
     it('a file in two datasets that are kept at one storage keeps its lock', async () => {
       await world.dataset('one', 2, 'A')
       await world.dataset('two', 1, 'A')

@@ -202,6 +202,23 @@ for (const { name, open } of databases) {
       expect(await events(moved)).to.deep.equal(['replaces', 'ok'])
     })
 
+    it('a rule that is locked while it is being replaced stays until it is unlocked', async () => {
+      await world.dataset('d', 3, 'A')
+      const old = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      const moved = await replace(old, { expression: 'C' })
+      await world.evaluate()
+      await copyAll()
+      await update(old, { locked: true })
+      await world.run(ruleReplacer)
+      await world.evaluate()
+      expect([await stateOf(old), await stateOf(moved)]).to.deep.equal(['OK', 'OK'])
+      await update(old, { locked: false })
+      await world.run(ruleReplacer)
+      await world.evaluate()
+      expect([await stateOf(old), await stateOf(moved)]).to.deep.equal([undefined, 'OK'])
+    })
+
     it('with fewer copies, a rule moves nothing, keeps one that is there, and needs no quota', async () => {
       await world.dataset('d', 3, 'A')
       const old = await world.addRule('d', 'B|C|D', 2)

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { putLimit } from '../../server/accounts/limit-store.ts'
 import { insertContents } from '../../server/catalogue/contents-store.ts'
 import { reevaluateRules } from '../../server/rules/reevaluate.ts'
-import { startRemoval } from '../../server/rules/step-store.ts'
+import { repairQuota, startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { putAttribute, updateRse } from '../../server/storages/store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
@@ -184,6 +184,39 @@ for (const { name, open } of databases) {
       await repaired()
       expect(Object.keys(await places(rule))).to.have.length(10)
       expect(await ruleRow(rule)).to.deep.include({ state: 'REPLICATING', error: null })
+    })
+
+    for (const grouping of ['ALL', 'DATASET', 'NONE'] as const) {
+      it(`by a quota of several storages together: two copies count twice in it (grouping ${grouping})`, async () => {
+        await world.dataset('d', 1, 'A')
+        await limit('B|C', 150)
+        world.grouping = grouping
+        const rule = await world.addRule('d', 'B|C|D', 3)
+        await world.evaluate()
+        const usage = await world.number(
+          "SELECT sum(bytes) AS n FROM account_usage JOIN rses ON rses.id = rse_id WHERE name <> 'D'",
+        )
+        expect(usage).to.equal(100)
+        expect((await ruleRow(rule)).error).to.match(/^QUOTA_EXCEEDED/)
+      })
+    }
+
+    it('a rule that finds too little is STUCK, and looks again when a limit is raised', async () => {
+      await world.dataset('d', 1, 'A')
+      await limit('*', 0)
+      for (const grouping of ['DATASET', 'NONE'] as const) {
+        world.grouping = grouping
+        const rule = await world.addRule('d', grouping === 'NONE' ? 'B' : 'C', 1)
+        await world.evaluate()
+        expect((await ruleRow(rule)).state).to.equal('STUCK')
+      }
+      await world.run(ruleRepairer)
+      await limit('*', null)
+      const all = { voId: world.voId, accountId: undefined }
+      await test.db.write(executor => repairQuota(executor, all, world.clock.now()))
+      await world.run(ruleRepairer)
+      await world.evaluate()
+      expect(await world.rows('SELECT DISTINCT state FROM rules')).to.deep.equal([{ state: 'REPLICATING' }])
     })
 
     it('by quota with grouping NONE: file by file', async () => {

@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import type { Database } from '../../server/database/database.ts'
+import { updateRule } from '../../server/rules/life.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { repairDelay, ruleExpirer, ruleRepairer } from '../../server/rules/upkeep.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -44,6 +46,21 @@ for (const { name, open } of databases) {
       expect(await world.rows('SELECT state, locks_stuck FROM rules WHERE id = :rule', { rule })).to.deep.equal([
         { state: 'REPLICATING', locks_stuck: 0 },
       ])
+    })
+
+    it('does not end a rule that somebody prolongs just then', async () => {
+      await world.dataset('d', 1, 'A')
+      const rule = await world.addRule('d', 'B', 1)
+      const prolong = (expiresAt: number) =>
+        test.db.write(executor => updateRule(executor, rule, { expiresAt }, 'somebody', world.clock.now()))
+      await prolong(world.clock.now())
+      const write: Database['write'] = async work => {
+        await prolong(world.clock.now() + 60_000)
+        return test.db.write(work)
+      }
+      await world.run(context => ruleExpirer({ ...context, db: { ...test.db, write } }))
+      expect(await world.rows('SELECT stage FROM rules')).to.deep.equal([{ stage: 'CHOOSING' }])
+      expect(await world.number("SELECT count(*) AS n FROM rule_events WHERE event = 'expired'")).to.equal(0)
     })
 
     it('lets a rule be added again while its like is still being removed', async () => {
