@@ -106,9 +106,12 @@ describe('limits, and what rules would do', () => {
     const stuck = await untilRule(house, rule?.id ?? 0, 'STUCK')
     expect(stuck.error).to.contain('QUOTA_EXCEEDED').and.to.contain('SITE-B: above the quota of the account')
     await limit('alice', 'SITE-B', 301)
-    await untilRule(house, rule?.id ?? 0, 'REPLICATING')
-    const { items } = await house.client.getUsage({ params: { account: 'alice' }, query: {} })
+    const { items } = await until(
+      () => house.client.getUsage({ params: { account: 'alice' }, query: {} }),
+      found => found.items.some(({ rse, files }) => rse === 'SITE-B' && files === 4),
+    )
     expect(items).to.deep.include({ rse: 'SITE-B', files: 4, bytes: 301, reserved: 0, left: 0 })
+    await untilRule(house, rule?.id ?? 0, 'REPLICATING')
     await noLimit('alice', 'SITE-B')
   })
 
