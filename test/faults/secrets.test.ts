@@ -100,14 +100,16 @@ describe('no secret appears in logs, answers, metrics or the database', () => {
       body: { maxActive: 1, optimize: false },
     })
     const rule = await askCopy(house, 'run1', 'SITE-B')
-    // The files are known by other names: the import fails, and says so.
+    // The files are known by other names: the import leaves them out, and says so.
     const job = { rse: 'SITE-A', path: '/data/exp/exp/run1', dataset: 'exp:imported' }
     const { id } = await house.client.addImport({ body: job })
     const ended = await until(
       () => house.client.getImport({ params: { id } }),
       found => found.state === 'DONE' || found.state === 'FAILED',
     )
-    expect(ended.error).to.match(/^PATH_TAKEN: .*the path .* belongs to another file/)
+    expect(ended).to.include({ state: 'DONE', files: 0, leftOut: 5 })
+    const { items } = await house.client.listImportProblems({ params: { id }, query: {} })
+    expect(items.map(({ code }) => code)).to.deep.equal(Array.from({ length: 5 }, () => 'PATH_TAKEN'))
     await untilRule(house, rule, 'OK')
     const { publicJwk } = await newRecipient()
     await house.client.planDownload({ body: { did: 'exp:run1', key: publicJwk } })
