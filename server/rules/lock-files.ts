@@ -4,7 +4,7 @@ import type { UsageDelta } from '../accounts/usage-store.ts'
 import type { SizedFile } from '../catalogue/contents-store.ts'
 import { filesWithout, placeFiles } from '../catalogue/place-files.ts'
 import { findReplicas } from '../catalogue/replica-store.ts'
-import { type Executor, queryOne } from '../database/sql.ts'
+import { type Executor, overtaken, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { sourceSetOf } from '../transfers/source-set-store.ts'
@@ -73,7 +73,8 @@ export async function lockFiles(
 ): Promise<Locked> {
   const ids = files.map(file => file.id)
   const budget = new Budget(mostBytes, files)
-  const placing = (await filesWithout(executor, rse.id, ids)).filter(file => budget.take(file.id))
+  const unplaced = await filesWithout(executor, rse.id, ids)
+  const placing = unplaced.filter(file => budget.take(file.id))
   const made = await placeFiles(executor, rse, placing, datasetOf, now, 1)
   const locks: NewLock[] = made.map(({ id, file_id }) => ({ id, file_id, state: 'REPLICATING' }))
   await insertFirstLocks(
@@ -84,6 +85,10 @@ export async function lockFiles(
   let problems = 0
   if (made.length < files.length) {
     const replicas = await findReplicas(executor, rse.id, ids)
+    // Deleted between the two looks: the step is run again, and makes it anew.
+    const without = new Set(unplaced.map(file => file.id))
+    const found = replicas.filter(replica => !without.has(replica.file_id))
+    if (found.length < files.length - unplaced.length) throw overtaken('a replica was deleted meanwhile')
     problems = await refused(executor, rule, rse, placing, replicas)
     locks.push(...(await lockFound(executor, rule, replicas, new Set(locks.map(lock => lock.id)), budget)))
   }
