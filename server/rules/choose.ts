@@ -174,7 +174,9 @@ function decide(
       outcome.choices.push({ dataset_id: unit.id, rse_id: rseId, bytes: unit.bytes })
     }
     outcome.leftOut.push(...wanted.leftOut)
-    if (chosen.size + wanted.added.length < rule.copies) outcome.short += 1
+    // What is kept together is looked for once: the steps after that have nothing to add to what it found.
+    const looked = rule.grouping !== 'ALL' || whole !== undefined || wanted.leftOut.length > 0
+    if (looked && chosen.size + wanted.added.length < rule.copies) outcome.short += 1
   }
   return outcome
 }

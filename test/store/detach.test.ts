@@ -8,9 +8,9 @@ import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { DEFAULT_RETRY_POLICY } from '../../shared/domain/retry-policy.ts'
-import { silentLogger } from '../../shared/runtime/logger.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
+import { killedAt } from './killed.ts'
 import { FAILURE, World } from './world.ts'
 
 /** More than one step for a dataset. */
@@ -514,20 +514,4 @@ for (const { name, open } of databases) {
       expect(steps.indexOf('shrunk')).to.be.below(steps.lastIndexOf('expanded'))
     })
   })
-}
-
-/** A new evaluator that dies at its first transaction: before it is committed, or right after. */
-async function killedAt(world: World, when: 'before' | 'after'): Promise<void> {
-  const dead = new Error('killed')
-  const write: Database['write'] = async work => {
-    await world.db.write(async executor => {
-      await work(executor)
-      if (when === 'before') throw dead
-    })
-    throw dead
-  }
-  const evaluator = ruleEvaluator({ ...world.context, db: { ...world.db, write }, log: silentLogger })
-  await evaluator.start()
-  await world.clock.untilSleeping()
-  await evaluator.stop()
 }

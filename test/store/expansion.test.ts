@@ -1,12 +1,10 @@
 import { expect } from 'chai'
-import type { Database } from '../../server/database/database.ts'
-import { ruleEvaluator } from '../../server/rules/evaluate.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { deleteAttribute, putAttribute } from '../../server/storages/store.ts'
-import { silentLogger } from '../../shared/runtime/logger.ts'
 import { databases, type TestDatabase } from './databases.ts'
 import { brokenInvariants } from './invariants.ts'
+import { killedAt } from './killed.ts'
 import { World } from './world.ts'
 
 /** More than one step for each choice. */
@@ -150,20 +148,4 @@ for (const { name, open } of databases) {
       expect(later).to.deep.equal({ state: 'REPLICATING', error: null })
     })
   })
-}
-
-/** A new evaluator that dies at its first transaction: before it is committed, or right after. */
-async function killedAt(world: World, when: 'before' | 'after'): Promise<void> {
-  const dead = new Error('killed')
-  const write: Database['write'] = async work => {
-    await world.db.write(async executor => {
-      await work(executor)
-      if (when === 'before') throw dead
-    })
-    throw dead
-  }
-  const evaluator = ruleEvaluator({ ...world.context, db: { ...world.db, write }, log: silentLogger })
-  await evaluator.start()
-  await world.clock.untilSleeping()
-  await evaluator.stop()
 }

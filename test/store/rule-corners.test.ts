@@ -400,10 +400,9 @@ for (const { name, open } of databases) {
       const [gone] = await world.rows<{ id: number }>(
         "SELECT replicas.id FROM replicas JOIN dids ON dids.id = file_id JOIN rses ON rses.id = rse_id WHERE dids.name = 'a' AND rses.name = 'B'",
       )
-      if (gone !== undefined) {
-        await world.change('DELETE FROM transfers WHERE replica_id = :id', gone as never)
-        await world.change('DELETE FROM replicas WHERE id = :id', gone as never)
-      }
+      const id = gone?.id ?? 0
+      await world.change('DELETE FROM transfers WHERE replica_id = :id', { id })
+      await world.change('DELETE FROM replicas WHERE id = :id', { id })
       await world.attach('d', 'late', 'A')
       await world.evaluate()
       expect(await locksOf(rule)).to.equal(3)
