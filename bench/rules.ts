@@ -16,7 +16,8 @@ const LONG = [
 const WARM_FILES = 10_000
 const BOUND =
   'INSERTs of transfers (31 % of the time), replicas (23 %) and locks (9 %), of which most is the check of their references, row by row (auto_explain)'
-const GOALS = { growth: 1.05, filesPerSecond: 8_000, othersP99: 100, answeredMs: 200, memoryMiB: 400, doubling: 2 }
+/** Memory: 400 MB. */
+const GOALS = { growth: 1.05, filesPerSecond: 8_000, othersP99: 100, answeredMs: 200, memoryMiB: 381, doubling: 2 }
 /** What somebody else asks for meanwhile, with a pause after each: reads, and one small write of four. */
 const PAUSE_MS = 10
 const [SOURCE, DESTINATION] = ['SITE-A', 'SITE-B'] as const

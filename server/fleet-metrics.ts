@@ -49,6 +49,8 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     'Workers that an admin has drained: they get no work until they are resumed',
     [],
   )
+  const bad = gauge('bad_replicas', 'Replicas that are BAD or lost, and not recovered yet', ['rse'])
+  const imports = gauge('imports', 'Imports by state', ['state'])
   const failures = new Counter({
     name: 'waybill_fleet_read_failures_total',
     help: 'Times that the database could not be read for these figures',
@@ -68,6 +70,8 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
     bundles,
     sessions,
     drained,
+    bad,
+    imports,
   ]
 
   function forget(): void {
@@ -103,6 +107,8 @@ export function fleetMetrics(registry: Registry, db: Database, clock: Clock): vo
       bundles.set({ ready: 'false' }, found.bundles.unready)
       sessions.set(found.sessions)
       drained.set(found.drained)
+      for (const { rse, count } of found.bad) bad.set({ rse }, count)
+      for (const { state, count } of found.imports) imports.set({ state }, count)
     } catch {
       forget()
       failures.inc()
@@ -135,6 +141,8 @@ interface Fleet {
   bundles: { ready: number; unready: number }
   sessions: number
   drained: number
+  bad: { rse: string; count: number }[]
+  imports: { state: string; count: number }[]
 }
 
 async function readFleet(read: Executor): Promise<Fleet> {
@@ -189,6 +197,12 @@ async function readFleet(read: Executor): Promise<Fleet> {
     bundles: bundles ?? { ready: 0, unready: 0 },
     sessions: sessions?.count ?? 0,
     drained: drained?.count ?? 0,
+    bad: await query<Fleet['bad'][number]>(
+      read,
+      `SELECT rses.name AS rse, count(*) AS count FROM replica_faults JOIN replicas ON replicas.id = replica_faults.replica_id
+         JOIN rses ON rses.id = replicas.rse_id WHERE replica_faults.over_at IS NULL GROUP BY rses.name`,
+    ),
+    imports: await query<Fleet['imports'][number]>(read, 'SELECT state, count(*) AS count FROM imports GROUP BY state'),
   }
 }
 

@@ -1,5 +1,4 @@
-import { WaybillError } from '../../shared/domain/errors.ts'
-import { type ExpressionRse, resolveExpression } from '../storages/expression.ts'
+import { type ExpressionRse, evaluateExpression, parseExpression } from '../storages/expression.ts'
 
 /** What an account may lock at all the storages that an expression names together: the name of one is a limit of that one. */
 export interface Limit {
@@ -68,13 +67,8 @@ export class Quota {
   }
 }
 
-/** A limit whose storages are gone limits nothing: `account limit list` says so. */
+/** A word that names nothing any more is no storage: the limit holds at the others, and `account limits` says so. */
 function named(expression: string, rses: readonly (ExpressionRse & { readonly id: number })[]): number[] {
-  try {
-    const names = new Set(resolveExpression(expression, rses))
-    return rses.filter(rse => names.has(rse.name)).map(rse => rse.id)
-  } catch (error) {
-    if (error instanceof WaybillError) return []
-    throw error
-  }
+  const names = evaluateExpression(parseExpression(expression).tree, rses)
+  return rses.filter(rse => names.has(rse.name)).map(rse => rse.id)
 }

@@ -138,13 +138,13 @@ export async function datasetsBelow(
   didId: number,
   after: number,
   limit: number,
-): Promise<{ id: number; bytes: number }[]> {
+): Promise<{ id: number; bytes: number; files: number }[]> {
   return query(
     executor,
     `WITH RECURSIVE below(id) AS (
        SELECT CAST(:didId AS bigint) AS id UNION SELECT contents.child_id FROM contents
          JOIN below ON contents.parent_id = below.id JOIN dids ON dids.id = below.id AND dids.type = 'CONTAINER'
-     ) SELECT dids.id, dids.bytes FROM below JOIN dids ON dids.id = below.id
+     ) SELECT dids.id, dids.bytes, dids.files FROM below JOIN dids ON dids.id = below.id
         WHERE dids.type = 'DATASET' AND dids.id > :after ORDER BY dids.id LIMIT :limit`,
     { didId, after, limit },
   )

@@ -29,7 +29,9 @@ export function ruleAligner(context: Context): Service {
       )
       let aligned = false
       for (const rule of rules) {
-        const step = () => context.db.write(executor => alignStep(executor, rule, context.clock.now()))
+        // Among many that are OK they are looked for outside the transaction.
+        const replicas = await replicating(context.db.read, rule)
+        const step = () => context.db.write(executor => alignStep(executor, rule, replicas, context.clock.now()))
         if (await guarded(context, rule.id, step)) aligned = true
       }
       if (aligned) context.wake.notify('queue')
@@ -40,8 +42,24 @@ export function ruleAligner(context: Context): Service {
 
 type RuleToAlign = RuleRow & { readonly align_cursor: number }
 
+/** The next replicas whose transfers may have to follow. What comes to the rule later has what it says by then. */
+async function replicating(read: Executor, { id, align_cursor: cursor }: RuleToAlign): Promise<number[]> {
+  const rows = await query<{ replica_id: number }>(
+    read,
+    `SELECT replica_id FROM locks WHERE rule_id = :id AND state = 'REPLICATING' AND replica_id > :cursor
+      ORDER BY replica_id LIMIT :limit`,
+    { id, cursor, limit: LOCKS_PER_STEP },
+  )
+  return rows.map(row => row.replica_id)
+}
+
 /** False when another server is at this rule. */
-async function alignStep(executor: Executor, rule: RuleToAlign, now: number): Promise<boolean> {
+async function alignStep(
+  executor: Executor,
+  rule: RuleToAlign,
+  replicas: readonly number[],
+  now: number,
+): Promise<boolean> {
   if (!(await tryLockRule(executor, rule.id))) return false
   const [same] = await query<{ state: RuleRow['state'] }>(
     executor,
@@ -49,13 +67,6 @@ async function alignStep(executor: Executor, rule: RuleToAlign, now: number): Pr
     { id: rule.id, cursor: rule.align_cursor },
   )
   if (same === undefined) return false
-  const some = await query<{ replica_id: number }>(
-    executor,
-    `SELECT replica_id FROM locks WHERE rule_id = :id AND state = 'REPLICATING' AND replica_id > :cursor
-      ORDER BY replica_id LIMIT :limit`,
-    { id: rule.id, cursor: rule.align_cursor, limit: LOCKS_PER_STEP },
-  )
-  const replicas = some.map(row => row.replica_id)
   await lockRows(executor, 'replicas', replicas)
   if (same.state === 'SUSPENDED') {
     const deltas = await cancelTransfers(executor, replicas, now)

@@ -140,15 +140,15 @@ export function refusalCode(leftOut: readonly LeftOut[]): 'QUOTA_EXCEEDED' | 'NO
   return reasons.has('NO_SPACE') ? 'NO_SPACE' : 'COPIES_IMPOSSIBLE'
 }
 
-/** Why datasets or files have fewer copies than asked for: `CODE: words`. Pure. */
+/** Why datasets or files have fewer copies than asked for: `CODE: words`; `short`: how many, as far as was looked. Pure. */
 export function shortWords(
   what: 'dataset' | 'file',
-  short: number,
+  { short, further }: { readonly short: number; readonly further: boolean },
   leftOut: readonly LeftOut[],
   rses: readonly Rse[],
 ): string {
   const nameOf = (rseId: number): string => rses.find(rse => rse.id === rseId)?.name ?? `storage ${rseId}`
-  const those = short === 1 ? `1 ${what} has` : `${short} ${what}s have`
+  const those = `${further ? 'at least ' : ''}${short === 1 ? `1 ${what} has` : `${short} ${what}s have`}`
   const because = leftOut.length === 0 ? 'the expression names no other storage' : leftOutWords(leftOut, nameOf)
   return `${refusalCode(leftOut)}: ${those} fewer copies than asked for; ${because}`
 }

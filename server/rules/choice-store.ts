@@ -124,16 +124,6 @@ export async function choiceDone(executor: Executor, choiceId: number): Promise<
   await query(executor, 'UPDATE rule_choices SET todo = false, reserved = 0 WHERE id = :choiceId', { choiceId })
 }
 
-/** What a rule's choices still reserve, by storage. */
-export async function reservedOf(executor: Executor, ruleId: number): Promise<{ rse_id: number; reserved: number }[]> {
-  return query(
-    executor,
-    `SELECT rse_id, CAST(sum(reserved) AS bigint) AS reserved FROM rule_choices
-      WHERE rule_id = :ruleId AND reserved > 0 GROUP BY rse_id`,
-    { ruleId },
-  )
-}
-
 const HELD = `CAST(sum(CASE replicas.state WHEN 'AVAILABLE' THEN dids.bytes ELSE 0 END) AS bigint) AS held,
   CAST(sum(CASE replicas.state WHEN 'COPYING' THEN dids.bytes ELSE 0 END) AS bigint) AS coming`
 

@@ -23,7 +23,8 @@ import type { LeftOut } from './select.ts'
 import { moveCursor, takeStep } from './step-store.ts'
 import { type RuleRow, setError } from './store.ts'
 
-const DATASETS_PER_STEP = 100
+/** What storages hold of the files is counted for each step; the tree is walked for each, so that small datasets come many at a time. */
+const MOST_PER_STEP = { datasets: 500, files: 100_000 }
 
 /**
  * Storages for the next datasets of the next part; `cursor_file` is the last dataset that was looked at. What they hold is
@@ -39,12 +40,12 @@ export async function chooseStep(
   const part = await partInWork(db.read, rule)
   // Another server has finished it since the rule was read.
   if (part === undefined) return undefined
-  const looked = await unitsOf(db.read, part, rule.cursor_file)
+  const { looked, further } = await unitsOf(db.read, part, rule.cursor_file)
   const view = await lookAt(db.read, rule, looked)
   const { candidates, error } = candidatesOf(rule.expression, rses)
   const left = await rooms.left(candidates)
   return db.write(async executor => {
-    if (!(await takeStep(executor, rule))) return undefined
+    if ((await takeStep(executor, rule)) === undefined) return undefined
     const quota = await holdQuota(executor, rule, rses)
     // What was detached since is not chosen for; what was attached again may have lost its choices: the next look counts what it has.
     const kept = await keptBelow(executor, rule.did_id, [part.id, ...looked.map(unit => unit.id)])
@@ -58,10 +59,11 @@ export async function chooseStep(
     const outcome = decide(rule, units, task, view.whole, { chooser, grown }, part)
     await insertChoices(executor, rule.id, outcome.choices)
     await expandAgain(executor, outcome.again)
-    const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', outcome.short, outcome.leftOut, rses))
+    const counted = { short: outcome.short, further: further || rule.cursor_file > 0 }
+    const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', counted, outcome.leftOut, rses))
     const first = part.id === rule.did_id && rule.cursor_file === 0
     if (reason !== null || first) await setError(executor, rule.id, reason, clock.now())
-    const more = looked.length === DATASETS_PER_STEP && kept.has(part.id)
+    const more = further && kept.has(part.id)
     if (!more) await deletePart(executor, rule.id, part.id)
     const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
     const next = last
@@ -73,11 +75,19 @@ export async function chooseStep(
   })
 }
 
-/** A file that is asked for by itself is a dataset of its own. */
-async function unitsOf(read: Executor, part: Part, after: number): Promise<Unit[]> {
-  if (part.type !== 'FILE') return datasetsBelow(read, part.id, after, DATASETS_PER_STEP)
-  const row = await queryOne<Unit>(read, 'SELECT id, bytes FROM dids WHERE id = :id', { id: part.id })
-  return row === undefined ? [] : [row]
+/** The next of a part, and whether there are further ones. A file that is asked for by itself is a dataset of its own. */
+async function unitsOf(read: Executor, part: Part, after: number): Promise<{ looked: Unit[]; further: boolean }> {
+  if (part.type === 'FILE') {
+    const row = await queryOne<Unit>(read, 'SELECT id, bytes FROM dids WHERE id = :id', { id: part.id })
+    return { looked: row === undefined ? [] : [row], further: false }
+  }
+  const datasets = await datasetsBelow(read, part.id, after, MOST_PER_STEP.datasets + 1)
+  let files = 0
+  const fit = datasets.findIndex((dataset, i) => {
+    files += dataset.files
+    return i > 0 && (i === MOST_PER_STEP.datasets || files > MOST_PER_STEP.files)
+  })
+  return fit === -1 ? { looked: datasets, further: false } : { looked: datasets.slice(0, fit), further: true }
 }
 
 /** What is to be chosen for. */

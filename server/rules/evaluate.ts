@@ -5,7 +5,6 @@ import { type Executor, isSqlite } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { alignSources } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
-import { reservedOf } from './choice-store.ts'
 import { chooseStep } from './choose.ts'
 import { rulesToShrink } from './detached-store.ts'
 import { insertEvents } from './event-store.ts'
@@ -14,7 +13,7 @@ import { lockedBy, removeLocks } from './lock-store.ts'
 import { Rooms } from './room.ts'
 import { shrinkStep } from './shrink.ts'
 import { postpone, rulesInWork, takeStep } from './step-store.ts'
-import { addToRules, deleteRule, type RuleRow } from './store.ts'
+import { addToRules, deleteRule, emptyRule, type RuleRow } from './store.ts'
 
 /**
  * Files per step adapt so that its transaction takes about this long, milliseconds. On SQLite all who write wait for it; on
@@ -38,12 +37,13 @@ export function ruleEvaluator(context: Context): Service {
   let lastShrunk = 0
 
   /** How many files it took, or datasets when choosing; undefined when another server is at this rule. */
-  async function step(rule: RuleRow): Promise<number | undefined> {
-    const rses = await context.storages.ofVo(rule.vo_id)
-    if (rule.stage === 'CHOOSING') return chooseStep(context, rule, rses, rooms)
-    const left = rule.stage === 'EXPANDING' && rule.grouping === 'NONE' ? await rooms.left(rses) : new Map()
+  async function step(found: RuleRow): Promise<number | undefined> {
+    const rses = await context.storages.ofVo(found.vo_id)
+    if (found.stage === 'CHOOSING') return chooseStep(context, found, rses, rooms)
+    const left = found.stage === 'EXPANDING' && found.grouping === 'NONE' ? await rooms.left(rses) : new Map()
     return sized('evaluate', async (executor, limit, now) => {
-      if (!(await takeStep(executor, rule))) return undefined
+      const rule = await takeStep(executor, found)
+      if (rule === undefined) return undefined
       if (rule.stage === 'REMOVING') return removeStep(executor, rule, limit, now)
       return expandStep(executor, rule, { rses, rooms: left, limit, now })
     })
@@ -120,6 +120,8 @@ export function ruleEvaluator(context: Context): Service {
   }
 }
 
+const LOCKED = { empty: false, freed: [] }
+
 /** Takes locks away; what nobody waits for any more is not copied. The rule goes with its last lock. */
 async function removeStep(executor: Executor, rule: RuleRow, limit: number, now: number): Promise<number> {
   const replicas = await lockedBy(executor, rule.id, limit)
@@ -127,15 +129,12 @@ async function removeStep(executor: Executor, rule: RuleRow, limit: number, now:
   const deltas = await cancelTransfers(executor, replicas, now)
   if (rule.source_expression !== null) await alignSources(executor, replicas, now)
   await addToRules(executor, deltas, now)
-  const last = replicas.length < limit
-  const reserved = last ? await reservedOf(executor, rule.id) : []
-  if (last) {
+  const { empty, freed } = replicas.length < limit ? await emptyRule(executor, rule.id, limit) : LOCKED
+  if (empty) {
     await insertEvents(executor, [{ rule_id: rule.id, event: 'gone', actor: null, details: {} }], now)
     await deleteRule(executor, rule.id)
-  } else {
-    await postpone(executor, rule.id, now)
-  }
-  const freed = reserved.map(row => ({ rse_id: row.rse_id, files: 0, bytes: 0, reserved: -row.reserved }))
-  await addUsage(executor, rule.account_id, [...usage, ...freed])
+  } else await postpone(executor, rule.id, now)
+  const unreserved = freed.map(({ rse_id, reserved }) => ({ rse_id, files: 0, bytes: 0, reserved: -reserved }))
+  await addUsage(executor, rule.account_id, [...usage, ...unreserved])
   return replicas.length
 }

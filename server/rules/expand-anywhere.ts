@@ -41,7 +41,7 @@ export async function lockAnywhere(
   for (const rse of candidates.filter(({ id }) => places.has(id))) {
     locked.push(await lockFiles(executor, rule, () => datasetOf(dataset), rse, places.get(rse.id) ?? [], { now }))
   }
-  return { locked, error: error ?? (short === 0 ? null : shortWords('file', short, leftOut, rses)) }
+  return { locked, error: error ?? (short === 0 ? null : shortWords('file', { short, further: true }, leftOut, rses)) }
 }
 
 /** Where the rule has locks on these files. */

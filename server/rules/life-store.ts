@@ -1,5 +1,5 @@
 import { type Executor, query, queryOne } from '../database/sql.ts'
-import { lockRule } from './step-store.ts'
+import { lockRule, REPAIRABLE } from './step-store.ts'
 import { deriveState, type RuleRow } from './store.ts'
 
 /** What of a rule people may change. What is absent stays. */
@@ -52,7 +52,7 @@ export async function resumeRule(executor: Executor, id: number, now: number): P
   await query(
     executor,
     `UPDATE rules SET state = 'REPLICATING', align_cursor = 0, repair_cursor = 0,
-            repair_at = CASE WHEN locks_stuck > 0 OR error IS NOT NULL THEN CAST(:now AS bigint) END WHERE id = :id`,
+            repair_at = CASE WHEN ${REPAIRABLE} THEN CAST(:now AS bigint) END WHERE id = :id`,
     { id, now },
   )
   await deriveState(executor, id, now)

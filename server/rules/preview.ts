@@ -69,7 +69,7 @@ export async function previewRules(
       }
     }
     const what = request.grouping === 'NONE' ? 'file' : 'dataset'
-    const error = short === 0 ? undefined : shortWords(what, short, leftOut, rses)
+    const error = short === 0 ? undefined : shortWords(what, { short, further: !exact }, leftOut, rses)
     const did = request.dids[i] ?? ''
     const whole = { did, files: one.files, bytes: one.bytes, exact, places: shown(places, rses, looked, one.bytes) }
     previews.push({ ...whole, ...(error === undefined ? {} : { error }) })

@@ -7,6 +7,9 @@ import type { RuleRow, RuleStage } from './store.ts'
 /** Nothing is done for a rule in these states, but taking it away. */
 const RESTING = `'SUSPENDED', 'WAITING_APPROVAL'`
 
+/** There is something that a repair can try: stuck locks, files that got none, too few storages. */
+export const REPAIRABLE = '(locks_stuck > 0 OR problems > 0 OR error IS NOT NULL)'
+
 /** The rules whose turn it is: those not worked on for the longest first. */
 export async function rulesInWork(executor: Executor, limit: number): Promise<RuleRow[]> {
   return query<RuleRow>(
@@ -37,16 +40,18 @@ export async function lockRule(executor: Executor, ruleId: number): Promise<void
   await query(executor, 'SELECT pg_advisory_xact_lock(CAST(:key AS bigint))', { key: RULE_LOCKS + ruleId })
 }
 
-/** The guard of one step, at the beginning of its transaction: false when somebody else has taken it, or takes it now. */
-export async function takeStep(executor: Executor, rule: RuleRow): Promise<boolean> {
-  if (!(await tryLockRule(executor, rule.id))) return false
-  const row = await queryOne(
+/**
+ * The guard of one step, at the beginning of its transaction: the rule as it is now (what people change of one is the next step's);
+ * undefined when somebody else has taken the step, or takes it now.
+ */
+export async function takeStep(executor: Executor, rule: RuleRow): Promise<RuleRow | undefined> {
+  if (!(await tryLockRule(executor, rule.id))) return undefined
+  return queryOne<RuleRow>(
     executor,
-    `SELECT id FROM rules WHERE id = :id AND stage = :stage AND pass = :pass AND cursor_choice = :choice AND cursor_file = :file
+    `SELECT * FROM rules WHERE id = :id AND stage = :stage AND pass = :pass AND cursor_choice = :choice AND cursor_file = :file
         AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))`,
     { id: rule.id, stage: rule.stage, pass: rule.pass, choice: rule.cursor_choice, file: rule.cursor_file },
   )
-  return row !== undefined
 }
 
 /** Likewise for a step that lets go of what was detached, which may come between any two others: the rule as it is now. */
@@ -92,7 +97,7 @@ export async function unscheduledRepairs(read: Executor, limit: number): Promise
   const rows = await query<{ id: number }>(
     read,
     `SELECT id FROM rules WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at IS NULL
-        AND (locks_stuck > 0 OR error IS NOT NULL) LIMIT :limit`,
+        AND ${REPAIRABLE} LIMIT :limit`,
     { limit },
   )
   return rows.map(row => row.id)
@@ -109,22 +114,27 @@ export async function scheduleRepairs(executor: Executor, ruleIds: readonly numb
   )
 }
 
+/** A rule whose repair is due. */
+export interface RuleToRepair extends RuleRow {
+  readonly repairs: number
+  readonly repair_cursor: number
+}
+
 /**
- * The guard of one repair, at the beginning of its transaction: undefined when another server has taken it, or takes it now;
- * else whether there is something to repair.
+ * The guard of one repair, at the beginning of its transaction: the rule as it is now, and whether there is something to repair;
+ * undefined when another server has taken it, or takes it now.
  */
 export async function takeRepair(
   executor: Executor,
-  rule: { readonly id: number; readonly repairs: number; readonly repair_cursor: number },
-): Promise<boolean | undefined> {
+  rule: RuleToRepair,
+): Promise<(RuleToRepair & { readonly repairable: number | boolean }) | undefined> {
   if (!(await tryLockRule(executor, rule.id))) return undefined
-  const row = await queryOne<{ stuck: number | boolean }>(
+  return queryOne(
     executor,
-    `SELECT (locks_stuck > 0 OR error IS NOT NULL) AS stuck FROM rules
+    `SELECT rules.*, ${REPAIRABLE} AS repairable FROM rules
       WHERE id = :ruleId AND repairs = :repairs AND repair_cursor = :cursor AND repair_at IS NOT NULL`,
     { ruleId: rule.id, repairs: rule.repairs, cursor: rule.repair_cursor },
   )
-  return row && Boolean(row.stuck)
 }
 
 /** One repair is done; the next is due at `next`. A rule that had nothing to repair loses its date. */
@@ -218,24 +228,32 @@ export async function repairNow(executor: Executor, ruleId: number, now: number)
   const rows = await query(
     executor,
     `UPDATE rules SET repair_at = CASE WHEN repair_at < :now THEN repair_at ELSE CAST(:now AS bigint) END
-      WHERE id = :ruleId AND state = 'STUCK' AND stage <> 'REMOVING' AND (locks_stuck > 0 OR error IS NOT NULL) RETURNING id`,
+      WHERE id = :ruleId AND state = 'STUCK' AND stage <> 'REMOVING' AND ${REPAIRABLE} RETURNING id`,
     { ruleId, now },
   )
   return rows.length > 0
 }
 
 /** A rule that found too few storages, or too little quota, looks again; where each file has storages of its own, at all of them. */
-export async function chooseAgain(
-  executor: Executor,
-  rule: Pick<RuleRow, 'id' | 'did_id' | 'grouping'>,
-): Promise<void> {
+export async function chooseAgain(executor: Executor, rule: Looking): Promise<void> {
+  await lookAgain(executor, rule, 'error IS NOT NULL', rule.grouping === 'NONE')
+}
+
+/** Likewise one with files that could get no lock: at all of its files. */
+export async function lockAgain(executor: Executor, rule: Looking): Promise<void> {
+  await lookAgain(executor, rule, 'problems > 0', true)
+}
+
+type Looking = Pick<RuleRow, 'id' | 'did_id' | 'grouping'>
+
+async function lookAgain(executor: Executor, rule: Looking, condition: string, grown: boolean): Promise<void> {
   const rows = await query(
     executor,
     `UPDATE rules SET stage = 'CHOOSING', cursor_choice = 0, cursor_file = 0
-      WHERE id = :ruleId AND stage = 'EXPANDED' AND error IS NOT NULL RETURNING id`,
+      WHERE id = :ruleId AND stage = 'EXPANDED' AND ${condition} RETURNING id`,
     { ruleId: rule.id },
   )
-  if (rows.length > 0) await insertPart(executor, rule, rule.grouping === 'NONE')
+  if (rows.length > 0) await insertPart(executor, rule, grown)
 }
 
 /** From here on the rule only loses its locks. */

@@ -134,11 +134,37 @@ export async function deriveState(executor: Executor, ruleId: number, now: numbe
   await addToRules(executor, [{ rule_id: ruleId, ok: 0, replicating: 0, stuck: 0, problems: 0 }], now)
 }
 
+/** What a rule has beside its locks, and a key of each. */
+const KEPT = [
+  ['rule_problems', 'file_id'],
+  ['rule_parts', 'did_id'],
+  ['detached', 'id'],
+] as const
+
+/** Takes away what a rule without locks still has, or the first of it where it is much; what its choices had reserved is free. */
+export async function emptyRule(
+  executor: Executor,
+  ruleId: number,
+  limit: number,
+): Promise<{ readonly empty: boolean; readonly freed: readonly { rse_id: number; reserved: number }[] }> {
+  const some = (table: string, key: string): string =>
+    `DELETE FROM ${table} WHERE rule_id = :ruleId AND ${key} IN
+       (SELECT ${key} FROM ${table} WHERE rule_id = :ruleId ORDER BY ${key} LIMIT :limit)`
+  let empty = true
+  for (const [table, key] of KEPT) {
+    const rows = await query(executor, `${some(table, key)} RETURNING ${key}`, { ruleId, limit })
+    if (rows.length >= limit) empty = false
+  }
+  const choices = await query<{ rse_id: number | null; reserved: number }>(
+    executor,
+    `${some('rule_choices', 'id')} RETURNING rse_id, reserved`,
+    { ruleId, limit },
+  )
+  if (choices.length >= limit) empty = false
+  return { empty, freed: choices.flatMap(({ rse_id, reserved }) => (rse_id === null ? [] : [{ rse_id, reserved }])) }
+}
+
 export async function deleteRule(executor: Executor, ruleId: number): Promise<void> {
-  await query(executor, 'DELETE FROM rule_problems WHERE rule_id = :ruleId', { ruleId })
-  await query(executor, 'DELETE FROM rule_parts WHERE rule_id = :ruleId', { ruleId })
-  await query(executor, 'DELETE FROM detached WHERE rule_id = :ruleId', { ruleId })
-  await query(executor, 'DELETE FROM rule_choices WHERE rule_id = :ruleId', { ruleId })
   await query(executor, 'DELETE FROM rules WHERE id = :ruleId', { ruleId })
 }
 

@@ -15,6 +15,8 @@ import {
   chooseAgain,
   dueRules,
   endRepair,
+  lockAgain,
+  type RuleToRepair,
   repairOn,
   scheduleRepairs,
   startRemoval,
@@ -22,7 +24,7 @@ import {
   takeRepair,
   unscheduledRepairs,
 } from './step-store.ts'
-import { addToRules, type RuleRow } from './store.ts'
+import { addToRules } from './store.ts'
 
 const LOCKS_PER_REPAIR = 1_000
 const RULES_PER_ROUND = 100
@@ -101,17 +103,12 @@ export function ruleRepairer(context: Context): Service {
 
 const NOTHING: MovedElsewhere = { replicas: new Set(), deltas: [], usage: [] }
 
-interface RuleToRepair extends RuleRow {
-  readonly repairs: number
-  readonly repair_cursor: number
-}
-
 /** False when another server is at it. */
-async function repairRule(executor: Executor, rule: RuleToRepair, where: Expansion): Promise<boolean> {
+async function repairRule(executor: Executor, found: RuleToRepair, where: Expansion): Promise<boolean> {
   const { limit, now } = where
-  const stuck = await takeRepair(executor, rule)
-  if (stuck === undefined) return false
-  if (!stuck) {
+  const rule = await takeRepair(executor, found)
+  if (rule === undefined) return false
+  if (!rule.repairable) {
     await endRepair(executor, rule.id, null)
     return true
   }
@@ -129,6 +126,7 @@ async function repairRule(executor: Executor, rule: RuleToRepair, where: Expansi
   const last = locks.at(-1)
   if (locks.length === limit && last !== undefined) await repairOn(executor, rule.id, last, now)
   else await endRepair(executor, rule.id, now + repairDelay(rule.repairs + 1))
+  await lockAgain(executor, rule)
   await chooseAgain(executor, rule)
   await addUsage(executor, rule.account_id, moved.usage)
   return true

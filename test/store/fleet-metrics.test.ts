@@ -72,6 +72,16 @@ for (const { name, open } of databases) {
       ])
     })
 
+    it('tell how many replicas are BAD, and of imports', async () => {
+      const world = await busy()
+      const replica = await world.number("SELECT min(id) AS n FROM replicas WHERE state = 'BAD'")
+      await world.change(
+        `INSERT INTO replica_faults (replica_id, at, code, message, over_at) VALUES (${replica}, 0, 'BAD', '', NULL), (${replica}, 0, 'BAD', '', 1)`,
+      )
+      const told = (await figures(world)).filter(line => line.includes('bad_replicas'))
+      expect(told).to.deep.equal(['waybill_fleet_bad_replicas{rse="A"} 1'])
+    })
+
     it('are read once for scrapes that follow each other closely', async () => {
       const world = await busy()
       const metrics = createServerMetrics(test.db, world.clock)

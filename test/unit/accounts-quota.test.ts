@@ -56,6 +56,11 @@ const TABLE: readonly { what: string; limits: Limit[]; usage?: Usage[]; left: re
     limits: [own('GONE', 1)],
     left: [Infinity, Infinity, Infinity],
   },
+  {
+    what: 'a limit of which one storage is gone holds at the others',
+    limits: [own('A|GONE', 1), own('tier=1\\GONE', 5)],
+    left: [1, 5, Infinity],
+  },
 ]
 
 describe('what an account may lock (facts/rules.md, "Quota")', () => {
