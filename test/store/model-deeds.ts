@@ -53,6 +53,7 @@ const deed = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('condemn' as const), which }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('lose' as const), which }) },
   fc.record({ do: fc.constant('repair' as const), which }),
   { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 61, 4000) }) },
 )

@@ -1,10 +1,10 @@
 import { deleteLimit, putLimit } from '../../server/accounts/limit-store.ts'
 import { insertAccount } from '../../server/accounts/store.ts'
+import { holdFilesOf } from '../../server/catalogue/hold-files.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
 import type { Context } from '../../server/context.ts'
 import type { Database } from '../../server/database/database.ts'
-import { lockRows } from '../../server/database/sql.ts'
-import { condemnReplicas, FOUND } from '../../server/faults/store.ts'
+import { condemnReplicas, FOUND, loseReplicas } from '../../server/faults/store.ts'
 import { ruleAligner } from '../../server/rules/align.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
 import { ruleNoter, ruleReplacer } from '../../server/rules/history.ts'
@@ -201,7 +201,9 @@ export class Story {
         await this.#claim(3)
         return this.#report(deed.result, deed.share)
       case 'condemn':
-        return this.#condemn(deed.which)
+        return this.#fault(deed.which, condemnReplicas, (file, rse) => this.#model.condemned(file, rse))
+      case 'lose':
+        return this.#fault(deed.which, loseReplicas, (file, rse) => this.#model.lost(file, rse))
       case 'wait':
         return this.#wait(deed.seconds * 1000)
       default: {
@@ -398,25 +400,20 @@ export class Story {
     }
   }
 
-  async #condemn(which: number): Promise<void> {
+  /** Something is found, or said, of a good replica. */
+  async #fault(which: number, work: typeof condemnReplicas, then: (file: string, rse: string) => void): Promise<void> {
     const rows = await this.#world.rows<{ id: number; file: string; rse: string }>(
       `SELECT replicas.id, dids.name AS file, rses.name AS rse FROM replicas JOIN dids ON dids.id = file_id JOIN rses ON rses.id = rse_id
         WHERE replicas.state = 'AVAILABLE' ORDER BY replicas.id`,
     )
     const replica = pick(rows, which)
     if (replica === undefined) return
-    const fault = {
-      ...FOUND,
-      replica_id: replica.id,
-      transfer_id: null,
-      code: 'SOURCE_CORRUPT',
-      message: 'another checksum',
-    }
+    const fault = { ...FOUND, replica_id: replica.id, transfer_id: null, code: 'SOURCE_CORRUPT', message: 'not that' }
     await this.#world.db.write(async executor => {
-      await lockRows(executor, 'replicas', [replica.id])
-      await addToRules(executor, await condemnReplicas(executor, [fault], this.#now), this.#now)
+      await holdFilesOf(executor, [replica.id])
+      await addToRules(executor, await work(executor, [fault], this.#now), this.#now)
     })
-    this.#model.condemned(replica.file, replica.rse)
+    then(replica.file, replica.rse)
   }
 }
 

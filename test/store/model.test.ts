@@ -5,11 +5,10 @@ import { action } from './model-deeds.ts'
 import { Story } from './model-story.ts'
 
 /**
- * `MODEL_RUNS`: how many stories; `MODEL_SEED`: others than those of every day, which were walked until they agreed, and with `MODEL_PATH` one
- * that failed again; `MODEL_SHRINK` looks for a shorter one.
+ * `MODEL_RUNS`: how many stories, others each time; `MODEL_SEED` and `MODEL_PATH`, as a failure tells them: the one that failed again;
+ * `MODEL_SHRINK` looks for a shorter one.
  */
 const RUNS = Number(environment.MODEL_RUNS ?? 12)
-const SEED = 20_261_127
 const SECONDS_EACH = 20
 const SHRINK_MS = 300_000
 
@@ -33,7 +32,7 @@ for (const { name, open } of databases) {
           numRuns: RUNS,
           interruptAfterTimeLimit: RUNS * SECONDS_EACH * 1_000 + SHRINK_MS / 2,
           endOnFailure: environment.MODEL_SHRINK === undefined,
-          seed: Number(MODEL_SEED ?? SEED),
+          ...(MODEL_SEED === undefined ? {} : { seed: Number(MODEL_SEED) }),
           ...(MODEL_PATH === undefined ? {} : { path: MODEL_PATH }),
         },
       )

@@ -91,6 +91,21 @@ export class Model {
     this.#happened(file, rse, 'BAD', () => 'STUCK')
   }
 
+  /** It does not lie there: it is brought again at once, if somebody wants it and anybody has it. */
+  lost(file: string, rse: string): void {
+    this.#happened(file, rse, 'UNAVAILABLE', () => 'STUCK')
+    if (this.#wanted({ file, rse }, this.last) && this.#hope(file, rse))
+      this.#happened(file, rse, 'COPYING', () => 'REPLICATING')
+    else this.#letGoOf(file, rse)
+  }
+
+  #letGoOf(file: string, rse: string): void {
+    const replica = this.last.replicas.get(`${file}@${rse}`)
+    if (replica === undefined || replica.locks > 0) return
+    const replicas = new Map(this.last.replicas).set(`${file}@${rse}`, { ...replica, tombstone: true })
+    this.last = { ...this.last, replicas }
+  }
+
   #happened(file: string, rse: string, state: ReplicaState, lockState: () => LockState): void {
     const place = `${file}@${rse}`
     const before = this.last.replicas.get(place) ?? { file, rse, locks: 0, tombstone: false, kept: false }
