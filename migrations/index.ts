@@ -14,6 +14,7 @@ import * as replicaLife from './0012_replica_life.ts'
 import * as detached from './0013_detached.ts'
 import * as ruleLife from './0014_rule_life.ts'
 import * as sourceSets from './0015_source_sets.ts'
+import * as foundErrors from './0016_found_errors.ts'
 
 interface Migration {
   name: string
@@ -37,6 +38,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0013_detached', ...detached },
   { name: '0014_rule_life', ...ruleLife },
   { name: '0015_source_sets', ...sourceSets },
+  { name: '0016_found_errors', ...foundErrors },
 ]
 
 export const migrationSource: Knex.MigrationSource<Migration> = {

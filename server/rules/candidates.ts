@@ -43,18 +43,29 @@ export interface Holding {
 
 const NONE: ReadonlySet<number> = new Set()
 
+/** What a choice goes by beside the rule. */
+export interface Facts {
+  readonly quota: Quota
+  /** Bytes that may still come to a storage; one that is absent has room for anything. */
+  readonly rooms: Map<number, number>
+  /** What is not held against the quota: the rule that this one replaces has it there. */
+  readonly isFree?: ((unitId: number, rseId: number) => boolean) | undefined
+}
+
 /** Chooses for one unit after the other: what is taken of quota and space for one is not there for the next. */
 export class Chooser {
   readonly #rule: Choosing
   readonly #candidates: readonly Rse[]
   readonly #quota: Quota
+  readonly #isFree: Facts['isFree']
   readonly #rooms: Map<number, number>
   readonly #holdings = new Map<number, Map<number, Holding>>()
 
-  constructor(rule: Choosing, candidates: readonly Rse[], facts: { quota: Quota; rooms: Map<number, number> }) {
+  constructor(rule: Choosing, candidates: readonly Rse[], facts: Facts) {
     this.#rule = rule
     this.#candidates = candidates
     this.#quota = facts.quota
+    this.#isFree = facts.isFree
     this.#rooms = facts.rooms
   }
 
@@ -79,20 +90,17 @@ export class Chooser {
       bytesHeld: held?.get(rse.id)?.held ?? 0,
       bytesComing: held?.get(rse.id)?.coming ?? 0,
       weight: weightOf(this.#rule.weight, rse),
-      quotaLeft: this.#quota.left(rse.id),
+      quotaLeft: this.#isFree?.(unit.id, rse.id) ? Infinity : this.#quota.left(rse.id),
       spaceLeft: this.#rooms.get(rse.id) ?? Infinity,
     }))
     const seed = `${account_id}:${did_id}:${expression}:${copies}:${unit.id}`
-    return selectRses(options, chosen, { copies, bytes: unit.bytes }, seed, rseIds => this.mayTake(rseIds, unit.bytes))
-  }
-
-  takesFrom(quota: Quota): boolean {
-    return this.#quota === quota
+    return selectRses(options, chosen, { copies, bytes: unit.bytes }, seed, rseIds => this.mayTake(rseIds, unit))
   }
 
   /** False when the account may not lock so much more at each of these. */
-  mayTake(rseIds: readonly number[], bytes: number): boolean {
-    return this.#quota.allows(rseIds, bytes)
+  mayTake(rseIds: readonly number[], unit: Unit): boolean {
+    const counted = rseIds.filter(rseId => !this.#isFree?.(unit.id, rseId))
+    return this.#quota.allows(counted, unit.bytes)
   }
 
   take(unit: Unit, rseId: number): void {

@@ -11,9 +11,11 @@ export interface ChoiceRow {
   bytes: number
   /** Of them, what is not locked yet. */
   reserved: number
+  /** Some of its files have no lock: there was too little quota. */
+  wanting: number | boolean
 }
 
-const COLUMNS = 'id, dataset_id, rse_id, bytes, reserved'
+const COLUMNS = 'id, dataset_id, rse_id, bytes, reserved, wanting'
 
 /** The next that is to be worked off. */
 export async function nextChoice(executor: Executor, ruleId: number, after: number): Promise<ChoiceRow | undefined> {
@@ -73,7 +75,7 @@ export async function expandAgain(executor: Executor, choices: readonly ChoiceAg
   const set = recordset(executor, 'rows', { id: 'bigint', bytes: 'bigint', more: 'bigint' })
   await query(
     executor,
-    `UPDATE rule_choices SET todo = true, bytes = given.bytes, reserved = reserved + given.more
+    `UPDATE rule_choices SET todo = true, wanting = false, bytes = given.bytes, reserved = reserved + given.more
        FROM ${set} AS given WHERE rule_choices.id = given.id`,
     { rows: encodeRows(choices) },
   )
@@ -110,13 +112,9 @@ export function chosenFor(file: string, rse: string): string {
       WHERE choices.dataset_id = ${file} AND choices.rule_id = :ruleId AND ${at})`
 }
 
-/** So many of its dataset's bytes could not be locked. */
-export async function lessenChoice(executor: Executor, choiceId: number, bytes: number): Promise<void> {
-  await query(
-    executor,
-    'UPDATE rule_choices SET bytes = CASE WHEN bytes > :bytes THEN bytes - :bytes ELSE 0 END WHERE id = :choiceId',
-    { choiceId, bytes },
-  )
+/** Some of its files could not be locked: who looks at the choice next has it worked off again. */
+export async function leaveWanting(executor: Executor, choiceId: number): Promise<void> {
+  await query(executor, 'UPDATE rule_choices SET wanting = true WHERE id = :choiceId', { choiceId })
 }
 
 /** It is worked off: what it reserved and did not need is free. */

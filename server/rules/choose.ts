@@ -1,5 +1,5 @@
 import type { Quota } from '../accounts/quota.ts'
-import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
+import { addUsage, type UsageDelta } from '../accounts/usage-store.ts'
 import { datasetsBelow, keptBelow, totalsBelow } from '../catalogue/contents-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, queryOne } from '../database/sql.ts'
@@ -16,12 +16,12 @@ import {
   insertChoices,
   type NewChoice,
 } from './choice-store.ts'
-import { beyondChoice } from './expand.ts'
 import { deletePart, type Part, partInWork } from './part-store.ts'
 import type { Rooms } from './room.ts'
+import { holdRuleQuota, placesChosen } from './rule-quota.ts'
 import type { LeftOut } from './select.ts'
 import { moveCursor, takeStep } from './step-store.ts'
-import { type RuleRow, setError } from './store.ts'
+import { forgetFound, type RuleRow, setError } from './store.ts'
 
 /** What storages hold of the files is counted for each step; the tree is walked for each, so that small datasets come many at a time. */
 const MOST_PER_STEP = { datasets: 500, files: 100_000 }
@@ -46,23 +46,24 @@ export async function chooseStep(
   const left = await rooms.left(candidates)
   return db.write(async executor => {
     if ((await takeStep(executor, rule)) === undefined) return undefined
-    const quota = await holdQuota(executor, rule, rses)
+    const { quota, freeAs } = await holdRuleQuota(executor, rule, rses)
     // What was detached since is not chosen for; what was attached again may have lost its choices: the next look counts what it has.
     const kept = await keptBelow(executor, rule.did_id, [part.id, ...looked.map(unit => unit.id)])
     const units = looked.filter(unit => kept.has(unit.id))
     const task = await taskOf(executor, rule, units)
     if (!task.short.every(id => view.counted.has(id))) return undefined
-    const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(left) })
+    const ids = units.map(unit => unit.id)
+    const isFree = await placesChosen(executor, freeAs, ids, view.whole?.id)
+    const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(left), isFree })
     chooser.know(view.holdings)
-    const grown =
-      rule.ignore_quota && rule.replaces !== null ? await holdQuota(executor, beyondChoice(rule), rses) : quota
-    const outcome = decide(rule, units, task, view.whole, { chooser, grown }, part)
+    const outcome = decide(rule, units, task, view.whole, { chooser, quota }, part)
     await insertChoices(executor, rule.id, outcome.choices)
     await expandAgain(executor, outcome.again)
     const counted = { short: outcome.short, further: further || rule.cursor_file > 0 }
     const reason = error ?? (outcome.short === 0 ? null : shortWords('dataset', counted, outcome.leftOut, rses))
     const first = part.id === rule.did_id && rule.cursor_file === 0
-    if (reason !== null || first) await setError(executor, rule.id, reason, clock.now())
+    if (first) await forgetFound(executor, rule.id)
+    if (reason !== null) await setError(executor, rule.id, reason, clock.now())
     const more = further && kept.has(part.id)
     if (!more) await deletePart(executor, rule.id, part.id)
     const last = !more && (await partInWork(executor, { ...rule, cursor_file: 0 })) === undefined
@@ -160,7 +161,7 @@ function decide(
   units: readonly Unit[],
   task: Task,
   whole: Unit | undefined,
-  { chooser, grown }: { readonly chooser: Chooser; readonly grown: Quota },
+  { chooser, quota }: { readonly chooser: Chooser; readonly quota: Quota },
   part: Part,
 ): Outcome {
   const outcome: Outcome = { choices: [], again: [], reserved: [], leftOut: [], short: 0 }
@@ -172,7 +173,7 @@ function decide(
   }
   for (const unit of units) {
     const own = task.before.filter(choice => choice.dataset_id === unit.id)
-    for (const choice of own) lookAgain(unit, choice, Boolean(part.grown), { chooser, quota: grown }, outcome)
+    for (const choice of own) lookAgain(unit, choice, Boolean(part.grown), { chooser, quota }, outcome)
     if (rule.grouping === 'NONE') {
       if (own.length === 0) outcome.choices.push({ dataset_id: unit.id, rse_id: null, bytes: 0 })
       continue
@@ -195,12 +196,15 @@ function decide(
 function affordable(unit: Unit, common: ReadonlySet<number>, chosen: ReadonlySet<number>, chooser: Chooser) {
   const missing = [...common].filter(rseId => !chosen.has(rseId))
   const added: number[] = []
-  for (const rseId of missing) if (chooser.mayTake([...added, rseId], unit.bytes)) added.push(rseId)
+  for (const rseId of missing) if (chooser.mayTake([...added, rseId], unit)) added.push(rseId)
   const leftOut = missing.filter(rseId => !added.includes(rseId)).map(rseId => ({ rseId, why: 'QUOTA' as const }))
   return { added, leftOut }
 }
 
-/** What came to a dataset since it was chosen for goes where the dataset is, if the account may have so much there. */
+/**
+ * What came to a dataset since it was chosen for goes where the dataset is. How much of it the account may have is seen file by file
+ * (`expandStep`); so much is reserved, if it may have all.
+ */
 function lookAgain(
   unit: Unit,
   choice: ChoiceRow,
@@ -208,22 +212,17 @@ function lookAgain(
   { chooser, quota }: { readonly chooser: Chooser; readonly quota: Quota },
   outcome: Outcome,
 ): void {
-  const { id, rse_id, bytes } = choice
+  const { id, rse_id, bytes, wanting } = choice
   if (rse_id === null) {
     if (grown) outcome.again.push({ id, bytes, more: 0 })
     return
   }
   const more = Math.max(0, unit.bytes - bytes)
-  if (!grown && more === 0) return
-  if (!quota.allows([rse_id], more)) {
-    outcome.leftOut.push({ rseId: rse_id, why: 'QUOTA' })
-    outcome.short += 1
-    return
-  }
-  chooser.take({ id: unit.id, bytes: more }, rse_id)
-  if (!chooser.takesFrom(quota)) quota.take(rse_id, more)
-  outcome.again.push({ id, bytes: unit.bytes, more })
-  outcome.reserved.push({ rse_id, files: 0, bytes: 0, reserved: more })
+  if (!grown && !wanting && more === 0) return
+  const reserved = quota.allows([rse_id], more) ? more : 0
+  chooser.take({ id: unit.id, bytes: reserved }, rse_id)
+  outcome.again.push({ id, bytes: unit.bytes, more: reserved })
+  outcome.reserved.push({ rse_id, files: 0, bytes: 0, reserved })
 }
 
 function reservation({ rse_id, bytes }: NewChoice): UsageDelta[] {

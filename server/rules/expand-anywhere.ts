@@ -1,9 +1,9 @@
-import { holdQuota } from '../accounts/usage-store.ts'
 import type { SizedFile } from '../catalogue/contents-store.ts'
 import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 import { Chooser, candidatesOf, shortWords } from './candidates.ts'
 import { holdings } from './choice-store.ts'
 import { type Collection, datasetOf, type Expanded, type Expansion, type Locked, lockFiles } from './lock-files.ts'
+import { holdRuleQuota } from './rule-quota.ts'
 import type { LeftOut } from './select.ts'
 import type { RuleRow } from './store.ts'
 
@@ -17,9 +17,11 @@ export async function lockAnywhere(
 ): Promise<Expanded> {
   const ids = files.map(file => file.id)
   const { candidates, error } = candidatesOf(rule.expression, rses)
-  const quota = await holdQuota(executor, rule, rses)
+  const { quota, freeAs } = await holdRuleQuota(executor, rule, rses)
   const chosen = await lockedAt(executor, rule.id, ids)
-  const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(rooms) })
+  const replaced = freeAs === null ? undefined : await lockedAt(executor, freeAs, ids)
+  const isFree = replaced && ((fileId: number, rseId: number) => replaced.get(fileId)?.has(rseId) === true)
+  const chooser = new Chooser(rule, candidates, { quota, rooms: new Map(rooms), isFree })
   chooser.know(await holdings(executor, ids))
   const places = new Map<number, SizedFile[]>()
   const leftOut: LeftOut[] = []

@@ -1,7 +1,8 @@
-import { addUsage, holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
+import { addUsage, type UsageDelta } from '../accounts/usage-store.ts'
 import { filesOf, type SizedFile } from '../catalogue/contents-store.ts'
 import type { Executor } from '../database/sql.ts'
-import { type ChoiceRow, choiceDone, lessenChoice, nextChoice, spendReserved } from './choice-store.ts'
+import { shortWords } from './candidates.ts'
+import { type ChoiceRow, choiceDone, leaveWanting, nextChoice, spendReserved } from './choice-store.ts'
 import { lockAnywhere } from './expand-anywhere.ts'
 import {
   type Collection,
@@ -13,6 +14,7 @@ import {
   lockFiles,
 } from './lock-files.ts'
 import { summedByRule } from './lock-store.ts'
+import { holdRuleQuota } from './rule-quota.ts'
 import { endPass, moveCursor } from './step-store.ts'
 import { addToRules, deriveState, type RuleRow, setError } from './store.ts'
 
@@ -56,18 +58,13 @@ async function lockAt(
   if (rse === undefined) throw new Error(`storage ${choice.rse_id} of rule ${rule.id} is not known here`)
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   // Files came since the bytes were reserved, or most of these are locked already. No more is locked than the account may have.
-  const quota = bytes > choice.reserved ? await holdQuota(executor, beyondChoice(rule), rses) : undefined
+  const quota = bytes > choice.reserved ? (await holdRuleQuota(executor, rule, rses)).quota : undefined
   const mostBytes = quota === undefined ? Infinity : choice.reserved + Math.max(0, quota.left(rse.id))
   const locked = await lockFiles(executor, rule, () => datasetOf(dataset), rse, files, { now, mostBytes })
-  const error = locked.left === 0 ? null : `QUOTA_EXCEEDED: the account may lock no more at ${rse.name}`
-  // So that whoever looks at the choice next sees that some of it is wanting.
-  if (locked.left > 0) await lessenChoice(executor, choice.id, locked.leftBytes)
-  return { locked: [locked], error }
-}
-
-/** That a rule with fewer copies may have what the one that it replaces has says nothing of what came since. */
-export function beyondChoice({ account_id, ignore_quota, replaces }: RuleRow) {
-  return { account_id, ignore_quota: Boolean(ignore_quota) && replaces === null }
+  if (locked.left === 0) return { locked: [locked], error: null }
+  await leaveWanting(executor, choice.id)
+  const short = { short: locked.left, further: true }
+  return { locked: [locked], error: shortWords('file', short, [{ rseId: rse.id, why: 'QUOTA' }], rses) }
 }
 
 /** What of the bytes that were reserved for a choice is locked now; all of them when it is done. */

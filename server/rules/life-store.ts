@@ -86,7 +86,8 @@ export async function endReplacement(executor: Executor, { id, replaces }: Repla
   await lockRule(executor, replaces)
   const rows = await query(
     executor,
-    `UPDATE rules SET replaces = NULL, ignore_quota = coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false)
+    `UPDATE rules SET replaces = NULL,
+            ignore_quota = (ignore_quota AND coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false))
       WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED' AND ${UNLOCKED} RETURNING id`,
     { id, replaces },
   )

@@ -2,6 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { holdForRule } from '../catalogue/contents-store.ts'
 import { type Executor, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
+import { candidatesOf } from './candidates.ts'
 import { insertEvents } from './event-store.ts'
 import { approveRule, changeRule, findRule, type RuleChange, resumeRule, suspendRule } from './life-store.ts'
 import type { ShownRule } from './read-store.ts'
@@ -86,6 +87,13 @@ export async function judgeRule(
   await (approve ? approveRule : startRemoval)(executor, id, now)
 }
 
+/** Whether an expression names no storage that another does not. */
+function isWithin(inner: string, outer: string, rses: readonly Rse[]): boolean {
+  if (inner === outer) return true
+  const names = new Set(candidatesOf(outer, rses).candidates.map(rse => rse.id))
+  return candidatesOf(inner, rses).candidates.every(rse => names.has(rse.id))
+}
+
 /** What is to be otherwise: the storages, the number of copies, or both. */
 export interface ReplacementRequest {
   readonly expression?: string | undefined
@@ -116,8 +124,9 @@ export async function replaceRule(
   await demandUnreplaced(executor, id)
   const whole = old.stage === 'EXPANDED' && old.error === null
   const fewer = whole && expression === old.expression && copies < old.copies
-  // What was approved was so many copies.
-  const ignoreQuota = fewer || (Boolean(old.ignore_quota) && copies <= old.copies)
+  // What was approved was so many copies, at those storages.
+  const approved = Boolean(old.ignore_quota) && copies <= old.copies && isWithin(expression, old.expression, rses)
+  const ignoreQuota = fewer || approved
   const { grouping, activity, priority } = old
   const weight = old.weight ?? undefined
   const wanted = {

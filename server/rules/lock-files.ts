@@ -56,7 +56,6 @@ export interface Locked {
   readonly usage: UsageDelta
   /** Files that got no lock, since `mostBytes` were reached. */
   readonly left: number
-  readonly leftBytes: number
 }
 
 /**
@@ -109,7 +108,6 @@ export async function lockFiles(
     delta: { rule_id: rule.id, ...counts },
     usage: { rse_id: rse.id, files: locks.length, bytes, reserved: 0 },
     left: budget.refused,
-    leftBytes: budget.refusedBytes,
   }
 }
 
@@ -165,7 +163,6 @@ class Budget {
   #left: number
   /** Files that there was too little for. */
   refused = 0
-  refusedBytes = 0
 
   constructor(bytes: number, files: readonly SizedFile[]) {
     this.#left = bytes
@@ -177,7 +174,6 @@ class Budget {
     const bytes = this.#sizes.get(fileId) ?? 0
     if (bytes > this.#left) {
       this.refused += 1
-      this.refusedBytes += bytes
       return false
     }
     this.#left -= bytes

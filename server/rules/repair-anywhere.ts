@@ -1,5 +1,5 @@
 import type { Did } from '../../shared/domain/names.ts'
-import { holdQuota, type UsageDelta } from '../accounts/usage-store.ts'
+import type { UsageDelta } from '../accounts/usage-store.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { Chooser, candidatesOf } from './candidates.ts'
@@ -7,6 +7,7 @@ import { holdings } from './choice-store.ts'
 import { lockedAt } from './expand-anywhere.ts'
 import { type Expansion, type Locked, lockFiles } from './lock-files.ts'
 import { removeLocks } from './lock-store.ts'
+import { holdRuleQuota } from './rule-quota.ts'
 import type { RuleDelta, RuleRow } from './store.ts'
 
 export interface MovedElsewhere {
@@ -35,7 +36,7 @@ export async function moveElsewhere(
   replicaIds: readonly number[],
   { rses, rooms, now }: Expansion,
 ): Promise<MovedElsewhere> {
-  const quota = await holdQuota(executor, rule, rses)
+  const { quota } = await holdRuleQuota(executor, rule, rses)
   // One that arrives meanwhile stays.
   await lockRows(executor, 'replicas', replicaIds)
   const files = await movableFiles(executor, rule.id, replicaIds)

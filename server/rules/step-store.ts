@@ -65,13 +65,13 @@ export async function postpone(executor: Executor, ruleId: number, now: number):
   await query(executor, 'UPDATE rules SET updated_at = :now WHERE id = :ruleId', { ruleId, now })
 }
 
-/** All choices are worked off: the rule is expanded, or begins another pass when something was attached meanwhile. */
+/** All choices are worked off: the rule lacks what was found in this pass, and is expanded, or begins another pass when something was attached meanwhile. */
 export async function endPass(executor: Executor, ruleId: number): Promise<void> {
   // A statement of its own: what is attached while this one waits for the row must be seen by the next.
   await lockRows(executor, 'rules', [ruleId])
   await query(
     executor,
-    `UPDATE rules SET cursor_choice = 0, cursor_file = 0, pass = pass + 1,
+    `UPDATE rules SET cursor_choice = 0, cursor_file = 0, pass = pass + 1, error = found_error,
             stage = CASE WHEN EXISTS (SELECT 1 FROM rule_parts WHERE rule_id = :ruleId) THEN 'CHOOSING' ELSE 'EXPANDED' END
       WHERE id = :ruleId`,
     { ruleId },

@@ -38,6 +38,8 @@ export interface RuleRow {
   locks_stuck: number
   problems: number
   error: string | null
+  /** What the pass that is under way has found so far; `error` when it is over. */
+  found_error: string | null
   created_at: number
   updated_at: number
 }
@@ -80,9 +82,17 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
 }
 
 /** Why it has too few storages; its state follows. */
-export async function setError(executor: Executor, ruleId: number, error: string | null, now: number): Promise<void> {
-  await query(executor, 'UPDATE rules SET error = :error WHERE id = :ruleId', { ruleId, error })
+export async function setError(executor: Executor, ruleId: number, error: string, now: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET error = :error, found_error = :error WHERE id = :ruleId', { ruleId, error })
   await deriveState(executor, ruleId, now)
+}
+
+/**
+ * All of the rule is looked at anew. What was said before is said until that is over (`endPass`): a rule must not go to and fro between
+ * STUCK and REPLICATING with each look (rucio #8743).
+ */
+export async function forgetFound(executor: Executor, ruleId: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET found_error = NULL WHERE id = :ruleId', { ruleId })
 }
 
 export interface RuleDelta {
