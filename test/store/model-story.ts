@@ -17,6 +17,7 @@ import { updateRse } from '../../server/storages/store.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
+import type { ReplicaState } from '../../shared/domain/rule-state.ts'
 import type { Service } from '../../shared/runtime/services.ts'
 import { brokenInvariants } from './invariants.ts'
 import { Model, type ModelRule } from './model.ts'
@@ -203,7 +204,7 @@ export class Story {
       case 'condemn':
         return this.#fault(deed.which, condemnReplicas, (file, rse) => this.#model.condemned(file, rse))
       case 'lose':
-        return this.#fault(deed.which, loseReplicas, (file, rse) => this.#model.lost(file, rse))
+        return this.#fault(deed.which, loseReplicas, (file, rse, state) => this.#model.lost(file, rse, state))
       case 'wait':
         return this.#wait(deed.seconds * 1000)
       default: {
@@ -401,7 +402,11 @@ export class Story {
   }
 
   /** Something is found, or said, of a good replica. */
-  async #fault(which: number, work: typeof condemnReplicas, then: (file: string, rse: string) => void): Promise<void> {
+  async #fault(
+    which: number,
+    work: typeof condemnReplicas,
+    then: (file: string, rse: string, state: ReplicaState) => void,
+  ): Promise<void> {
     const rows = await this.#world.rows<{ id: number; file: string; rse: string }>(
       `SELECT replicas.id, dids.name AS file, rses.name AS rse FROM replicas JOIN dids ON dids.id = file_id JOIN rses ON rses.id = rse_id
         WHERE replicas.state = 'AVAILABLE' ORDER BY replicas.id`,
@@ -413,7 +418,8 @@ export class Story {
       await holdFilesOf(executor, [replica.id])
       await addToRules(executor, await work(executor, [fault], this.#now), this.#now)
     })
-    then(replica.file, replica.rse)
+    const [now] = await this.#world.rows<{ state: ReplicaState }>(`SELECT state FROM replicas WHERE id = ${replica.id}`)
+    then(replica.file, replica.rse, now?.state ?? 'UNAVAILABLE')
   }
 }
 

@@ -91,11 +91,15 @@ export class Model {
     this.#happened(file, rse, 'BAD', () => 'STUCK')
   }
 
-  /** It does not lie there: it is brought again at once, if somebody wants it and anybody has it. */
-  lost(file: string, rse: string): void {
+  /**
+   * It does not lie there: it is brought again at once, if somebody wants it and anybody has it. What was only on its way somewhere may
+   * have been on its way from here: then as it is `seen`.
+   */
+  lost(file: string, rse: string, seen: ReplicaState): void {
     this.#happened(file, rse, 'UNAVAILABLE', () => 'STUCK')
-    if (this.#wanted({ file, rse }, this.last) && this.#hope(file, rse))
-      this.#happened(file, rse, 'COPYING', () => 'REPLICATING')
+    const isThere = [...this.last.replicas.values()].some(other => other.file === file && other.state === 'AVAILABLE')
+    const again = isThere || (this.#hope(file, rse) && seen === 'COPYING')
+    if (again && this.#wanted({ file, rse }, this.last)) this.#happened(file, rse, 'COPYING', () => 'REPLICATING')
     else this.#letGoOf(file, rse)
   }
 
