@@ -21,18 +21,23 @@ export async function holdRuleQuota(
   { account_id, ignore_quota, replaces }: Pick<RuleRow, 'account_id' | 'ignore_quota' | 'replaces'>,
   rses: readonly Rse[],
 ): Promise<RuleQuota> {
-  const approved = Boolean(ignore_quota) && (replaces === null || (await isApproved(executor, replaces)))
+  const approved = await isApproved(executor, { ignore_quota, replaces })
   const quota = await holdQuota(executor, { account_id, ignore_quota: approved }, rses)
   return { quota, freeAs: ignore_quota && !approved ? replaces : null }
 }
 
-async function isApproved(executor: Executor, ruleId: number): Promise<boolean> {
-  const row = await queryOne<{ ignore_quota: number | boolean }>(
+/** Of rules that take each other's place the first one was approved, or none. */
+async function isApproved(
+  executor: Executor,
+  { ignore_quota, replaces }: Pick<RuleRow, 'ignore_quota' | 'replaces'>,
+): Promise<boolean> {
+  if (!ignore_quota || replaces === null) return Boolean(ignore_quota)
+  const replaced = await queryOne<Pick<RuleRow, 'ignore_quota' | 'replaces'>>(
     executor,
-    'SELECT ignore_quota FROM rules WHERE id = :ruleId',
-    { ruleId },
+    'SELECT ignore_quota, replaces FROM rules WHERE id = :replaces',
+    { replaces },
   )
-  return Boolean(row?.ignore_quota)
+  return replaced !== undefined && isApproved(executor, replaced)
 }
 
 /** Where a rule keeps these datasets; and `whole`, a DID that is kept together, where it has chosen anything. */

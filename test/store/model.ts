@@ -329,7 +329,7 @@ export class Model {
       const chosen = at(seen.choices, unit)
       if (chosen.size > rule.copies) this.#say(`storages of rule ${id} for ${unit ?? 'all'}`, chosen.size, rule.copies)
       const fresh = [...chosen].filter(rse => !before.has(rse))
-      if (fresh.length > 0) this.#choseWell(id, rule, this.filesBelow(unit ?? rule.did), chosen, fresh, seen)
+      if (fresh.length > 0) this.#choseWell(id, rule, unit, chosen, fresh, seen)
     }
   }
 
@@ -348,7 +348,7 @@ export class Model {
       // From where it was stuck it goes to any that has not failed it, and which have is not known here.
       const moved = [...(before.get(file) ?? [])].some(rse => !chosen.has(rse))
       const settled = moved ? new Set(rule.rses) : chosen
-      if (fresh.length > 0) this.#choseWell(id, rule, [file], settled, fresh, seen)
+      if (fresh.length > 0) this.#choseWell(id, rule, file, settled, fresh, seen)
     }
   }
 
@@ -356,17 +356,18 @@ export class Model {
   #choseWell(
     id: number,
     rule: ModelRule,
-    files: readonly string[],
+    unit: string | undefined,
     chosen: ReadonlySet<string>,
     fresh: readonly string[],
     seen: Seen,
   ): void {
+    const files = this.filesBelow(unit ?? rule.did)
     for (const rse of fresh) {
       const what = `rule ${id} chose ${rse} for ${files}`
       if (!rule.rses.includes(rse)) this.#say(what, 'done', `for ${rule.rses} only`)
       if (this.closed.has(rse) && !this.#whole(files, rse)) this.#say(what, 'closed', 'open, or it holds all')
       for (const other of rule.rses.filter(
-        candidate => !chosen.has(candidate) && this.#canTake(rule, files, candidate, seen),
+        candidate => !chosen.has(candidate) && this.#canTake(rule, unit, candidate, seen),
       )) {
         if (this.#there(files, other) > this.#there(files, rse))
           this.#say(what, 'holding less', `${other}, which holds more`)
@@ -385,9 +386,19 @@ export class Model {
   }
 
   /** With what is used after it: whatever else was chosen in the same transaction. */
-  #canTake(rule: ModelRule, files: readonly string[], rse: string, seen: Seen): boolean {
+  #canTake(rule: ModelRule, unit: string | undefined, rse: string, seen: Seen): boolean {
+    const files = this.filesBelow(unit ?? rule.did)
     if (this.closed.has(rse) && !this.#whole(files, rse)) return false
-    return rule.ignoresQuota || this.bytesOf(files) <= this.#left(rule.account, rse, seen)
+    return this.#isFree(rule, unit, rse) || this.bytesOf(files) <= this.#left(rule.account, rse, seen)
+  }
+
+  /** With fewer copies than the rule that it replaces it may have what that one has there. */
+  #isFree({ ignoresQuota, replaces, grouping }: ModelRule, unit: string | undefined, rse: string): boolean {
+    if (!ignoresQuota || replaces === null) return false
+    if (grouping === 'NONE') return this.last.locks.has(`${replaces} ${unit}@${rse}`)
+    return this.last.choices.some(
+      choice => choice.rule === replaces && choice.rse === rse && (unit ?? choice.unit) === choice.unit,
+    )
   }
 
   #left(account: string, rse: string, seen: Seen): number {
@@ -531,7 +542,6 @@ export class Model {
     const choices = this.last.choices.filter(choice => choice.rule === id)
     const locks = [...this.last.locks.values()].filter(lock => lock.rule === id)
     let lacks = false
-    const whole = rule.grouping === 'ALL' ? this.filesBelow(rule.did) : undefined
     for (const unit of none ? this.filesBelow(rule.did) : this.datasetsBelow(rule.did)) {
       const at = new Set(
         none
@@ -546,7 +556,7 @@ export class Model {
       if (at.size >= rule.copies) continue
       lacks = true
       for (const rse of rule.rses) {
-        if (!at.has(rse) && this.#canTake(rule, whole ?? files, rse, this.last))
+        if (!at.has(rse) && this.#canTake(rule, rule.grouping === 'ALL' ? undefined : unit, rse, this.last))
           this.#say(`rule ${id} for ${unit}`, `without ${rse} (${now.error})`, `there`)
       }
     }

@@ -161,6 +161,25 @@ for (const { name, open } of databases) {
       })
     }
 
+    it('fewer copies of fewer copies are no approval', async () => {
+      await world.dataset('d', 1, 'A')
+      await world.dataset('e', 3, 'A')
+      await world.container('all', ['s:d'])
+      await limit('*', 600)
+      const first = await world.addRule('all', 'B|C|D', 3)
+      await world.evaluate()
+      const second = await replace(first, 's:all', { copies: 2 })
+      await test.db.write(executor => updateRule(executor, first, { locked: true }, 'somebody', now()))
+      await world.evaluate()
+      const third = await replace(second, 's:all', { copies: 1 })
+      await world.evaluate()
+      await world.put('all', 'e')
+      await world.evaluate()
+      await settle()
+      expect(await used()).to.be.at.most(600)
+      expect((await ruleOf(third))?.state).to.equal('STUCK')
+    })
+
     it('fewer copies where the expression names other storages now are held against the quota there', async () => {
       await tagged('B', 'C')
       await world.dataset('d', 2, 'A')
