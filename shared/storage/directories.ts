@@ -1,8 +1,9 @@
 import type { Secret } from '../domain/secret.ts'
 import type { HttpResponse } from '../http/client.ts'
-import { type Attempted, transferFailure } from './classify.ts'
+import { type Attempted, classifyAnswer, transferFailure } from './classify.ts'
 import { orStorageError } from './files.ts'
-import { MultistatusReader } from './multistatus.ts'
+import { OwnSpace } from './list-space.ts'
+import { type Answered, MultistatusReader } from './multistatus.ts'
 import { answeredFailure, type StorageDeps, send, timeoutsAt } from './send.ts'
 import { type ListedEntry, type Options, type StorageClient, StorageError } from './types.ts'
 
@@ -84,33 +85,55 @@ export async function list(
   deps: StorageDeps,
   ...parameters: Parameters<StorageClient['list']>
 ): Promise<ListedEntry[]> {
-  const [url, token, { signal, scope = 'GENERAL' } = {}] = parameters
+  const [url, token, { signal, scope = 'GENERAL', space = new OwnSpace() } = {}] = parameters
   const attempted: Attempted = { verb: 'PROPFIND', scope }
   const address = `${url.replace(/\/+$/, '')}/`
   const response = await propfind(deps, attempted, address, token, '1', signal)
   if (response.status !== 207) throw new StorageError(await answeredFailure(attempted, response, [token]))
-  const reader = new MultistatusReader()
+  const reader = new MultistatusReader(space)
   const isRead = await orStorageError(attempted, () => reader.read(response.body))
-  if (!isRead) {
-    const words = 'the directory has more entries than can be listed, a million and more'
-    throw new StorageError(transferFailure('REQUEST_REFUSED', scope, 'PREPARATION', words))
-  }
+  const broken = (code: 'REQUEST_REFUSED' | 'PROTOCOL_VIOLATION', words: string): StorageError =>
+    new StorageError(transferFailure(code, scope, 'PREPARATION', words, { httpStatus: response.status }))
+  if (!isRead) throw broken('REQUEST_REFUSED', 'the directory has more entries than there is memory for')
   if (!reader.isWhole) {
-    const words = 'PROPFIND answered with something else than a whole multistatus document'
-    throw new StorageError(transferFailure('PROTOCOL_VIOLATION', scope, 'PREPARATION', words))
+    throw broken('PROTOCOL_VIOLATION', 'PROPFIND answered with something else than a whole multistatus document')
   }
-  // XRootD 5 writes paths as they are, later ones and all others percent-encoded.
-  const raw = /^XrootD\/v?5\b/i.test(response.headers.server ?? '')
-  const directory = decodeURIComponent(new URL(address).pathname).replace(/\/{2,}/g, '/')
-  const entries = reader.entries(raw)
-  const itself = entries.find(({ path, size }) => `${path}/` === directory && size !== undefined)
-  if (itself?.directory === false) {
-    throw new StorageError(transferFailure('REQUEST_REFUSED', scope, 'PREPARATION', 'it is a file, and no directory'))
+  const directory = decodeURIComponent(new URL(address).pathname)
+    .replace(/\/{2,}/g, '/')
+    .replace(/(?<=.)\/$/, '')
+  // XRootD 5 writes paths as they are, later ones and all others percent-encoded: the directory's own tells, where it can.
+  const seemsRaw = /^XrootD\/v?5\b/i.test(response.headers.server ?? '') || reader.looksRaw
+  const raw = reader.names(directory, seemsRaw) ? seemsRaw : !seemsRaw
+  const { itself, inIt, elsewhere } = sortOut(directory, reader.entries(raw))
+  const [stray] = elsewhere
+  if (stray !== undefined || itself === undefined) {
+    const seen = stray === undefined ? 'not the directory itself' : JSON.stringify(stray.slice(0, 200))
+    throw broken('PROTOCOL_VIOLATION', `PROPFIND of ${directory} lists ${seen}: does a proxy write other paths?`)
   }
-  return entries.filter(
-    ({ path }) =>
-      path.startsWith(directory) && path.length > directory.length && !path.slice(directory.length).includes('/'),
+  if (itself.status !== undefined && itself.status >= 300) {
+    throw new StorageError(classifyAnswer(attempted, itself.status, ''))
+  }
+  if (!itself.directory && itself.size !== undefined) throw broken('REQUEST_REFUSED', 'it is a file, and no directory')
+  return inIt.map(({ status, ...entry }) =>
+    status === undefined || status < 300 ? entry : { ...entry, refused: classifyAnswer(attempted, status, '') },
   )
+}
+
+/** What a PROPFIND of depth 1 answered: a storage is not trusted to list that directory, and nothing else. */
+export function sortOut(directory: string, entries: readonly Answered[]) {
+  const below = directory === '/' ? '/' : `${directory}/`
+  const sorted: { itself: Answered | undefined; inIt: Answered[]; elsewhere: string[] } = {
+    itself: undefined,
+    inIt: [],
+    elsewhere: [],
+  }
+  for (const entry of entries) {
+    const name = entry.path.startsWith(below) ? entry.path.slice(below.length) : ''
+    if (entry.path === directory) sorted.itself = entry
+    else if (name === '' || name === '.' || name === '..' || name.includes('/')) sorted.elsewhere.push(entry.path)
+    else sorted.inIt.push(entry)
+  }
+  return sorted
 }
 
 async function directoryExists(

@@ -1,23 +1,43 @@
-import type { ListedEntry } from './types.ts'
-
-/** What of a list is kept, characters, with some more for each entry: 100,000 entries of XRootD are 40 to 60 MB of XML and 10 of this. */
-const MOST_KEPT = 256 * 1024 * 1024
-const ENTRY_OVERHEAD = 100
+/** What of a list is in memory beside its names, bytes for each entry: as it is read, as it is told, and as it is gone through. */
+const ENTRY_OVERHEAD = 320
 /** What has no end for so long has none. */
 const LONGEST_PIECE = 1024 * 1024
+
+/** Where the lists that a process has in memory are counted. */
+export interface ListSpace {
+  /** False when there is no room for so many bytes more. */
+  take(bytes: number): boolean
+}
+
+/** One entry of an answer. */
+export interface Answered {
+  /** Decoded, without host and trailing slash; what is no absolute path is as it was. */
+  readonly path: string
+  readonly directory: boolean
+  readonly size: number | undefined
+  /** Of this one alone, where it has one of its own. */
+  readonly status?: number
+}
 
 /**
  * Reads a PROPFIND answer (RFC 4918 section 14.16) as it comes, so that what else the process has to do, its heartbeats too, is not
  * held up by 100,000 entries. It takes the names that servers really use: any namespace prefix, hrefs absolute or with a host.
  */
 export class MultistatusReader {
-  readonly #found: Response[] = []
+  readonly #space: ListSpace
+  readonly #found: Kept[] = []
   #current: Response | undefined
   #element = ''
+  #inPropstat = false
   /** What is not read yet: the rest of it is to come. */
   #rest = ''
   #tail = ''
-  #kept = 0
+  #fits = true
+  #looksRaw = false
+
+  constructor(space: ListSpace) {
+    this.#space = space
+  }
 
   /** False when it is more than can be kept. Throws what `body` does. */
   async read(body: AsyncIterable<Uint8Array>): Promise<boolean> {
@@ -37,27 +57,31 @@ export class MultistatusReader {
       read = token.end
     }
     this.#rest = this.#rest.slice(read)
-    return this.#kept <= MOST_KEPT && this.#rest.length <= LONGEST_PIECE
+    return this.#fits && this.#rest.length <= LONGEST_PIECE
   }
 
   get isWhole(): boolean {
     return /<\/(?:[\w.-]+:)?multistatus\s*>\s*$/.test(this.#tail)
   }
 
-  /**
-   * `rawPaths`: hrefs are not percent-encoded, as XRootD 5 sends them [seen]; they are taken so as well when any of them could not
-   * have been encoded. Entries without a usable href are left out.
-   */
-  entries(rawPaths: boolean): ListedEntry[] {
-    const raw = rawPaths || this.#found.some(({ href }) => decodePath(href) === undefined)
-    const entries: ListedEntry[] = []
-    for (const { href, length, collection } of this.#found) {
-      const path = pathOf(href, raw)
-      if (path === undefined) continue
-      const size = /^\d{1,15}$/.test(length) && !collection ? Number(length) : undefined
-      entries.push({ path, directory: collection, size })
-    }
-    return entries
+  /** Whether hrefs are not percent-encoded, as XRootD 5 sends them [seen]: one of them could not be. */
+  get looksRaw(): boolean {
+    return this.#looksRaw
+  }
+
+  /** Whether this path is among them, when hrefs are read so. */
+  names(path: string, raw: boolean): boolean {
+    return this.#found.some(({ href }) => pathOf(href, raw) === path)
+  }
+
+  /** Bytes that are no UTF-8 are U+FFFD. */
+  entries(raw: boolean): Answered[] {
+    return this.#found.map(({ href, size, collection, status }) => ({
+      path: pathOf(href, raw),
+      directory: collection,
+      size: collection ? undefined : size,
+      ...(status === undefined ? {} : { status }),
+    }))
   }
 
   #see({ name, closing, text }: Token): void {
@@ -66,29 +90,50 @@ export class MultistatusReader {
       this.#element = closing ? '' : name
       if (name === 'response') {
         if (closing && current !== undefined) this.#keep(current)
-        this.#current = closing ? undefined : { href: '', length: '', collection: false }
-      } else if (this.#element === 'collection' && current !== undefined) current.collection = true
+        this.#current = closing ? undefined : { href: '', length: '', status: '', collection: false }
+        this.#inPropstat = false
+      } else if (name === 'propstat') this.#inPropstat = !closing
+      else if (this.#element === 'collection' && current !== undefined) current.collection = true
     } else if (current !== undefined && text !== undefined) {
       if (this.#element === 'href' && current.href === '') current.href = text.trim()
       else if (this.#element === 'getcontentlength') current.length = text.trim()
+      else if (this.#element === 'status' && !this.#inPropstat) current.status = text.trim()
     }
   }
 
-  #keep({ href, length, collection }: Response): void {
-    this.#kept += href.length + length.length + ENTRY_OVERHEAD
-    this.#found.push({ href: ownCopy(href), length: ownCopy(length), collection })
+  #keep({ href, length, status, collection }: Response): void {
+    this.#looksRaw ||= isUnencoded(href)
+    const own = ownCopy(href)
+    // Once as it came, and once as it is told.
+    if (!this.#space.take(ENTRY_OVERHEAD + 2 * (isLatin(own) ? own.length : 2 * own.length))) this.#fits = false
+    const size = /^\d{1,15}$/.test(length) ? Number(length) : undefined
+    const code = /^HTTP\/\S+\s+([1-5]\d\d)\b/i.exec(status)?.[1]
+    this.#found.push({ href: own, size, collection, status: code === undefined ? undefined : Number(code) })
   }
 }
 
-/** Node keeps the whole of a text as long as any part of it is used. */
+/** Node keeps the whole of a text as long as any part of it is used, and two bytes a character of what it got so. */
 function ownCopy(text: string): string {
-  return Buffer.from(text, 'utf16le').toString('utf16le')
+  const encoding = isLatin(text) ? 'latin1' : 'utf16le'
+  return Buffer.from(text, encoding).toString(encoding)
+}
+
+function isLatin(text: string): boolean {
+  return /^[\0-\xff]*$/.test(text)
 }
 
 interface Response {
   href: string
   length: string
+  status: string
   collection: boolean
+}
+
+interface Kept {
+  readonly href: string
+  readonly size: number | undefined
+  readonly collection: boolean
+  readonly status: number | undefined
 }
 
 interface Token {
@@ -149,20 +194,24 @@ function decodeEntities(text: string): string {
   })
 }
 
-function pathOf(href: string, raw: boolean): string | undefined {
+function pathOf(href: string, raw: boolean): string {
   const path = href.replace(/^https?:\/\/[^/]*/i, '')
-  if (!path.startsWith('/')) return undefined
-  const decoded = raw ? path : decodePath(path)
-  const collapsed = decoded?.replace(/\/{2,}/g, '/')
-  return collapsed === undefined || collapsed === '/' ? collapsed : collapsed.replace(/\/$/, '')
+  if (!path.startsWith('/')) return href
+  const collapsed = (raw ? path : decodePath(path)).replace(/\/{2,}/g, '/')
+  return collapsed === '/' ? collapsed : collapsed.replace(/\/$/, '')
 }
 
-/** `undefined` when this cannot be a percent-encoded path. */
-function decodePath(path: string): string | undefined {
-  if (/[\s#?"<>\\^`{|}]|[^ -~]|%(?![0-9a-f]{2})/i.test(path)) return undefined
+/** Whether this cannot be a percent-encoded path. */
+function isUnencoded(href: string): boolean {
+  return /[\s#?"<>\\^`{|}]|[^ -~]|%(?![0-9a-f]{2})/i.test(href)
+}
+
+function decodePath(path: string): string {
   try {
     return decodeURIComponent(path)
   } catch {
-    return undefined
+    // Its bytes, as far as they are encoded.
+    const bytes = path.split(/%([0-9a-f]{2})/i).map((piece, i) => Buffer.from(piece, i % 2 === 0 ? 'utf8' : 'hex'))
+    return Buffer.concat(bytes).toString('utf8')
   }
 }

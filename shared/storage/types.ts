@@ -3,6 +3,7 @@ import type { TransferScope } from '../domain/error-catalogue.ts'
 import { WaybillError } from '../domain/errors.ts'
 import type { Secret } from '../domain/secret.ts'
 import type { TransferFailure } from '../domain/transfer-error.ts'
+import type { ListSpace } from './multistatus.ts'
 
 /** The checksums Waybill knows. adler32: 8 lower-case hex digits; md5: 32 lower-case hex digits. */
 export type ChecksumAlgorithm = 'adler32' | 'md5'
@@ -19,6 +20,8 @@ export interface ListedEntry {
   readonly path: string
   readonly directory: boolean
   readonly size: number | undefined
+  /** What the storage says of this one alone, when it tells nothing of it. */
+  readonly refused?: TransferFailure
 }
 
 /** Deadlines of a COPY or of a streamed copy, milliseconds (facts/http-tpc.md section 8). */
@@ -225,8 +228,11 @@ export interface StorageClient {
   mkcol(url: string, token: Secret | undefined, options?: Pick<Options, 'scope'>): Promise<void>
   /** Removes a file. `existed` is false when there was none. */
   remove(url: string, token: Secret | undefined, options?: Options): Promise<{ existed: boolean }>
-  /** The entries of a directory (PROPFIND depth 1), without the directory itself. */
-  list(url: string, token: Secret | undefined, options?: Options): Promise<ListedEntry[]>
+  /**
+   * The entries of a directory (PROPFIND depth 1), without the directory itself. An answer that lists anything else is
+   * PROTOCOL_VIOLATION, more than fits into `space` REQUEST_REFUSED; the default has room for some hundred thousand entries.
+   */
+  list(url: string, token: Secret | undefined, options?: Options & { space?: ListSpace }): Promise<ListedEntry[]>
   /**
    * A macaroon for one activity at `url`: for a file, or for all below a directory, which must end in `/` (XRootD before 5.9.1
    * compares paths by characters).

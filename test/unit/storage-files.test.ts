@@ -248,59 +248,6 @@ describe('storage client', () => {
     })
   })
 
-  describe('list', () => {
-    const entry = (href: string, size: string) =>
-      `<D:response><D:href>${href}</D:href><D:propstat><D:prop><D:getcontentlength>${size}</D:getcontentlength></D:prop></D:propstat></D:response>`
-    const document = (...entries: string[]) => `<D:multistatus xmlns:D="DAV:">${entries.join('')}</D:multistatus>\n`
-
-    it('gives what is in the directory, not itself nor anything else', async () => {
-      const xml = document(
-        entry('/exp/a%20b/', ''),
-        entry('/exp/a%20b/f', '3'),
-        entry('/exp/a%20b/c/g', '1'),
-        entry('/etc/passwd', '1'),
-      )
-      const url = await stage.storage((_request, response) => response.writeHead(207).end(xml))
-      expect(await stage.client.list(`${url}/exp/a%20b`, TOKEN)).to.deep.equal([
-        { path: '/exp/a b/f', directory: false, size: 3 },
-      ])
-      expect(stage.asked[0]).to.include({ method: 'PROPFIND', path: '/exp/a%20b/' })
-      expect(stage.asked[0]?.headers).to.include({ Depth: '1' })
-    })
-
-    it('of a file is refused: nothing lies in it', async () => {
-      const url = await stage.storage((_request, response) =>
-        response.writeHead(207).end(document(entry('/exp/f', '3'))),
-      )
-      expect(await failure(stage.client.list(`${url}/exp/f`, TOKEN))).to.equal('REQUEST_REFUSED GENERAL')
-    })
-
-    it('takes the paths of XRootD 5 as they are', async () => {
-      const url = await stage.storage((_request, response) =>
-        response.writeHead(207, { Server: 'XrootD/v5.5.3' }).end(document(entry('/exp/100%25', '3'))),
-      )
-      expect(await stage.client.list(`${url}/exp`, TOKEN)).to.deep.equal([
-        { path: '/exp/100%25', directory: false, size: 3 },
-      ])
-    })
-
-    for (const [name, status, text] of [
-      ['a page', 207, '<html>Welcome</html>'],
-      ['half a document', 207, document(entry('/exp/f', '1')).slice(0, -10)],
-      ['another status', 200, document()],
-    ] as const) {
-      it(`refuses ${name}`, async () => {
-        const url = await stage.storage((_request, response) => response.writeHead(status).end(text))
-        expect(await failure(stage.client.list(`${url}/exp`, TOKEN))).to.equal('PROTOCOL_VIOLATION GENERAL')
-      })
-    }
-
-    it('tells a directory that is not there', async () => {
-      const url = await stage.storage((_request, response) => response.writeHead(404).end())
-      expect(await failure(stage.client.list(`${url}/exp`, TOKEN))).to.equal('NOT_FOUND GENERAL')
-    })
-  })
-
   it('refuses an address that is none, without quoting it', async () => {
     const error = await stage.client.head('nonsense?authz=abc', TOKEN).catch((error: unknown) => error)
     expect(error).to.have.property('code', 'STORAGE_ADDRESS')

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { systemClock } from '../../shared/runtime/clock.ts'
-import { MultistatusReader } from '../../shared/storage/multistatus.ts'
-import type { ListedEntry } from '../../shared/storage/types.ts'
+import { OwnSpace } from '../../shared/storage/list-space.ts'
+import { type Answered, MultistatusReader } from '../../shared/storage/multistatus.ts'
 
 // XRootD 5.5.3, PROPFIND depth 1 [seen]; hrefs are neither percent-encoded nor escaped.
 const XROOTD = `<?xml version="1.0" encoding="utf-8"?>
@@ -37,12 +37,12 @@ const DCACHE = `<?xml version="1.0" encoding="utf-8" ?><d:multistatus xmlns:cs="
 const DEFAULT_NAMESPACE = `<multistatus xmlns="DAV:"><!-- <response><href>/no</href></response> --><response><href><![CDATA[/a/b]]></href><propstat><prop><resourcetype></resourcetype><getcontentlength>7</getcontentlength></prop></propstat></response></multistatus>`
 
 /** In pieces it is read alike, unless it is far too long. */
-function parseMultistatus(xml: string, rawPaths: boolean): ListedEntry[] {
+function parseMultistatus(xml: string, rawPaths: boolean): Answered[] {
   const sizes = xml.length > 100_000 ? [xml.length, 65_536] : [Math.max(1, xml.length), 1, 7, 1_000]
   const [whole, ...inPieces] = sizes.map(size => {
-    const reader = new MultistatusReader()
+    const reader = new MultistatusReader(new OwnSpace())
     for (let at = 0; at < xml.length && reader.push(xml.slice(at, at + size)); ) at += size
-    return reader.entries(rawPaths)
+    return reader.entries(rawPaths || reader.looksRaw)
   })
   for (const found of inPieces) expect(found).to.deep.equal(whole)
   return whole ?? []
@@ -73,14 +73,27 @@ describe('PROPFIND answers', () => {
     expect(parseMultistatus(DEFAULT_NAMESPACE, false)).to.deep.equal([{ path: '/a/b', directory: false, size: 7 }])
   })
 
+  it('with one name whose bytes are no UTF-8 keep the others as they are', () => {
+    const xml = '<response><href>/a/100%25</href></response><response><href>/a/caf%E9</href></response>'
+    expect(parseMultistatus(xml, false).map(({ path }) => path)).to.deep.equal(['/a/100%', '/a/caf\ufffd'])
+  })
+
+  it('give what is no path as it is: somebody has to see it', () => {
+    const xml = '<response><href>relative</href></response><response></response>'
+    expect(parseMultistatus(xml, false).map(({ path }) => path)).to.deep.equal(['relative', ''])
+  })
+
+  it('tell the status of an entry, and not that of its properties', () => {
+    const properties = (status: string) => `<propstat><prop/><status>HTTP/1.1 ${status}</status></propstat>`
+    const xml = `<response><href>/a</href>${properties('404 Not Found')}</response><response><href>/b</href><status>HTTP/1.1 403 Forbidden</status></response>`
+    expect(parseMultistatus(xml, false).map(({ path, status }) => [path, status])).to.deep.equal([
+      ['/a', undefined],
+      ['/b', 403],
+    ])
+  })
+
   it('that are nonsense give nothing', () => {
-    for (const xml of [
-      '',
-      'not xml',
-      '<response><href>relative</href></response>',
-      '<response><href>/x</href>',
-      '<<>>&#x110000;',
-    ]) {
+    for (const xml of ['', 'not xml', '<response><href>/x</href>', '<<>>&#x110000;']) {
       expect(parseMultistatus(xml, false), xml).to.deep.equal([])
     }
   })

@@ -10,7 +10,6 @@ import { remedyFor } from '../../worker/copy.ts'
 import { mayMeanExisting } from '../../worker/copy-turn.ts'
 import { mayBeOwn, mayHaveLeft } from '../../worker/debris.ts'
 import { reportedError } from '../../worker/failure.ts'
-import { childOf } from '../../worker/list.ts'
 import { nextClaim } from '../../worker/loop.ts'
 import { chooseMode, ModeMemory } from '../../worker/mode.ts'
 import { permitLeft } from '../../worker/remove.ts'
@@ -325,25 +324,5 @@ describe('the worker decides', () => {
     for (const status of [400, 403, 404, 409]) expect(isAway(answered(status)), String(status)).to.equal(false)
     expect(isSessionOver(answered(409, 'SESSION_ENDED'))).to.equal(true)
     expect(isSessionOver(answered(409, 'LEASE_LOST'))).to.equal(false)
-  })
-
-  describe('what a listing may hold', () => {
-    const entry = (path: string) => ({ path, directory: false, size: 1 })
-    it('names directly in the directory', () => {
-      expect(childOf('/data/run', entry('/data/run/f.root')).name).to.equal('f.root')
-    })
-    for (const path of [
-      '/data/run',
-      '/data/run/',
-      '/data/run/..',
-      '/data/run/.',
-      '/data/run/../x',
-      '/data/running',
-      '/etc/passwd',
-      '',
-    ]) {
-      it(`refuses ${JSON.stringify(path)}`, () =>
-        expect(() => childOf('/data/run', entry(path))).to.throw('which is not in /data/run'))
-    }
   })
 })
