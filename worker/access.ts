@@ -7,6 +7,8 @@ import type { GrantTokens } from './tokens.ts'
 /** One address at one storage, and the grant that opens it. */
 export interface Place {
   readonly url: string
+  /** Where the token is tried first, if not at `url`: an address that it surely opens. */
+  readonly provenAt?: string
   readonly grant: number
   /** Which storage this is in the transfer at hand. */
   readonly scope: 'SOURCE' | 'DESTINATION'
@@ -147,10 +149,10 @@ export class StorageAccess {
   }
 
   /** The storage's 401, of which the server will hear. Any other answer of who has looked at the token means that it is believed. */
-  async #canary({ url, grant, scope, storage }: Place): Promise<StorageError | undefined> {
+  async #canary({ url, provenAt = url, grant, scope, storage }: Place): Promise<StorageError | undefined> {
     const token = await this.#tokens.tokenFor(grant, LIFE_SECONDS)
     try {
-      await storage.head(url, token, { scope, signal: this.#signal })
+      await storage.head(provenAt, token, { scope, signal: this.#signal })
       return undefined
     } catch (error) {
       if (isRefusal(error)) {

@@ -5,8 +5,10 @@ import type { ImportJob } from '../shared/contract/routes/worker.ts'
 import { checkName } from '../shared/domain/names.ts'
 import { oneLine } from '../shared/domain/one-line.ts'
 import { transferFailure } from '../shared/storage/classify.ts'
-import { type FileStatus, type ListedEntry, StorageError } from '../shared/storage/types.ts'
-import { isUnseen, type Place, type StorageAccess } from './access.ts'
+import { type FileStatus, StorageError } from '../shared/storage/types.ts'
+import type { Place, StorageAccess } from './access.ts'
+import type { Child } from './listed-directory.ts'
+import { answers, isForbidden, isOfFile } from './refusals.ts'
 
 type Reported = Parameters<Client['reportImport']>[0]['body']
 export type FoundFile = Reported['files'][number]
@@ -18,13 +20,13 @@ export type Found =
   | { readonly kind: 'directory'; readonly path: string }
   | { readonly kind: 'left-out'; readonly leftOut: LeftOut }
 
-export interface Child {
-  readonly name: string
-  readonly entry: ListedEntry
-  /** Below the imported directory. */
-  readonly path: string
-  /** The directory it is in. */
-  readonly place: Place
+export interface Looking {
+  readonly access: StorageAccess
+  /** The imported directory. */
+  readonly root: Place
+  /** The directory was put back once because of what a file of it was answered. */
+  readonly isSecond: boolean
+  readonly signal: AbortSignal
 }
 
 /** Deeper trees than this are a loop of links, or no data. */
@@ -38,11 +40,18 @@ const LONGEST_PATH = 8000
 export async function describe(
   job: Pick<ImportJob, 'dataset' | 'checksum' | 'storage'>,
   child: Child,
-  looking: { readonly access: StorageAccess; readonly signal: AbortSignal },
+  looking: Looking,
 ): Promise<Found> {
   const { path, entry } = child
+  if (entry.refused !== undefined) return leftOut(path, entry.refused.code, entry.refused.message)
+  if (child.name.includes('\ufffd')) {
+    const several = child.alike > 1 ? `; ${child.alike} names look like this` : ''
+    return leftOut(path, 'NAME_INVALID', `its name is not UTF-8: nobody can ask for it${several}`)
+  }
   if (entry.directory) {
-    if (path.split('/').length > MAX_DEPTH) throw refused(`${path} is more than ${MAX_DEPTH} directories deep`)
+    if (path.split('/').length > MAX_DEPTH) {
+      return leftOut(path, 'TOO_DEEP', `it is more than ${MAX_DEPTH} directories deep: a loop of links?`)
+    }
     if (isListable(path)) return { kind: 'directory', path }
     return leftOut(path, 'NAME_INVALID', 'no DID can have a name in this directory')
   }
@@ -52,38 +61,31 @@ export async function describe(
   try {
     return await lookAt(job, child, looking)
   } catch (error) {
+    if (isForbidden(error)) return forbidden(child, error, looking)
     if (!isOfFile(error)) throw error
     return lookAgain(job, child, looking)
   }
 }
 
-/** Whether the storage has answered, and its answer may be about this file alone. */
-function isOfFile(error: unknown): error is StorageError {
-  if (!(error instanceof StorageError)) return false
-  const { httpStatus, code } = error.failure
-  return httpStatus !== undefined && code !== 'TOKEN_REFUSED' && !isUnseen(error.failure)
+/** A 401 is the file's own where the token is believed for the imported directory. */
+async function forbidden({ path }: Child, error: StorageError, looking: Looking): Promise<Found> {
+  if (!(await answers(looking.root, looking))) throw error
+  return leftOut(path, error.failure.code, error.failure.message)
 }
 
-/** A file that fails twice, while the storage answers for its directory, is left out: the others are not to wait for it. */
+/**
+ * A file that fails twice, while the storage answers for its directory, is left out: the others are not to wait for it. Later on, or
+ * where it is not retried, the imported directory's answer is enough.
+ */
 async function lookAgain(...[job, child, looking]: Parameters<typeof describe>): Promise<Found> {
   try {
     return await lookAt(job, child, looking)
   } catch (error) {
-    if (!isOfFile(error) || !(await answers(child.place, looking))) throw error
+    if (!isOfFile(error)) throw error
+    const witness = looking.isSecond || !error.failure.retryable ? looking.root : child.place
+    if (!(await answers(witness, looking))) throw error
     const { code, message } = error.failure
     return leftOut(child.path, code, message)
-  }
-}
-
-/** XRootD says 409 to a HEAD of a directory. */
-async function answers(place: Place, { access, signal }: Parameters<typeof describe>[2]): Promise<boolean> {
-  try {
-    await access.use(place, token => place.storage.head(place.url, token, { scope: 'SOURCE', signal }))
-    return true
-  } catch (error) {
-    if (!isOfFile(error)) throw error
-    const { httpStatus = 500 } = error.failure
-    return httpStatus < 500 && httpStatus !== 403
   }
 }
 

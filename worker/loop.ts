@@ -266,7 +266,10 @@ export class Work implements HeartbeatLoad {
     } as const
     const stop = new AbortController()
     setMaxListeners(0, stop.signal)
-    const options = { api, session: this.#session.id, access, clock, random, signal: stop.signal }
+    const options = {
+      ...{ api, session: this.#session.id, access, space: storages.lists },
+      ...{ clock, random, signal: stop.signal },
+    }
     const running = runImport(job, place, options).catch(error => {
       log.error({ import: job.import, err: error }, 'an import has failed; it is given out again')
       this.#becomeUnsure()

@@ -1,6 +1,7 @@
 import type { WorkerStorage } from '../shared/contract/routes/worker.ts'
 import type { HttpClient } from '../shared/http/client.ts'
 import type { Clock } from '../shared/runtime/clock.ts'
+import { SharedSpace } from '../shared/storage/list-space.ts'
 import { defaultRedirectHosts } from '../shared/storage/redirects.ts'
 import type { Patience } from '../shared/storage/send.ts'
 import { createStorageClient } from '../shared/storage/storage-client.ts'
@@ -19,6 +20,8 @@ export interface StoragesOptions {
 
 /** The storage clients of the process, and where each storage may redirect to. */
 export class Storages {
+  /** Of all directories that are listed. */
+  readonly lists = new SharedSpace()
   readonly #kept: StorageClient
   readonly #fresh: StorageClient
   readonly #redirectHosts = new Map<string, readonly string[]>()

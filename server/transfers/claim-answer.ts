@@ -59,7 +59,9 @@ async function importFor({ db }: TokenContext, job: ImportRow, rse: Rse | undefi
   const { id, fence, dataset_name: dataset, checksum, grant_id: grant } = job
   const url = storageUrl(protocolOf(rse).url, job.path)
   const directories = (await nextDirectories(db.read, id)).map(directoryFor)
-  return [{ import: id, fence, url, grant, dataset, checksum, directories, storage: storageFor(rse) }]
+  // With the storage's checksums no file is taken that has none.
+  const summed = checksum === 'storage' && job.files > 0
+  return [{ import: id, fence, url, grant, dataset, checksum, summed, directories, storage: storageFor(rse) }]
 }
 
 function transferFor(

@@ -8,8 +8,7 @@ import { HttpFailure } from '../../shared/http/failure.ts'
 import { systemClock } from '../../shared/runtime/clock.ts'
 import { transferFailure } from '../../shared/storage/classify.ts'
 import { StorageError } from '../../shared/storage/types.ts'
-import type { WorkOptions } from '../../worker/loop.ts'
-import type { Storages } from '../../worker/storages.ts'
+import { ImportStage } from './import-stage.ts'
 import { Stage } from './stage.ts'
 import type { ReportedFiles } from './stand-in-server.ts'
 
@@ -23,60 +22,11 @@ describe('an import', () => {
   })
   afterEach(() => stage.end())
 
-  async function job(below: string, more: Partial<ImportJob> = {}): Promise<ImportJob> {
-    const { source } = await stage.transfer('other/file', 'x')
-    const storage = stage.server.storages.get('SITE-A')
-    if (storage === undefined) throw new Error('no storage')
-    const url = `${stage.storage('SITE-A').url}/data/exp/ds/${below}`
-    const directories = [{ directory: 1, path: '' }]
-    return {
-      import: 5,
-      fence: 3,
-      url,
-      grant: source.grant,
-      storage,
-      dataset: 'd',
-      checksum: 'storage',
-      directories,
-      ...more,
-    }
-  }
-  /** All reports of an import, the last of which ends it. */
-  async function reportsOf(wanted: ImportJob): Promise<ReportedFiles[]> {
-    stage.server.enqueueImport(wanted)
-    const open = new Set(wanted.directories.map(({ directory }) => directory))
-    for (let seen = 0; ; ) {
-      for (const { part, directories, listed, error } of stage.server.imports.slice(seen)) {
-        for (const i of directories.keys()) open.add(part * 10_000 + i)
-        for (const directory of listed) open.delete(directory)
-        if (open.size === 0 || error !== undefined) return stage.server.imports
-        seen += 1
-      }
-      await stage.server.untilImport()
-    }
-  }
+  const job = (...given: Parameters<ImportStage['job']>) => new ImportStage(stage).job(...given)
+  const reportsOf = (wanted: ImportJob) => new ImportStage(stage).reportsOf(wanted)
+  const watched = (...given: Parameters<ImportStage['watched']>) => new ImportStage(stage).watched(...given)
   const filesOf = (reports: readonly ReportedFiles[]) => reports.flatMap(({ files }) => files)
   const sumOf = (content: string): string => adler32Hex(adler32(Buffer.from(content)))
-  /** The worker's storages, of which each look and list is told before it is sent: its verb and the end of its address. */
-  function watched(onRequest: (verb: 'HEAD' | 'PROPFIND', name: string) => unknown): Partial<WorkOptions> {
-    const { storages } = stage.options
-    const client: Storages['client'] = (...given) => {
-      const real = storages.client(...given)
-      const tell = (verb: 'HEAD' | 'PROPFIND', url: string) => onRequest(verb, url.split('/ds/')[1] ?? '')
-      return {
-        ...real,
-        head: async (url, ...rest) => {
-          await tell('HEAD', url)
-          return real.head(url, ...rest)
-        },
-        list: async (url, ...rest) => {
-          await tell('PROPFIND', url)
-          return real.list(url, ...rest)
-        },
-      }
-    }
-    return { storages: Object.create(storages, { client: { value: client } }) as Storages }
-  }
 
   it('hands in every file below the directory, with size and checksum', async () => {
     const files = new Map([

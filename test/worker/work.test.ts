@@ -168,7 +168,12 @@ describe('a worker', () => {
     const storage = stage.server.storages.get('SITE-A')
     if (storage === undefined) throw new Error('no storage')
     const url = `${stage.storage('SITE-A').url}/data/exp/ds/tree`
-    const wanted = { dataset: 'ds/tree', checksum: 'storage' as const, directories: [{ directory: 1, path: '' }] }
+    const wanted = {
+      dataset: 'ds/tree',
+      summed: false,
+      checksum: 'storage' as const,
+      directories: [{ directory: 1, path: '' }],
+    }
     stage.server.enqueueImport({ import: 5, fence: 3, url, grant: source.grant, storage, ...wanted })
     while (stage.server.called('reportImport') < 2) await stage.server.untilCalled('reportImport')
     // Ends the claim that was waiting already.
