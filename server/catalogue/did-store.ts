@@ -83,6 +83,25 @@ export async function insertDids(
   return rows.length
 }
 
+export interface KnownSums {
+  readonly id: number
+  readonly bytes: number
+  readonly adler32: string | null
+  readonly md5: string | null
+}
+
+/** Files of these sizes get the checksums that nobody had told; those that are known stay. */
+export async function fillChecksums(executor: Executor, files: readonly KnownSums[]): Promise<void> {
+  if (files.length === 0) return
+  const set = recordset(executor, 'rows', { id: 'bigint', bytes: 'bigint', adler32: 'text', md5: 'text' })
+  await query(
+    executor,
+    `UPDATE dids SET adler32 = coalesce(dids.adler32, given.adler32), md5 = coalesce(dids.md5, given.md5) FROM ${set} AS given
+      WHERE dids.id = given.id AND dids.bytes = given.bytes AND (dids.adler32 IS NULL OR dids.md5 IS NULL)`,
+    { rows: encodeRows(files) },
+  )
+}
+
 export async function findDid(executor: Executor, did: Did): Promise<DidRow | undefined> {
   return queryOne<DidRow>(
     executor,

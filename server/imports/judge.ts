@@ -1,5 +1,5 @@
 import { checkName } from '../../shared/domain/names.ts'
-import { findDids } from '../catalogue/did-store.ts'
+import { findDids, type KnownSums } from '../catalogue/did-store.ts'
 import { differenceOf, type GivenFile } from '../catalogue/register.ts'
 import type { Executor } from '../database/sql.ts'
 import { type Lying, whatLies } from './lying-store.ts'
@@ -18,6 +18,8 @@ export interface Judged {
   /** How many of them the storage's catalogue has as they are. */
   readonly present: number
   readonly problems: ImportProblem[]
+  /** Known files of them of which the catalogue lacks a checksum that was told now. */
+  readonly summed: KnownSums[]
 }
 
 /** What of a part can be taken over: the catalogue's word stands, and who contradicts it is told. */
@@ -39,7 +41,7 @@ export async function judgeFiles(
       ? [{ name, path, given: { ...file, did: `${scope}:${name}`, path: `${job.path}/${path}` } }]
       : []
   })
-  if (named.length === 0) return { good: [], present: 0, problems }
+  if (named.length === 0) return { good: [], present: 0, problems, summed: [] }
   const known = new Map(
     (
       await findDids(
@@ -54,6 +56,7 @@ export async function judgeFiles(
     named.map(({ given }, position) => ({ position, file_id: known.get(position)?.id ?? 0, path: given.path })),
   )
   const good: GivenFile[] = []
+  const summed: KnownSums[] = []
   let present = 0
   for (const [position, { path, given }] of named.entries()) {
     const row = known.get(position)
@@ -62,10 +65,13 @@ export async function judgeFiles(
     if (problem !== undefined) problems.push({ path, ...problem })
     else {
       good.push(given)
+      const { adler32 = null, md5 = null } = given
+      const lacks = row && ((row.adler32 === null && adler32 !== null) || (row.md5 === null && md5 !== null))
+      if (lacks) summed.push({ id: row.id, bytes: given.bytes, adler32, md5 })
       if (there?.state === 'AVAILABLE') present += 1
     }
   }
-  return { good, present, problems }
+  return { good, present, problems, summed }
 }
 
 /** What the catalogue has of the place, or of the file at another. */

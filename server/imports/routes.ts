@@ -45,9 +45,16 @@ export function importHandlers(context: TokenContext): ImportHandlers {
   async function changeImport(
     { params, caller }: { params: { id: number }; caller: Owner },
     change: (executor: Executor, id: number, now: number) => Promise<boolean>,
+    permission?: 'write',
   ) {
-    const { id } = await requireOwnImport(caller, params.id)
-    if (!(await db.write(executor => change(executor, id, clock.now())))) {
+    const { id, dataset } = await requireOwnImport(caller, params.id)
+    const changed = await db.write(async executor => {
+      if (permission !== undefined) {
+        await demandPermission(executor, caller, permission, [{ scope: parseDid(dataset).scope, field: 'id' }])
+      }
+      return change(executor, id, clock.now())
+    })
+    if (!changed) {
       throw new WaybillError('IMPORT_DONE', `import ${id} is done: import again to take over what is new`, {
         status: 409,
       })
@@ -134,7 +141,8 @@ export function importHandlers(context: TokenContext): ImportHandlers {
     },
     cancelImport: request => changeImport(request, cancelImport),
     async resumeImport(request) {
-      const resumed = await changeImport(request, resumeImport)
+      // Its owner may have lost it since, or have cancelled for that.
+      const resumed = await changeImport(request, resumeImport, 'write')
       wake.notify('queue')
       return resumed
     },

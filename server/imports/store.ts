@@ -13,7 +13,6 @@ import {
   skippingLocked,
   stateList,
 } from '../database/sql.ts'
-import { wantGrants } from '../tokens/grant-store.ts'
 import { holdSession } from '../transfers/session-store.ts'
 import { addDirectories } from './frontier-store.ts'
 
@@ -135,19 +134,14 @@ export async function claimImports(
       ORDER BY id LIMIT :most ${skippingLocked(executor, 'imports')}`,
     { most, now, ...reachBindings(claimant) },
   )
-  const rows = await query<{ id: number; grant_id: number | null }>(
+  const rows = await query<{ id: number }>(
     executor,
     `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, part = 0, updated_at = :now
-      WHERE ${DUE} AND id ${oneOf(executor, 'free')} RETURNING id, grant_id`,
+      WHERE ${DUE} AND id ${oneOf(executor, 'free')} RETURNING id`,
     { sessionId, now, free: encodeRows(free.map(row => row.id)) },
   )
   if (rows.length === 0) return []
   await holdSession(executor, sessionId)
-  await wantGrants(
-    executor,
-    rows.flatMap(row => row.grant_id ?? []),
-    now,
-  )
   return query<ImportRow>(executor, `${COLUMNS} WHERE imports.id ${oneOf(executor, 'ids')}`, {
     ids: encodeRows(rows.map(row => row.id)),
   })
@@ -210,24 +204,6 @@ export async function countTaken(executor: Executor, id: number, taken: Taken): 
         session_id = CASE WHEN directories_left + :found - :listed = 0 THEN NULL ELSE session_id END
       WHERE id = :id`,
     { ...taken, id },
-  )
-}
-
-export interface Turn {
-  /** QUEUED: it is tried again from `notBefore` on. */
-  readonly state: 'QUEUED' | 'FAILED'
-  readonly notBefore: number
-  readonly failures: number
-  readonly error: string
-}
-
-/** Its worker cannot go on. */
-export async function endTurn(executor: Executor, id: number, turn: Turn, now: number): Promise<void> {
-  await query(
-    executor,
-    `UPDATE imports SET state = :state, not_before = :notBefore, failures = :failures, error = :error, session_id = NULL, updated_at = :now
-      WHERE id = :id AND state = 'LISTING'`,
-    { ...turn, id, now },
   )
 }
 

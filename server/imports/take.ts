@@ -5,6 +5,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { oneLine } from '../../shared/domain/one-line.ts'
 import { afterFailure, type RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import { EVERYTHING } from '../accounts/sight.ts'
+import { fillChecksums } from '../catalogue/did-store.ts'
 import { registerFiles } from '../catalogue/register.ts'
 import type { Context } from '../context.ts'
 import type { Executor } from '../database/sql.ts'
@@ -20,14 +21,13 @@ import { type FoundFile, judgeFiles } from './judge.ts'
 import { requireImport } from './routes.ts'
 import {
   countTaken,
-  endTurn,
   type HeldImport,
   type ImportProblem,
   type ImportRow,
   insertImportProblems,
-  type Turn,
   takePart,
 } from './store.ts'
+import { endTurn, type Turn, yieldIfClosed } from './turn-store.ts'
 
 export interface FoundPart {
   readonly sessionId: number
@@ -51,7 +51,7 @@ const PASSING = new Set(['PATH_BEING_CLEANED', 'REPLICA_BEING_DELETED'])
  * Takes in one part of what a worker found, and answers what is to be listed next; nothing when the import is over. Files, problems
  * and the frontier of directories move together, so that whoever has the import next begins where this part ended. A part that
  * was taken before changes nothing: its answer was lost. What the storage cannot tell now is tried again later, what it or the
- * catalogue refuses ends the import. Throws 409 IMPORT_LOST, or IMPORT_PART_MISSING when a part before it was never taken.
+ * catalogue refuses ends the import; one that is closed to reading meanwhile is read no further. Throws 409 IMPORT_LOST, or IMPORT_PART_MISSING when a part before it was never taken.
  */
 export async function takeFoundPart(
   context: Context,
@@ -78,6 +78,7 @@ export function directoryFor({ id, path, doneUntil }: FrontierDirectory): Import
 /** Somebody else may have taken it already: then it is told as it is now. */
 function tellEnd({ log }: Context, { id, state, files, bytes, left_out: leftOut, error }: ImportRow): void {
   const told = { import: id, state, files, bytes, leftOut }
+  if (state === 'QUEUED' && error === null) return log.info(told, 'an import waits: its storage is closed to reading')
   if (error === null) log.info(told, 'an import has ended')
   else log.warn({ ...told, why: error }, 'an import cannot go on')
 }
@@ -120,7 +121,8 @@ async function takeIn(
   const row = await takePart(executor, held, now)
   if (row === undefined) return false
   const { id } = held
-  const { good, present, problems } = await judgeFiles(executor, job, part.files)
+  const { good, present, problems, summed } = await judgeFiles(executor, job, part.files)
+  await fillChecksums(executor, summed)
   if (good.length > 0) {
     const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }
     await registerFiles(executor, { ...place, files: good, state: 'AVAILABLE', now })
@@ -138,6 +140,7 @@ async function takeIn(
     const failures = (moved ? 0 : row.failures) + 1
     await endTurn(executor, id, turnAfter(part.error, failures, policy, random.fraction(), now), now)
   }
+  await yieldIfClosed(executor, id, now)
   return true
 }
 

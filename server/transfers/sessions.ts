@@ -2,6 +2,7 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
 import { releaseImports } from '../imports/store.ts'
+import { spaceLostImports } from '../imports/turn-store.ts'
 import { periodic } from '../periodic.ts'
 import { releaseTasks } from '../tasks/store.ts'
 import { loseTransfers } from './outcome-store.ts'
@@ -59,5 +60,7 @@ async function endExpired(executor: Executor, id: number, now: number): Promise<
     'UPDATE sessions SET expires_at = expires_at WHERE id = :id AND ended_at IS NULL AND expires_at < :now RETURNING id',
     { id, now },
   )
-  return rows.length > 0 && endSession(executor, id, now, now)
+  if (rows.length === 0) return false
+  await spaceLostImports(executor, id, now)
+  return endSession(executor, id, now, now)
 }

@@ -6,7 +6,8 @@ import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
 import type { Caller, WorkerRights } from '../accounts/caller.ts'
 import { reachesGrant, reachOf } from '../accounts/reach.ts'
 import type { Handlers } from '../app.ts'
-import { claimImports, isImportDue, releaseImports } from '../imports/store.ts'
+import { takeImports } from '../imports/claim.ts'
+import { isImportDue, releaseImports } from '../imports/store.ts'
 import { takeFoundPart } from '../imports/take.ts'
 import type { CountedOutcome, ServerMetrics } from '../metrics.ts'
 import { isAtTask, isTaskDue, releaseTasks } from '../tasks/store.ts'
@@ -71,7 +72,7 @@ export function workerHandlers(context: TokenContext, settings: WorkerSettings):
       more: copy !== undefined && claimed.length < limit && (await isMoreQueued(db.read, copy.id)),
       renewals: await grantsToRenew(db.read, claimant, clock.now(), RENEWALS_PER_CLAIM),
       imports: (await isImportDue(db.read, claimant, clock.now()))
-        ? await unlessDrained(db.write(executor => claimImports(executor, claimant, IMPORTS_PER_CLAIM, clock.now())))
+        ? await unlessDrained(takeImports(context, claimant, IMPORTS_PER_CLAIM))
         : [],
       tasks,
     }

@@ -190,4 +190,18 @@ describe('imports', () => {
       expect(error).to.be.instanceOf(ApiError).with.property('code', 'FORBIDDEN')
     }
   })
+  it('are resumed by who may still write in the scope', async () => {
+    await put('late/a')
+    const { issuer, clients } = house.sandbox
+    await house.client.addAccount({ body: { name: 'carl', vo: 'exp' } })
+    await house.client.addIdentity({ body: { issuer, subject: clients.worker.id, account: 'carl', vo: 'exp' } })
+    const carl = house.clientFor(() => house.token('worker', AUDIENCE, ['wlcg']))
+    const { id } = await carl.addImport({ body: { rse: 'SITE-A', path: '/data/exp/gone', dataset: 'shut:late' } })
+    await ends(id, 'FAILED')
+    await house.client.setPermissions({ params: { scope: 'shut', account: 'alice' }, body: { permissions: ['write'] } })
+    const error: unknown = await carl.resumeImport({ params: { id } }).catch((reason: unknown) => reason)
+    expect(error).to.be.instanceOf(ApiError).with.property('code', 'SCOPE_FORBIDDEN')
+    expect(await show(id)).to.include({ state: 'FAILED' })
+    expect((await carl.cancelImport({ params: { id } })).state).to.equal('CANCELLED')
+  })
 })

@@ -335,12 +335,5 @@ for (const { name, open } of databases) {
       expect(await test.db.write(executor => resumeImport(executor, id, 1))).to.equal(false)
       expect(await row()).to.include({ state: 'DONE' })
     })
-
-    it('has its grant wanted again when it is given out', async () => {
-      await test.db.write(executor => releaseImports(executor, session, 0))
-      await world.change("UPDATE grants SET state = 'EXPIRED'")
-      await claim()
-      expect(await world.rows('SELECT state FROM grants')).to.deep.equal([{ state: 'WANTED' }])
-    })
   })
 }
