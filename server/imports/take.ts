@@ -78,8 +78,8 @@ export function directoryFor({ id, path, doneUntil }: FrontierDirectory): Import
 /** Somebody else may have taken it already: then it is told as it is now. */
 function tellEnd({ log }: Context, { id, state, files, bytes, left_out: leftOut, error }: ImportRow): void {
   const told = { import: id, state, files, bytes, leftOut }
-  if (state === 'QUEUED' && error === null) return log.info(told, 'an import waits: its storage is closed to reading')
-  if (error === null) log.info(told, 'an import has ended')
+  if (state === 'QUEUED' && error === null) log.info(told, 'an import waits: its storage is closed to reading')
+  else if (error === null) log.info(told, 'an import has ended')
   else log.warn({ ...told, why: error }, 'an import cannot go on')
 }
 

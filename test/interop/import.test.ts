@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
@@ -137,6 +137,26 @@ describe(`an import of what lies at a real XRootD, ${FILES} files`, function () 
     expect(told.items.map(({ path, code }) => [path, code])).to.deep.include(['a.root', 'FILE_MISMATCH'])
     tree.set('gfal/e.root', tree.get('a.root') as StoredFile)
     expect(await catalogued('made', 'made')).to.deep.equal(tree)
+  })
+
+  it('leaves out a directory that is forbidden, and a loop of links where XRootD ends it', async () => {
+    const odd = join(site, 'odd')
+    for (const name of ['a/f', 'lost+found/f', 'loop/f', 'z/f']) {
+      await mkdir(join(odd, name, '..'), { recursive: true })
+      await writeFile(join(odd, name), name)
+    }
+    await symlink('.', join(odd, 'loop/s'))
+    execFileSync('chown', ['-hR', 'xrootd:', odd])
+    execFileSync('chown', ['root:', join(odd, 'lost+found')])
+    await chmod(join(odd, 'lost+found'), 0o700)
+    const id = await importOf('odd', 'exp:odd')
+    // The kernel follows forty links.
+    expect(await reaches(id, Number.POSITIVE_INFINITY)).to.include({ state: 'DONE', files: 2 + 41, leftOut: 2 })
+    const { items } = await house.client.listImportProblems({ params: { id } })
+    expect(items.map(({ path, code }) => [path, code]).sort()).to.deep.equal([
+      [`loop${'/s'.repeat(41)}`, 'STORAGE_ERROR'],
+      ['lost+found', 'PERMISSION_DENIED'],
+    ])
   })
 
   it('ends complete and exact though the worker and the server are killed', async () => {
