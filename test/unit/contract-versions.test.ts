@@ -190,7 +190,8 @@ describe('contract: what older workers are answered', () => {
       macaroons: false,
       redirectHosts: [],
     }
-    const what = { dataset: 'd', checksum: 'none', directories: [{ directory: 1, path: '', doneUntil: 'a' }] }
+    const directories = [{ directory: 1, path: '', doneUntil: 'a' }]
+    const what = { dataset: 'd', checksum: 'none', summed: false, directories }
     const job = { import: 1, fence: 1, url: 'https://a', grant: 1, storage, ...what }
     const nothing = { transfers: [], more: false, tasks: [], drained: false }
     const answer = { ...nothing, storages: [storage], renewals: [1], imports: [job] }

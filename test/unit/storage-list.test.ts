@@ -119,7 +119,7 @@ describe('the list of a directory', () => {
   it('that does not fit into the memory for lists is refused, and waits while others have it', async () => {
     const xml = document(entry('/exp/'), ...Array.from({ length: 20 }, (_, i) => entry(`/exp/f${i}`, '1')))
     const url = await stage.storage((_request, response) => response.writeHead(207).end(xml))
-    const space = new SharedSpace(5_000)
+    const space = new SharedSpace(10_000)
     const list = (lease = space.open()) => stage.client.list(`${url}/exp`, TOKEN, { space: lease })
     const [first, second] = [space.open(), space.open()]
     expect(await list(first)).to.have.length(20)

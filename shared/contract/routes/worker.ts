@@ -98,7 +98,7 @@ export const importJob = z.object({
   storage: workerStorage,
   dataset: z.string().describe('the name of the dataset: that of a file is this, a slash, and its path'),
   checksum: z.enum(['storage', 'none']).describe('none: what the listing tells is enough'),
-  summed: z.boolean().default(false).describe('a file of this import had a checksum: the storage tells some'),
+  summed: z.boolean().describe('a file of this import had a checksum: the storage tells some'),
   directories: z.array(importDirectory).describe('to be listed, in this order'),
 })
 export type ImportJob = z.output<typeof importJob>
