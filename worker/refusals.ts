@@ -25,7 +25,10 @@ export function isForbidden(error: unknown): error is StorageError {
   return error instanceof StorageError && error.failure.code === 'TOKEN_REFUSED'
 }
 
-/** Whether the storage answers for this address, and believes the token. XRootD says 409 to a HEAD of a directory. */
+/**
+ * Whether the storage answers for this address, and believes the token. XRootD says 409 to a HEAD of a directory. Throws when it is in
+ * trouble, or away.
+ */
 export async function answers(
   place: Place,
   { access, signal }: { readonly access: StorageAccess; readonly signal: AbortSignal },
@@ -35,8 +38,8 @@ export async function answers(
     return true
   } catch (error) {
     if (isForbidden(error)) return false
-    if (!isOfFile(error)) throw error
-    const { httpStatus = 500 } = error.failure
-    return httpStatus < 500 && httpStatus !== 403
+    const { httpStatus = 500 } = isOfFile(error) ? error.failure : {}
+    if (httpStatus >= 500) throw error
+    return httpStatus !== 403
   }
 }

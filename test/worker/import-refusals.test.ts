@@ -79,6 +79,17 @@ describe('an import of what a storage refuses in part', function () {
     expect(error).to.include({ code: 'STORAGE_ERROR', retryable: true })
   })
 
+  it('waits when the storage is in trouble as a whole, whatever it says of one directory', async () => {
+    await write('a/f')
+    let forbidden = false
+    const { leftOut, error } = await run((verb, name) => {
+      if (name === 'tree/a') forbidden = true
+      if (forbidden) throw answer(verb, verb === 'HEAD' ? 500 : 403)
+    })
+    expect(leftOut).to.deep.equal([])
+    expect(error).to.include({ code: 'STORAGE_ERROR', retryable: true })
+  })
+
   it('takes the others before it waits for a directory that nobody answers for', async () => {
     await write('a/f', 'b/f', 'c/f')
     const away = new StorageError(transferFailure('TIMEOUT_HEADERS', 'SOURCE', 'PREPARATION', 'no answer in time'))
