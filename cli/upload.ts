@@ -55,7 +55,8 @@ interface PlannedFile extends SummedFile {
 interface Plan {
   readonly waiting: readonly PlannedFile[]
   readonly done: readonly SummedFile[]
-  readonly token: Secret
+  /** None where nothing waits. */
+  readonly token: Secret | undefined
   /** On the wall clock, epoch milliseconds. */
   readonly usableUntil: number
   readonly checksum: ChecksumAlgorithm
@@ -109,8 +110,11 @@ async function planUpload(
       const answer = answers.get(file.did)
       return answer === undefined || answer.done ? [] : [{ ...file, url: answer.url }]
     }),
-    token: await recipient.open(plan.token, plan.context),
-    usableUntil: usableUntil(plan.expiresAt, clock.now()),
+    token:
+      plan.token === undefined || plan.context === undefined
+        ? undefined
+        : await recipient.open(plan.token, plan.context),
+    usableUntil: usableUntil(plan.expiresAt ?? 0, clock.now()),
     checksum: plan.checksum,
   }
 }
@@ -149,6 +153,7 @@ async function confirm(client: UploadOptions['client'], rse: string, sent: reado
 
 async function sendFile({ storage, replace = false }: UploadOptions, plan: Plan, file: PlannedFile): Promise<void> {
   const { token, checksum } = plan
+  if (token === undefined) throw new Error(`the server gave no token for ${file.did}`)
   const lies = async (): Promise<'right' | 'wrong' | 'absent'> => {
     const found = await storage.head(file.url, token, { wantDigest: checksum, expectedSize: file.bytes })
     if (!found.exists) return 'absent'

@@ -24,6 +24,14 @@ const COLUMN: Readonly<Record<ScopePermission, string>> = {
   manage: 'may_manage',
 }
 
+/** On `scopes` and `:account`: the account may not do so there. */
+export function lacking(permission: ScopePermission): string {
+  const isClosed = 'EXISTS (SELECT 1 FROM scope_permissions WHERE scope_id = scopes.id)'
+  return `${permission === 'manage' ? 'true' : isClosed}
+        AND NOT EXISTS (SELECT 1 FROM scope_permissions
+              WHERE scope_id = scopes.id AND account_id = :account AND (may_manage OR ${COLUMN[permission]}))`
+}
+
 /**
  * Those of these scopes in which the account may not do so. A scope without permissions is open, but for `manage`. What is another
  * VO's, or not there, is not among them: what becomes of that is decided elsewhere.
@@ -34,13 +42,9 @@ export async function scopesRefused(
   permission: ScopePermission,
   names: readonly string[],
 ): Promise<Set<string>> {
-  const isClosed = 'EXISTS (SELECT 1 FROM scope_permissions WHERE scope_id = scopes.id)'
   const rows = await query<{ name: string }>(
     executor,
-    `SELECT name FROM scopes WHERE vo_id = :voId AND name ${oneOf(executor, 'names', 'text')}
-        AND ${permission === 'manage' ? 'true' : isClosed}
-        AND NOT EXISTS (SELECT 1 FROM scope_permissions
-              WHERE scope_id = scopes.id AND account_id = :account AND (may_manage OR ${COLUMN[permission]}))`,
+    `SELECT name FROM scopes WHERE vo_id = :voId AND name ${oneOf(executor, 'names', 'text')} AND ${lacking(permission)}`,
     { voId: account.voId, account: account.id, names: encodeRows([...new Set(names)]) },
   )
   return new Set(rows.map(({ name }) => name))

@@ -13,6 +13,8 @@ import { refuseWhileCleaned } from '../transfers/permits.ts'
 import { holdContents, insertContents } from './contents-store.ts'
 import { refuseWhileDeleted } from './deleted.ts'
 import { ensureScopes, type FoundDid, findDids, insertDids } from './did-store.ts'
+import { demandNarrow } from './directory-rights.ts'
+import { noteScope } from './directory-scope-store.ts'
 import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
 
 export interface GivenFile {
@@ -32,7 +34,7 @@ export interface Registration {
   /** Where the files begin in what the caller gave, for the fields of errors. Default 0. */
   readonly first?: number
   readonly state: ReplicaState
-  /** The directory that tokens are asked for; without it the layout, or each file's own directory. */
+  /** The directory that was imported: tokens are asked for it. Without it for each file's own, or what the layout says. */
   readonly top?: string
   readonly now: number
 }
@@ -46,7 +48,7 @@ export interface Registered {
 /**
  * Files, their replicas at one storage, and the dataset they belong to, in one transaction. Repeating it changes nothing. With
  * the state AVAILABLE they lie there: replicas that were only announced are available now too, and so are their locks.
- * Throws 409 FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED, PATH_BEING_CLEANED; `field` names the file.
+ * Throws 400 PATH_OUTSIDE_PREFIX, 409 PATH_TOO_WIDE, FILE_MISMATCH, PATH_TAKEN, REPLICA_EXISTS, DID_TYPE, DID_CLOSED, PATH_BEING_CLEANED; `field` names the file.
  */
 export async function registerFiles(executor: Executor, registration: Registration): Promise<Registered> {
   const { rse, files, accountId, now, first = 0 } = registration
@@ -75,7 +77,7 @@ export async function registerFiles(executor: Executor, registration: Registrati
   const idOf = new Map(found.map(row => [row.position, row.id]))
   const fileIds = files.map((_, position) => idOf.get(position) ?? 0)
 
-  await placeReplicas(executor, registration, dids, dataset, fileIds)
+  await placeReplicas(executor, registration, dids, dataset, fileIds, scopes)
   if (registration.state === 'AVAILABLE') await replicasArrived(executor, rse, fileIds, 'succeed', now)
   const attached = dataset === undefined ? 0 : await attachTo(executor, dataset, scopes, fileIds, accountId, now)
   return { fileIds, created, attached }
@@ -87,12 +89,23 @@ async function placeReplicas(
   dids: readonly Did[],
   dataset: Did | undefined,
   fileIds: readonly number[],
+  scopes: ReadonlyMap<string, number>,
 ): Promise<void> {
   const paths = files.map((file, i) => placeOf(rse, file, dids[i] as Did, dataset, top, `files.${first + i}.path`))
+  const said = paths.filter((_, i) => files[i]?.path !== undefined)
+  await demandNarrow(
+    executor,
+    rse,
+    said.map(path => ({ directory: path.top, field: path.field })),
+  )
   const directories = await ensureDirectories(
     executor,
     rse.id,
     paths.map(path => ({ path: path.directory, top: path.top })),
+  )
+  await noteScopes(
+    executor,
+    said.map(path => ({ scope: scopes.get(path.scope), directory: directories.get(path.directory)?.id })),
   )
   const replicas = paths.map((path, i) => ({
     file_id: fileIds[i] as number,
@@ -126,18 +139,35 @@ function placeOf(
   top: string | undefined,
   field: string,
 ) {
+  const { scope } = did
   if (file.path === undefined) {
     const path = replicaPath(rse.layout, did, dataset)
-    return { top: `${rse.prefix}${path.top}`, directory: `${rse.prefix}${path.directory}`, name: path.name }
+    const [own, directory] = [`${rse.prefix}${path.top}`, `${rse.prefix}${path.directory}`]
+    return { scope, field, top: own, directory, name: path.name }
   }
-  const slash = file.path.lastIndexOf('/')
-  const directory = file.path.slice(0, slash)
-  if (directory === '' || !`${directory}/`.startsWith(`${rse.prefix}/`)) {
-    const message = `the path ${file.path} is not below ${rse.prefix}, where ${rse.vo} may be at ${rse.name}`
-    throw new WaybillError('PATH_OUTSIDE_PREFIX', message, { status: 400, field })
+  const directory = directoryOf(rse, file.path, field)
+  const own = topWithin(rse.prefix, top ?? directory, directory)
+  return { scope, field, top: own, directory, name: file.path.slice(directory.length + 1) }
+}
+
+/** Of a file, absolute. Throws 400 PATH_OUTSIDE_PREFIX. */
+export function directoryOf(rse: Pick<Rse, 'name' | 'prefix' | 'vo'>, path: string, field: string): string {
+  const directory = path.slice(0, path.lastIndexOf('/'))
+  if (directory !== '' && `${directory}/`.startsWith(`${rse.prefix}/`)) return directory
+  const message = `the path ${path} is not below ${rse.prefix}, where ${rse.vo} may be at ${rse.name}`
+  throw new WaybillError('PATH_OUTSIDE_PREFIX', message, { status: 400, field })
+}
+
+async function noteScopes(
+  executor: Executor,
+  said: readonly { readonly scope: number | undefined; readonly directory: number | undefined }[],
+): Promise<void> {
+  const directoriesOf = new Map<number, Set<number>>()
+  for (const { scope, directory } of said) {
+    if (scope === undefined || directory === undefined) continue
+    directoriesOf.set(scope, (directoriesOf.get(scope) ?? new Set()).add(directory))
   }
-  const own = top === undefined ? directory : topWithin(rse.prefix, top, directory)
-  return { top: own, directory, name: file.path.slice(slash + 1) }
+  for (const [scope, directories] of directoriesOf) await noteScope(executor, scope, [...directories])
 }
 
 async function attachTo(

@@ -150,7 +150,7 @@ export function catalogueHandlers(context: Context): CatalogueHandlers {
       const { dataset, files } = request.body
       const register = async (executor: Executor, first: number, now: number) => {
         const some = files.slice(first, first + FILES_PER_TRANSACTION)
-        await demandRegistration(executor, request.caller, { dataset, files: some, first })
+        await demandRegistration(executor, request.caller, { rse, dataset, files: some, first })
         const registration = {
           rse,
           accountId: account.id,

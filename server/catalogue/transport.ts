@@ -2,6 +2,7 @@ import { MOST_REPLACED } from '../../shared/contract/routes/people.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
+import type { Caller } from '../accounts/caller.ts'
 import { demandPermission } from '../accounts/permissions.ts'
 import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
@@ -14,6 +15,7 @@ import type { TokenContext } from '../tokens/tokens.ts'
 import { filesOf } from './contents-store.ts'
 import { findDidsNamed, namesOf } from './did-store.ts'
 import { groupDirectories } from './directory-groups.ts'
+import { demandLayout, demandNarrow } from './directory-rights.ts'
 import { demandRegistration } from './permitted.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-list.ts'
@@ -39,6 +41,26 @@ async function ownFiles(read: Executor, sight: Sight, voId: number, texts: reado
   return ids
 }
 
+/**
+ * A token for what waits to be sent opens one directory, in which the caller may write. What a path was given for, and by whom, may be
+ * long ago. Throws 409 UPLOAD_SCATTERED and PATH_TOO_WIDE, 403 SCOPE_FORBIDDEN.
+ */
+async function demandUpload(
+  executor: Executor,
+  caller: Caller,
+  rse: Rse,
+  waiting: readonly ListedReplica[],
+): Promise<void> {
+  const tops = [...new Set(waiting.map(row => row.top))]
+  if (tops.length > 1) {
+    const message = `these files do not share one directory at ${rse.name}: upload them in groups, one dataset at a time`
+    throw new WaybillError('UPLOAD_SCATTERED', message, { status: 409, field: 'files' })
+  }
+  const named = tops.map(directory => ({ directory, field: 'files' }))
+  await demandNarrow(executor, rse, named)
+  await demandLayout(executor, caller, rse, named)
+}
+
 /** People's own upload and download: the server decides paths and gives narrow tokens, the bytes never pass through it. */
 export function transportHandlers(context: TokenContext): TransportHandlers {
   const { db, storages } = context
@@ -57,37 +79,41 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
       }
       const { dataset, files } = body
       const now = context.clock.now()
-      const fileIds = await db.write(async executor => {
-        await demandRegistration(executor, caller, { dataset, files })
+      const { fileIds, replicas, waiting } = await db.write(async executor => {
+        await demandRegistration(executor, caller, { rse, dataset, files })
         const registration = { rse, accountId: account.id, dataset, files, state: 'COPYING' as const, now }
-        return (await registerFiles(executor, registration)).fileIds
+        const { fileIds } = await registerFiles(executor, registration)
+        const replicas = new Map(
+          (await listReplicasOf(executor, fileIds, { rseId: rse.id })).map(row => [row.file_id, row]),
+        )
+        const waiting = [...replicas.values()].filter(row => row.state !== 'AVAILABLE')
+        await demandUpload(executor, caller, rse, waiting)
+        return { fileIds, replicas, waiting }
       })
       context.wake.notify('rules')
-      const replicas = new Map(
-        (await listReplicasOf(db.read, fileIds, { rseId: rse.id })).map(row => [row.file_id, row]),
-      )
-      const [top, ...others] = new Set([...replicas.values()].map(row => row.top))
-      if (top === undefined || others.length > 0) {
-        const message = `these files do not share one directory at ${rse.name}: upload them in groups, one dataset at a time`
-        throw new WaybillError('UPLOAD_SCATTERED', message, { status: 409, field: 'files' })
-      }
-      const waiting = [...replicas.values()].filter(row => row.state !== 'AVAILABLE')
-      const replaces = body.replace && waiting.length > 0
-      if (replaces && waiting.length > MOST_REPLACED) {
+      const { replace } = body
+      if (replace && waiting.length > MOST_REPLACED) {
         const message = `a token to replace is for at most ${MOST_REPLACED} files, one by one: plan so many at a time`
         throw new WaybillError('UPLOAD_TOO_MANY', message, { status: 409, field: 'files' })
       }
-      const paths = replaces ? waiting.map(row => `${row.directory}/${row.name}`) : [top]
-      const access = await personalAccess(context, rse, replaces ? 'replace' : 'upload', paths, body.key, signal)
-      const planned = {
-        rseId: rse.id,
-        accountId: account.id,
-        fileIds: waiting.map(row => row.file_id),
-        expiresAt: access.expiresAt,
-        replace: replaces,
+      const paths = replace
+        ? waiting.map(row => `${row.directory}/${row.name}`)
+        : waiting.slice(0, 1).map(row => row.top)
+      const access =
+        paths.length === 0
+          ? undefined
+          : await personalAccess(context, rse, replace ? 'replace' : 'upload', paths, body.key, signal)
+      if (access !== undefined) {
+        const planned = {
+          rseId: rse.id,
+          accountId: account.id,
+          fileIds: waiting.map(row => row.file_id),
+          expiresAt: access.expiresAt,
+          replace,
+        }
+        // Before the token is given out.
+        await db.write(executor => planFiles(executor, planned, context.clock.now()))
       }
-      // Before the token is given out.
-      await db.write(executor => planFiles(executor, planned, context.clock.now()))
       const { url } = protocolOf(rse)
       return {
         files: fileIds.map((id, i) => {

@@ -1,7 +1,10 @@
 import { checkName } from '../../shared/domain/names.ts'
 import { findDids, type KnownSums } from '../catalogue/did-store.ts'
+import { tooWide } from '../catalogue/directory-rights.ts'
 import { differenceOf, type GivenFile } from '../catalogue/register.ts'
 import type { Executor } from '../database/sql.ts'
+import type { Rse } from '../storages/directory.ts'
+import { topWithin } from '../storages/paths.ts'
 import { type Lying, whatLies } from './lying-store.ts'
 import type { ImportProblem, ImportRow } from './store.ts'
 
@@ -26,6 +29,7 @@ export interface Judged {
 export async function judgeFiles(
   executor: Executor,
   job: Pick<ImportRow, 'rse_id' | 'scope_id' | 'dataset' | 'dataset_name' | 'path'>,
+  rse: Rse,
   files: readonly FoundFile[],
 ): Promise<Judged> {
   const problems: ImportProblem[] = []
@@ -55,13 +59,17 @@ export async function judgeFiles(
     job.rse_id,
     named.map(({ given }, position) => ({ position, file_id: known.get(position)?.id ?? 0, path: given.path })),
   )
+  const tops = named.map(({ given }) =>
+    topWithin(rse.prefix, job.path, given.path.slice(0, given.path.lastIndexOf('/'))),
+  )
+  const wide = await tooWide(executor, rse, tops)
   const good: GivenFile[] = []
   const summed: KnownSums[] = []
   let present = 0
   for (const [position, { path, given }] of named.entries()) {
     const row = known.get(position)
     const there = lying.get(position)
-    const problem = (row && differenceOf(row, given)) ?? clashOf(given, there)
+    const problem = wideOf(wide, tops[position]) ?? (row && differenceOf(row, given)) ?? clashOf(given, there)
     if (problem !== undefined) problems.push({ path, ...problem })
     else {
       good.push(given)
@@ -72,6 +80,11 @@ export async function judgeFiles(
     }
   }
   return { good, present, problems, summed }
+}
+
+function wideOf(reasons: ReadonlyMap<string, string>, top = ''): Omit<ImportProblem, 'path'> | undefined {
+  const message = reasons.get(top)
+  return message === undefined ? undefined : { code: 'PATH_TOO_WIDE', message }
 }
 
 /** What the catalogue has of the place, or of the file at another. */

@@ -5,6 +5,8 @@ import { demandPermission, refusedScope } from '../accounts/permissions.ts'
 import { type Sight, sees, sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { ensureScopes, findDids, insertDids } from '../catalogue/did-store.ts'
+import { demandDirectories } from '../catalogue/directory-rights.ts'
+import { noteScope } from '../catalogue/directory-scope-store.ts'
 import { ensureDirectories } from '../catalogue/replica-store.ts'
 import { requireVo } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
@@ -97,8 +99,10 @@ export function importHandlers(context: TokenContext): ImportHandlers {
         }
         // The grant comes before the directory's row: it refuses a path outside the storage's prefix.
         const grantId = await grantFor(executor, context.issuers, rse, 'list', [body.path], now)
+        await demandDirectories(executor, caller, rse, [{ directory: body.path, field: 'path' }], { all: true })
         const directories = await ensureDirectories(executor, rse.id, [{ path: body.path, top: body.path }])
         const directoryId = directories.get(body.path)?.id ?? 0
+        await noteScope(executor, scope_id, [directoryId])
         const job = {
           voId: account.voId,
           rseId: rse.id,

@@ -42,7 +42,7 @@ export interface FoundPart {
 }
 
 /** Of single files, whose catalogue entries changed between the look and the registration: another look tells. */
-const OVERTAKEN = new Set(['PATH_TAKEN', 'REPLICA_EXISTS', 'FILE_MISMATCH', 'DID_TYPE'])
+const OVERTAKEN = new Set(['PATH_TAKEN', 'PATH_TOO_WIDE', 'REPLICA_EXISTS', 'FILE_MISMATCH', 'DID_TYPE'])
 const LOOKS = 3
 /** They pass by themselves, within minutes. */
 const PASSING = new Set(['PATH_BEING_CLEANED', 'REPLICA_BEING_DELETED'])
@@ -121,7 +121,7 @@ async function takeIn(
   const row = await takePart(executor, held, now)
   if (row === undefined) return false
   const { id } = held
-  const { good, present, problems, summed } = await judgeFiles(executor, job, part.files)
+  const { good, present, problems, summed } = await judgeFiles(executor, job, rse, part.files)
   await fillChecksums(executor, summed)
   if (good.length > 0) {
     const place = { rse, accountId: job.account_id, dataset: job.dataset, top: job.path }

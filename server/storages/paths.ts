@@ -8,6 +8,12 @@ import { type Did, formatDid } from '../../shared/domain/names.ts'
  */
 export type Layout = 'dataset' | 'identity' | 'hash'
 
+/** What a storage lays out, and where. */
+export interface LaidOut {
+  readonly prefix: string
+  readonly layout: Layout
+}
+
 /** Absolute below the RSE's prefix, without trailing slashes: `{top: '/foo/ds', directory: '/foo/ds/raw', name: 'f.root'}`. */
 export interface ReplicaPath {
   /** The directory that tokens are asked for: the dataset's, or the file's own where the layout knows no datasets. */
@@ -47,9 +53,49 @@ function datasetPath(file: Did, dataset: Did | undefined): ReplicaPath {
  * All paths absolute; `directory` is at or below `imported`.
  */
 export function topWithin(prefix: string, imported: string, directory: string): string {
-  const below = directory.slice(prefix.length).split('/').slice(1, 3)
+  const below = belowPrefix(prefix, directory).slice(0, 2)
   const narrow = [prefix, ...below].join('/')
   return imported.length >= narrow.length ? imported : narrow
+}
+
+/** What lies below the prefix, by segments. `directory` is absolute, at or below the prefix. */
+function belowPrefix(prefix: string, directory: string): string[] {
+  return directory.slice(prefix.length).split('/').slice(1)
+}
+
+/** The scopes, by name, in whose directory this one is, or which have it: those of them that there are. Absolute paths. */
+export function scopesAround({ prefix, layout }: LaidOut, directory: string): string[] {
+  const segments = belowPrefix(prefix, directory)
+  const [first] = segments
+  if (first === undefined) return []
+  if (layout !== 'hash' || !isPersonal(first)) return [first]
+  return segments.map((_, i) => segments.slice(0, i + 1).join('.'))
+}
+
+/** Names from `low` on, without `high`, by their bytes. */
+export interface NameRange {
+  readonly low: string
+  readonly high: string
+}
+
+/**
+ * The scopes of which the layout puts more into this directory than one dataset's files, or one hash's: a token for it would open that
+ * too. `identity` knows no datasets, and a scope's directory is all that there is of flat names. Absolute paths.
+ */
+export function scopesInside({ prefix, layout }: LaidOut, directory: string): NameRange[] {
+  const segments = belowPrefix(prefix, directory)
+  const [first] = segments
+  if (first === undefined) return [{ low: '', high: AFTER_ALL }]
+  if (layout === 'identity') return []
+  const name = segments.join('.')
+  if (layout === 'hash' && isPersonal(first)) return [exactly(name), { low: `${name}.`, high: `${name}/` }]
+  return segments.length === 1 ? [exactly(name)] : []
+}
+
+/** Paths and names have no control characters, and names are ASCII without `~`. */
+const AFTER_ALL = '~'
+export function exactly(name: string): NameRange {
+  return { low: name, high: `${name}\u0001` }
 }
 
 /** An imported file is called after its dataset (`run1/raw/f` in `run1`): the dataset's directory says that already. */
@@ -60,9 +106,12 @@ function nameWithin(file: Did, dataset: Did | undefined): string {
 
 function hashPath(file: Did): ReplicaPath {
   const md5 = createHash('md5').update(formatDid(file)).digest('hex')
-  const personal = file.scope.startsWith('user') || file.scope.startsWith('group')
-  const scope = personal ? file.scope.split('.') : [file.scope]
+  const scope = isPersonal(file.scope) ? file.scope.split('.') : [file.scope]
   return pathOf([...scope, md5.slice(0, 2), md5.slice(2, 4)], segmentsOf(file.name))
+}
+
+function isPersonal(scope: string): boolean {
+  return scope.startsWith('user') || scope.startsWith('group')
 }
 
 function segmentsOf(name: string): string[] {

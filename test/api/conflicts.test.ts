@@ -50,7 +50,7 @@ describe('what contradicts the catalogue', () => {
     ['a file of another checksum', [409, 'FILE_MISMATCH', 'files.0'], register([file('exp:f1', { adler32: '1' })])],
     ['a file in two sizes', [409, 'FILE_MISMATCH', 'files.1'], register([file('exp:t'), file('exp:t', { bytes: 2 })])],
     ['a path of another file', [409, 'PATH_TAKEN', 'files.0'], register([file('exp:g', at('somewhere/f1'))])],
-    ['a path twice', [409, 'PATH_TAKEN', 'files.1'], register(['exp:h', 'exp:i'].map(did => file(did, at('h'))))],
+    ['a path twice', [409, 'PATH_TAKEN', 'files.1'], register(['exp:h', 'exp:i'].map(did => file(did, at('twice/h'))))],
     ['a file at a second path', [409, 'REPLICA_EXISTS', 'files.0'], register([file('exp:f1', at('elsewhere/f1'))])],
     [
       'a path outside the prefix',

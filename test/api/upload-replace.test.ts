@@ -22,7 +22,7 @@ describe('an upload that broke off', () => {
     const files = dids.map(did => ({ did, bytes: content.length, adler32: adler32Hex(adler32(content)) }))
     const body = { rse: 'SITE-A', dataset: 'exp:run1', files, replace: true, key: recipient.publicJwk }
     const plan = await house.client.planUpload({ body })
-    return { plan, token: await recipient.open(plan.token, plan.context) }
+    return { plan, token: await recipient.open(plan.token ?? '', plan.context ?? '') }
   }
 
   it('can be removed with a token for that file alone, and repeated', async () => {

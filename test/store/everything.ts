@@ -165,6 +165,7 @@ async function aside(
     const paths = `(1000, ${rseId}, '/data/top/below', 1001), (1001, ${rseId}, '/data/top', NULL)`
     await query(e, 'PRAGMA defer_foreign_keys = ON')
     await query(e, `INSERT INTO directories (id, rse_id, path, top_id) VALUES ${paths}`)
+    await query(e, `INSERT INTO directory_scopes (directory_id, scope_id) SELECT 1001, min(id) FROM scopes`)
     // The highest key of a table is not of a row any more.
     await query(e, `INSERT INTO scopes (id, vo_id, name) VALUES (5000, ${voId}, 'gone')`)
     await query(e, 'DELETE FROM scopes WHERE id = 5000')

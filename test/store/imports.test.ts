@@ -257,6 +257,14 @@ for (const { name, open } of databases) {
       await world.change("UPDATE replicas SET state = 'AVAILABLE' WHERE name = 'b'")
     })
 
+    it('leaves out what lies directly where the layout puts a scope, and takes what is below', async () => {
+      await report(1, { files: [file('a', 10), file('sub/b', 20)] })
+      await world.change(`INSERT INTO scopes (vo_id, name) VALUES (${world.voId}, 'old')`)
+      await report(2, { files: [file('c', 30), file('sub/d', 40)], listed: [root] })
+      expect(await problems()).to.deep.equal([['c', 'PATH_TOO_WIDE']])
+      expect(await row()).to.include({ state: 'DONE', files: 3, left_out: 1 })
+    })
+
     it('takes a file that a part has twice once', async () => {
       await report(1, { files: [file('a', 10), file('a', 10), file('a', 11)], listed: [root] })
       expect(await row()).to.include({ state: 'DONE', files: 1, bytes: 10 })

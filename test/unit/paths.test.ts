@@ -1,6 +1,13 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { type Layout, replicaPath, replicaUrl, topWithin } from '../../server/storages/paths.ts'
+import {
+  type Layout,
+  replicaPath,
+  replicaUrl,
+  scopesAround,
+  scopesInside,
+  topWithin,
+} from '../../server/storages/paths.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { checkName, type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 
@@ -86,6 +93,42 @@ describe('the top of an imported directory', () => {
   for (const [prefix, imported, directory, top] of table) {
     it(`${directory} of ${imported} -> ${top}`, () => {
       expect(topWithin(prefix, imported, directory)).to.equal(top)
+    })
+  }
+})
+
+describe('whose a directory is', () => {
+  const around: [layout: Layout, directory: string, scopes: string[]][] = [
+    ['dataset', '', []],
+    ['dataset', '/exp/run1/raw', ['exp']],
+    ['identity', '/exp/run1/raw', ['exp']],
+    ['hash', '/exp/4e/99', ['exp']],
+    ['hash', '/user/foo/13', ['user', 'user.foo', 'user.foo.13']],
+    ['dataset', '/user/foo/13', ['user']],
+  ]
+  for (const [layout, below, scopes] of around) {
+    it(`${below} below the prefix may be ${scopes.join(', ') || 'nobody’s'} by the layout ${layout}`, () => {
+      expect(scopesAround({ prefix: '/data', layout }, `/data${below}`)).to.deep.equal(scopes)
+    })
+  }
+
+  const inside: [layout: Layout, directory: string, within: string[], without: string[]][] = [
+    ['dataset', '', ['exp', 'user.foo'], []],
+    ['identity', '', ['exp', 'user.foo'], []],
+    ['dataset', '/exp', ['exp'], ['exp2', 'ex', 'exp.a']],
+    ['dataset', '/exp/run1', [], ['exp', 'exp.run1']],
+    ['identity', '/exp', [], ['exp']],
+    ['hash', '/exp', ['exp'], ['exp.4e']],
+    ['hash', '/exp/4e', [], ['exp', 'exp.4e']],
+    ['hash', '/user', ['user', 'user.foo'], ['user2', 'user-a']],
+    ['hash', '/user/foo', ['user.foo', 'user.foo.a'], ['user', 'user.fo', 'user.foo2']],
+  ]
+  for (const [layout, below, within, without] of inside) {
+    it(`${below} below the prefix holds all of ${within.join(', ') || 'nobody'} by the layout ${layout}`, () => {
+      const ranges = scopesInside({ prefix: '/data', layout }, `/data${below}`)
+      const holds = (name: string): boolean => ranges.some(({ low, high }) => name >= low && name < high)
+      expect(within.filter(name => !holds(name))).to.deep.equal([])
+      expect(without.filter(holds)).to.deep.equal([])
     })
   }
 })
