@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { addCommand, type Tools, UsageError } from './command.ts'
+import { pages } from './pages.ts'
 import { given, size } from './values.ts'
 
 /** How every account of a VO is written. */
@@ -41,9 +42,9 @@ export function addLimitCommands(account: Command, tools: Tools): void {
     options: command => command.option('--vo <name>', 'the VO; needed where there are several'),
     examples: ['account limits', 'account limits alice'],
     run: async ({ client, output }, [name], { vo }) => {
-      const { items } = await client.listLimits({ query: given({ account: name, vo }) })
+      const shown = given({ account: name, vo })
       await output.list(
-        [items],
+        pages(at => client.listLimits({ query: { ...shown, ...at } })),
         [
           { name: 'account', value: item => item.account ?? EVERYBODY },
           { name: 'vo', value: item => item.vo },

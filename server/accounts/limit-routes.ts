@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
+import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import { repairQuota } from '../rules/step-store.ts'
 import { resolveExpression } from '../storages/expression.ts'
@@ -16,7 +17,7 @@ type LimitHandlers = Pick<Handlers, 'setLimit' | 'removeLimit' | 'listLimits' | 
 
 /** What accounts may lock, and what they do. */
 export function limitHandlers(context: Context, vos: Vos): LimitHandlers {
-  const { db, storages, wake, clock } = context
+  const { db, storages, wake, clock, log } = context
 
   /** The rules that wait for it look again at once. */
   async function change(
@@ -29,23 +30,19 @@ export function limitHandlers(context: Context, vos: Vos): LimitHandlers {
     await repairQuota(executor, { voId, accountId }, clock.now())
   }
 
-  async function limitsOf({ id, name }: Vo, account: string | undefined) {
-    const rses = await storages.ofVo(id)
-    const rows = await listLimits(db.read, id, await accountNamed(db.read, id, account))
-    return rows.map(row => {
-      const error = problemOf(row.expression, rses)
-      return {
-        vo: name,
-        expression: row.expression,
-        bytes: row.bytes,
-        ...(row.account === null ? {} : { account: row.account }),
-        ...(error === undefined ? {} : { error }),
-      }
-    })
+  /** Why expressions name nothing, each asked once. */
+  async function problems(voIds: readonly number[]): Promise<(voId: number, expression: string) => string | undefined> {
+    const rses = new Map(await Promise.all(voIds.map(async id => [id, await storages.ofVo(id)] as const)))
+    const known = new Map<string, string | undefined>()
+    return (voId, expression) => {
+      const key = `${voId} ${expression}`
+      if (!known.has(key)) known.set(key, problemOf(expression, rses.get(voId) ?? []))
+      return known.get(key)
+    }
   }
 
   return {
-    async setLimit({ body: { account, vo, expression, bytes } }) {
+    async setLimit({ body: { account, vo, expression, bytes }, caller }) {
       const voId = vos.named(vo).id
       // Throws 400 with the place in the expression.
       resolveExpression(expression, await storages.ofVo(voId))
@@ -55,9 +52,10 @@ export function limitHandlers(context: Context, vos: Vos): LimitHandlers {
         await change(executor, voId, accountId, () => putLimit(executor, limit, clock.now()))
       })
       wake.notify('repairs')
+      log.info({ account, vo, expression, bytes, subject: caller.subject }, 'a limit was set')
       return {}
     },
-    async removeLimit({ query: { account, vo, expression } }) {
+    async removeLimit({ query: { account, vo, expression }, caller }) {
       const voId = vos.named(vo).id
       await db.write(async executor => {
         const accountId = await accountNamed(executor, voId, account)
@@ -68,13 +66,34 @@ export function limitHandlers(context: Context, vos: Vos): LimitHandlers {
         })
       })
       wake.notify('repairs')
+      log.info({ account, vo, expression, subject: caller.subject }, 'a limit was taken back')
       return {}
     },
-    async listLimits({ query: { account, vo }, caller }) {
+    async listLimits({ query: { account, vo, cursor, limit }, caller }) {
       const sight = sightOf(caller)
       const all = account === undefined && vo === undefined
       const shown = all ? vos.all().filter(({ id }) => sees(sight, id)) : [voSeen(vos, caller, vo)]
-      return { items: (await Promise.all(shown.map(one => limitsOf(one, account)))).flat() }
+      const names = new Map(shown.map(({ id, name }) => [id, name]))
+      const voIds = [...names.keys()]
+      const accountId = await accountNamed(db.read, voIds[0] ?? 0, account)
+      const page = { voIds, accountId, after: decodeCursor(cursor), limit: limit + 1 }
+      const rows = await listLimits(db.read, page)
+      const problemAt = await problems(voIds)
+      return pageOf(
+        rows,
+        limit,
+        row => row.id,
+        row => {
+          const error = problemAt(row.vo_id, row.expression)
+          return {
+            vo: names.get(row.vo_id) ?? '',
+            expression: row.expression,
+            bytes: row.bytes,
+            ...(row.account === null ? {} : { account: row.account }),
+            ...(error === undefined ? {} : { error }),
+          }
+        },
+      )
     },
     async getUsage({ params, query: { vo }, caller }) {
       const { id } = voSeen(vos, caller, vo)

@@ -1,6 +1,8 @@
-import { type Executor, query } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 
 export interface LimitRow {
+  readonly id: number
+  readonly vo_id: number
   /** Null: every account of the VO. */
   readonly account: string | null
   readonly expression: string
@@ -41,14 +43,24 @@ export async function deleteLimit(
   return rows.length > 0
 }
 
-/** All of a VO; with an account, those that hold for it. */
-export async function listLimits(read: Executor, voId: number, accountId: number | undefined): Promise<LimitRow[]> {
+/** Of these VOs, by their keys; with an account, those that hold for it. */
+export async function listLimits(
+  read: Executor,
+  page: {
+    readonly voIds: readonly number[]
+    readonly accountId: number | undefined
+    readonly after: number
+    readonly limit: number
+  },
+): Promise<LimitRow[]> {
+  const { voIds, accountId = 0, after, limit } = page
   return query(
     read,
-    `SELECT accounts.name AS account, limits.expression, limits.bytes FROM account_limits AS limits
+    `SELECT limits.id, limits.vo_id, accounts.name AS account, limits.expression, limits.bytes FROM account_limits AS limits
        LEFT JOIN accounts ON accounts.id = limits.account_id
-      WHERE limits.vo_id = :voId AND (:accountId = 0 OR limits.account_id IS NULL OR limits.account_id = :accountId)
-      ORDER BY accounts.name, limits.expression`,
-    { voId, accountId: accountId ?? 0 },
+      WHERE limits.id > :after AND limits.vo_id ${oneOf(read, 'vos')}
+        AND (:accountId = 0 OR limits.account_id IS NULL OR limits.account_id = :accountId)
+      ORDER BY limits.id LIMIT :limit`,
+    { vos: encodeRows(voIds), accountId, after, limit },
   )
 }

@@ -16,12 +16,18 @@ export interface Usage {
   readonly reserved: number
 }
 
+/** What is left of one limit, at all of its storages. */
+interface Counted {
+  left: number
+}
+
 /**
  * What an account may still lock at each storage. Several limits may name one: the least counts. What no limit names is without limit:
  * who wants the opposite gives the VO the limit 0 over `*`.
  */
 export class Quota {
-  readonly #limits: readonly { readonly rseIds: ReadonlySet<number>; left: number }[]
+  /** By storage. */
+  readonly #limits = new Map<number, Counted[]>()
 
   constructor(
     limits: readonly Limit[],
@@ -33,37 +39,48 @@ export class Quota {
     const common = limits
       .filter(limit => !limit.own)
       .map(limit => ({ limit, ids: named(limit.expression, rses).filter(id => !covered.has(id)) }))
-    this.#limits = [...own, ...common].flatMap(({ limit: { bytes }, ids }) => {
-      if (bytes === null) return []
-      const rseIds = new Set(ids)
-      const used = usage.filter(({ rse_id }) => rseIds.has(rse_id))
-      return { rseIds, left: bytes - used.reduce((sum, row) => sum + row.bytes + row.reserved, 0) }
-    })
+    const used = new Map(usage.map(row => [row.rse_id, row.bytes + row.reserved]))
+    for (const { limit, ids } of [...own, ...common]) {
+      if (limit.bytes === null) continue
+      const counted = { left: ids.reduce((left, id) => left - (used.get(id) ?? 0), limit.bytes) }
+      for (const id of ids) this.#limits.set(id, [...this.#at(id), counted])
+    }
+  }
+
+  #at(rseId: number): readonly Counted[] {
+    return this.#limits.get(rseId) ?? []
   }
 
   /** Bytes, below 0 where more is locked than a limit that came later allows; `Infinity`: without limit. */
   left(rseId: number): number {
-    return Math.min(Infinity, ...this.#limits.filter(({ rseIds }) => rseIds.has(rseId)).map(({ left }) => left))
+    return Math.min(Infinity, ...this.#at(rseId).map(({ left }) => left))
   }
 
   /** Whether so much may be locked at each of these storages: one limit may name several of them. */
   allows(rseIds: readonly number[], bytes: number): boolean {
-    return this.#limits.every(limit => {
-      const named = rseIds.filter(id => limit.rseIds.has(id)).length
-      return named === 0 || named * bytes <= limit.left
-    })
+    return [...this.#sums(rseIds, () => 1)].every(([limit, named]) => named * bytes <= limit.left)
   }
 
   /** No more than this can be locked at these storages together, with at most `each` bytes at one. An upper bound. */
   most(rseIds: readonly number[], each: number): number {
-    const bounds = new Map(rseIds.map(id => [id, Math.max(0, Math.min(each, this.left(id)))]))
-    const sum = (ids: readonly number[]): number => ids.reduce((total, id) => total + (bounds.get(id) ?? 0), 0)
-    const outside = this.#limits.map(limit => Math.max(0, limit.left) + sum(rseIds.filter(id => !limit.rseIds.has(id))))
-    return Math.min(sum(rseIds), ...outside)
+    const bound = (id: number): number => Math.max(0, Math.min(each, this.left(id)))
+    const all = rseIds.reduce((total, id) => total + bound(id), 0)
+    const named = [...this.#sums(rseIds, bound)]
+    return Math.min(all, ...named.map(([limit, sum]) => Math.max(0, limit.left) + all - sum))
+  }
+
+  /** For each limit that names one of these storages: of those that it names. */
+  #sums(rseIds: readonly number[], of: (rseId: number) => number): Map<Counted, number> {
+    const sums = new Map<Counted, number>()
+    for (const id of rseIds) {
+      const value = of(id)
+      for (const limit of this.#at(id)) sums.set(limit, (sums.get(limit) ?? 0) + value)
+    }
+    return sums
   }
 
   take(rseId: number, bytes: number): void {
-    for (const limit of this.#limits) if (limit.rseIds.has(rseId)) limit.left -= bytes
+    for (const limit of this.#at(rseId)) limit.left -= bytes
   }
 }
 

@@ -29,7 +29,7 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
     async addAccount(request) {
       const vo = vos.named(request.body.vo)
       const { name } = request.body
-      return once(context, 'addAccount', request, async (executor, now) => {
+      const added = await once(context, 'addAccount', request, async (executor, now) => {
         if ((await insertAccount(executor, vo.id, name, now)) === undefined) {
           throw new WaybillError('ACCOUNT_EXISTS', `${vo.name} has an account ${name} already`, {
             status: 409,
@@ -38,6 +38,8 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
         }
         return { name, vo: vo.name }
       })
+      context.log.info({ account: name, vo: vo.name, subject: request.caller.subject }, 'an account was added')
+      return added
     },
     async listAccounts({ query: { cursor, limit }, caller }) {
       const [vo = '', name = ''] = decodeTextCursor(cursor).split(' ')
@@ -49,7 +51,7 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
         row => row,
       )
     },
-    async addIdentity({ body: { issuer, subject, account, vo, move } }) {
+    async addIdentity({ body: { issuer, subject, account, vo, move }, caller }) {
       demandIssuer(issuer, apiIssuers)
       const voId = vos.named(vo).id
       await context.db.write(async executor => {
@@ -65,10 +67,15 @@ export function accountHandlers(context: Context, vos: Vos, apiIssuers: readonly
         const message = `${subject} of ${issuer} is ${owner?.name} of ${owner?.vo}: say that it is to be moved`
         throw new WaybillError('IDENTITY_TAKEN', message, { status: 409, field: 'subject' })
       })
+      context.log.info({ issuer, identity: subject, account, move, subject: caller.subject }, 'an identity was mapped')
       return {}
     },
-    async removeIdentity({ query: identity }) {
-      if (await context.db.write(executor => unmapIdentity(executor, identity))) return {}
+    async removeIdentity({ query: identity, caller }) {
+      if (await context.db.write(executor => unmapIdentity(executor, identity))) {
+        const { issuer, subject } = identity
+        context.log.info({ issuer, identity: subject, subject: caller.subject }, 'an identity is mapped no more')
+        return {}
+      }
       const message = `no account is mapped to ${identity.subject} of ${identity.issuer}`
       throw new WaybillError('IDENTITY_UNKNOWN', message, { status: 404, field: 'subject' })
     },

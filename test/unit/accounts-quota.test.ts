@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import fc from 'fast-check'
 import { type Limit, Quota, type Usage } from '../../server/accounts/quota.ts'
 
 const RSES = [
@@ -52,7 +53,7 @@ const TABLE: readonly { what: string; limits: Limit[]; usage?: Usage[]; left: re
     left: [10, Infinity, 10],
   },
   {
-    what: 'a limit whose storages are gone limits nothing',
+    what: 'a limit of which all storages are gone holds nowhere',
     limits: [own('GONE', 1)],
     left: [Infinity, Infinity, Infinity],
   },
@@ -70,6 +71,34 @@ describe('what an account may lock (facts/rules.md, "Quota")', () => {
       expect(RSES.map(({ id }) => quota.left(id))).to.deep.equal(left)
     })
   }
+
+  it('is what going through all limits says', () => {
+    const ids = RSES.map(({ id }) => id)
+    const limit = fc.record({
+      own: fc.constant(true),
+      expression: fc.constantFrom('A', 'B', 'A|B', 'tier=1', '*', 'C|A'),
+      bytes: fc.integer({ min: 0, max: 20 }),
+    })
+    const uses = fc.tuple(
+      ...ids.map(rse_id => fc.record({ rse_id: fc.constant(rse_id), bytes: fc.nat(9), reserved: fc.nat(3) })),
+    )
+    fc.assert(
+      fc.property(
+        fc.array(limit, { maxLength: 4 }),
+        uses,
+        fc.nat(8),
+        fc.subarray(ids),
+        (limits, usage, bytes, some) => {
+          const quota = new Quota(limits, usage, RSES)
+          const alone = limits.map(each => new Quota([each], usage, RSES))
+          const least = ids.map(id => Math.min(Infinity, ...alone.map(one => one.left(id))))
+          expect(ids.map(id => quota.left(id))).to.deep.equal(least)
+          expect(quota.allows(some, bytes)).to.equal(alone.every(one => one.allows(some, bytes)))
+          expect(quota.most(some, bytes)).to.be.at.most(Math.min(Infinity, ...alone.map(one => one.most(some, bytes))))
+        },
+      ),
+    )
+  })
 
   it('is less for all that a global limit names, once something is taken', () => {
     const quota = new Quota([own('tier=1', 10), own('A', 8)], [], RSES)

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { accountName, empty, rseName, voName, words } from '../fields.ts'
+import { accountName, empty, pageQuery, rseName, voName, words } from '../fields.ts'
 import { route } from '../route.ts'
 
 const tag = 'Accounts'
@@ -49,6 +49,7 @@ export const limitRoutes = {
     query: z.strictObject({
       account: accountName.optional().describe('those that hold for it'),
       vo: voName.optional(),
+      ...pageQuery,
     }),
     answer: z.object({
       items: z.array(
@@ -57,9 +58,10 @@ export const limitRoutes = {
           vo: voName,
           expression: z.string(),
           bytes: bytes.nullable(),
-          error: z.string().optional().describe('why its expression names no storage now: it limits nothing'),
+          error: z.string().optional().describe('what its expression names no more: it limits what is left of it'),
         }),
       ),
+      next: z.string().optional(),
     }),
     status: 200,
   }),
