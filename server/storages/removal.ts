@@ -15,6 +15,7 @@ export async function removeRse(executor: Executor, rse: Rse, ofVo: readonly Rse
   for (const table of ['rse_attributes', 'rse_protocols', 'destination_health', 'source_set_members']) {
     await query(executor, `DELETE FROM ${table} WHERE rse_id = :id`, id)
   }
+  await query(executor, 'DELETE FROM account_usage WHERE rse_id = :id AND files = 0 AND bytes = 0 AND reserved = 0', id)
   const uses = [...(await usesOf(executor, rse.id)), ...(await expressionsThatNeed(executor, rse, ofVo))]
   if (uses.length > 0) throw inUse(rse, uses)
   const links = 'SELECT id FROM links WHERE source_rse_id = :id OR destination_rse_id = :id'
@@ -34,6 +35,7 @@ const USES = {
   'what was there once': 'directories WHERE rse_id',
   'choices of rules': 'rule_choices WHERE rse_id',
   'problems of rules': 'rule_problems WHERE rse_id',
+  'what accounts use': 'account_usage WHERE rse_id',
   tokens: 'grants WHERE rse_id',
 } as const
 
@@ -46,19 +48,20 @@ async function usesOf(executor: Executor, id: number): Promise<string[]> {
   return uses
 }
 
-/** Those of rules that would name something unknown, or nothing, without the storage. */
+/** Those of rules and limits that would name something unknown, or nothing, without the storage. */
 async function expressionsThatNeed(executor: Executor, rse: Rse, ofVo: readonly Rse[]): Promise<string[]> {
-  const rows = await query<{ expression: string }>(
+  const rows = await query<{ whose: string; expression: string }>(
     executor,
-    `SELECT expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING'
-      UNION SELECT source_expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING' AND source_expression IS NOT NULL`,
+    `SELECT 'rule' AS whose, expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING'
+      UNION SELECT 'rule', source_expression FROM rules WHERE vo_id = :voId AND stage <> 'REMOVING' AND source_expression IS NOT NULL
+      UNION SELECT 'limit', expression FROM account_limits WHERE vo_id = :voId`,
     { voId: rse.voId },
   )
   const others = ofVo.filter(other => other.id !== rse.id)
   return rows
     .filter(({ expression }) => resolves(expression, ofVo) && !resolves(expression, others))
     .slice(0, MOST_NAMED)
-    .map(({ expression }) => `a rule's expression ${expression}`)
+    .map(({ whose, expression }) => `a ${whose}'s expression ${expression}`)
 }
 
 const MOST_NAMED = 5

@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import { deleteLimit, putLimit } from '../../server/accounts/limit-store.ts'
+import { addUsage } from '../../server/accounts/usage-store.ts'
 import { removeRse } from '../../server/storages/removal.ts'
 import { deleteProtocol, putProtocol, updateRse } from '../../server/storages/store.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -72,6 +74,27 @@ for (const { name, open } of databases) {
         expect(await world.number(`SELECT count(*) AS n FROM ${table}`), table).to.equal(0)
       }
       expect(await world.number('SELECT count(*) AS n FROM rses')).to.equal(1)
+    })
+
+    it('a storage that an account uses, or that a limit names, stays; one that a rule had chosen and let go of does not', async () => {
+      const [a, b] = [await world.rse('A'), await world.rse('B')]
+      const refusal = () =>
+        test.db
+          .write(e => removeRse(e, a, [a, b]))
+          .then(
+            () => '',
+            (error: Error) => error.message,
+          )
+      const { voId, accountId } = world
+      await test.db.write(e => addUsage(e, accountId, [{ rse_id: a.id, files: 0, bytes: 0, reserved: 7 }]))
+      expect(await refusal()).to.contain('what accounts use')
+      await test.db.write(e => addUsage(e, accountId, [{ rse_id: a.id, files: 0, bytes: 0, reserved: -7 }]))
+      const limit = { voId, accountId, expression: 'A', bytes: 1 }
+      await test.db.write(e => putLimit(e, limit, 0))
+      expect(await refusal()).to.contain("a limit's expression A")
+      await test.db.write(e => deleteLimit(e, limit))
+      expect(await refusal()).to.equal('')
+      expect(await world.number('SELECT count(*) AS n FROM account_usage')).to.equal(0)
     })
 
     it('of a removal and a first use at a time one is refused', async () => {
