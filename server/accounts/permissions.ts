@@ -30,7 +30,7 @@ export async function refusedScope(
   return scopes.find(({ scope }) => refused.has(scope))
 }
 
-/** Asked in the transaction that acts upon it. Throws 403 SCOPE_FORBIDDEN, which names the scope and what is lacking. */
+/** Asked in the transaction that brings something in; for what takes away, or changes a rule or an import, just before it. Throws 403 SCOPE_FORBIDDEN, which names the scope and what is lacking. */
 export async function demandPermission(
   executor: Executor,
   caller: Caller,

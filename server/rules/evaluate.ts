@@ -1,5 +1,5 @@
 import type { Service } from '../../shared/runtime/services.ts'
-import { addUsage } from '../accounts/usage-store.ts'
+import { addUsage, limitsFor } from '../accounts/usage-store.ts'
 import type { Context } from '../context.ts'
 import { type Executor, isSqlite } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
@@ -12,7 +12,7 @@ import { expandStep } from './expand.ts'
 import { lockedBy, removeLocks } from './lock-store.ts'
 import { Rooms } from './room.ts'
 import { shrinkStep } from './shrink.ts'
-import { postpone, rulesInWork, takeStep } from './step-store.ts'
+import { postpone, repairQuota, rulesInWork, takeStep } from './step-store.ts'
 import { addToRules, deleteRule, emptyRule, type RuleRow } from './store.ts'
 
 /**
@@ -85,6 +85,7 @@ export function ruleEvaluator(context: Context): Service {
   async function evaluateOne(): Promise<boolean> {
     for (const rule of await rulesInWork(context.db.read, RULES_TRIED)) {
       if (!(await taken(rule.id, () => step(rule)))) continue
+      if (rule.stage === 'REMOVING') context.wake.notify('repairs')
       if (rule.stage === 'EXPANDING') {
         context.wake.notify('grants')
         context.wake.notify('queue')
@@ -133,6 +134,8 @@ async function removeStep(executor: Executor, rule: RuleRow, limit: number, now:
   if (empty) {
     await insertEvents(executor, [{ rule_id: rule.id, event: 'gone', actor: null, details: {} }], now)
     await deleteRule(executor, rule.id)
+    const account = { voId: rule.vo_id, accountId: rule.account_id }
+    if ((await limitsFor(executor, rule.account_id)).length > 0) await repairQuota(executor, account, now)
   } else await postpone(executor, rule.id, now)
   const unreserved = freed.map(({ rse_id, reserved }) => ({ rse_id, files: 0, bytes: 0, reserved: -reserved }))
   await addUsage(executor, rule.account_id, [...usage, ...unreserved])

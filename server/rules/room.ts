@@ -1,5 +1,5 @@
 import type { Clock } from '../../shared/runtime/clock.ts'
-import { type Executor, query, queryOne } from '../database/sql.ts'
+import { type Executor, encodeRows, oneOf, query, queryOne } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 
 /** How long what lies at a storage is as good as added up, but for what was locked since: it reads all replicas. Milliseconds. */
@@ -30,7 +30,10 @@ export class Rooms {
   async left(rses: readonly Rse[]): Promise<Map<number, number>> {
     const known = rses.filter(rse => rse.capacityBytes !== null)
     if (known.length === 0) return new Map()
-    const uses = await usesByRse(this.#read)
+    const uses = await usesByRse(
+      this.#read,
+      known.map(rse => rse.id),
+    )
     const left = new Map<number, number>()
     for (const { id, capacityBytes, minFreeBytes } of known) {
       const { used, reserved } = uses.get(id) ?? { used: 0, reserved: 0 }
@@ -63,12 +66,16 @@ async function stayingBytes(read: Executor, rseId: number): Promise<number> {
   return row?.bytes ?? 0
 }
 
-/** What all accounts lock, and have reserved, at each storage. */
-async function usesByRse(read: Executor): Promise<Map<number, { used: number; reserved: number }>> {
+/** What all accounts lock, and have reserved, at each of these storages. */
+async function usesByRse(
+  read: Executor,
+  rseIds: readonly number[],
+): Promise<Map<number, { used: number; reserved: number }>> {
   const rows = await query<{ rse_id: number; used: number; reserved: number }>(
     read,
     `SELECT rse_id, CAST(sum(bytes) AS bigint) AS used, CAST(sum(reserved) AS bigint) AS reserved
-       FROM account_usage GROUP BY rse_id`,
+       FROM account_usage WHERE rse_id ${oneOf(read, 'rses')} GROUP BY rse_id`,
+    { rses: encodeRows(rseIds) },
   )
   return new Map(rows.map(({ rse_id, ...uses }) => [rse_id, uses]))
 }

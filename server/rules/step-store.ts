@@ -195,12 +195,18 @@ export async function repairQuota(
   { voId, accountId }: { readonly voId: number; readonly accountId: number | undefined },
   now: number,
 ): Promise<void> {
-  await query(
+  const waiting = `state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%' AND (repair_at IS NULL OR repair_at > :now)`
+  const rows = await query<{ id: number }>(
     executor,
-    `UPDATE rules SET repair_at = :now WHERE state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%'
-        AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId) AND (repair_at IS NULL OR repair_at > :now)`,
+    `SELECT id FROM rules WHERE ${waiting} AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId)`,
     { voId, accountId: accountId ?? 0, now },
   )
+  const rules = rows.map(row => row.id)
+  await lockRows(executor, 'rules', rules)
+  await query(executor, `UPDATE rules SET repair_at = :now WHERE ${waiting} AND id ${oneOf(executor, 'rules')}`, {
+    now,
+    rules: encodeRows(rules),
+  })
 }
 
 /** Other storages than before may give the files of the rules with these sources: those that are stuck are repaired at once. */
