@@ -70,6 +70,17 @@ export async function listPoolAccounts(
   )
 }
 
+/** Why nobody can be given an account of this pool now, for who has none; undefined: perhaps they can. */
+export async function refusalOf(
+  read: Executor,
+  { voId, name }: { readonly voId: number; readonly name: string },
+): Promise<'none' | 'exhausted' | undefined> {
+  const poolId = await findPool(read, voId, name)
+  const [row] = poolId === undefined ? [] : await listPools(read, poolId)
+  if (row === undefined) return 'none'
+  return row.held >= row.size ? 'exhausted' : undefined
+}
+
 /**
  * Gives this person an account of the pool, for good; the one they have had, if there is one. `none`: there is no such
  * pool; `exhausted`: as many are held as may be. Whoever comes at once, at any server, waits at the pool's row.

@@ -1,6 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import type { Context } from '../context.ts'
-import { handOut } from './account-pool-store.ts'
+import { handOut, refusalOf } from './account-pool-store.ts'
 import type { CallerAccount } from './caller.ts'
 import type { Match } from './mapping.ts'
 import { accountOf, type MappedTo } from './store.ts'
@@ -24,9 +24,14 @@ export async function accountBy(
   const to = mappedTo(match)
   const known = await accountOf(db.read, identity, to)
   if (known !== undefined || to?.target !== 'pool') return known
-  const outcome = await db.write(executor => handOut(executor, to, identity, clock.now()))
+  // Whoever has no account calls again and again: they shall not keep the writer busy.
+  const refusal = await refusalOf(db.read, to)
+  const outcome = refusal ?? (await db.write(executor => handOut(executor, to, identity, clock.now())))
   if (outcome === 'none') return undefined
   if (outcome === 'exhausted') {
+    // The last one may have been given to this person meanwhile.
+    const late = await accountOf(db.read, identity, to)
+    if (late !== undefined) return late
     const message = `the pool ${to.name} of ${match?.mapping.vo} has handed out all its accounts, and ${identity.subject} of ${identity.issuer} has none: ask an admin to make it larger, or to release some`
     throw new WaybillError('ACCOUNT_POOL_EXHAUSTED', message, { status: 403 })
   }

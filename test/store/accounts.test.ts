@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { handOut, listPoolAccounts, listPools, putPool, release } from '../../server/accounts/account-pool-store.ts'
 import { authenticator } from '../../server/accounts/authenticate.ts'
+import { accountBy } from '../../server/accounts/mapped.ts'
 import { deleteMapping, insertMapping, listMappings, MOST_MAPPINGS } from '../../server/accounts/mapping-store.ts'
 import {
   deleteAllPermissions,
@@ -78,6 +79,21 @@ for (const { name, open } of databases) {
         await resize(2)
         const holder = outcomes.indexOf('handed out')
         expect(await come(`person-${holder}`), 'who has one keeps it').to.equal('handed out')
+      })
+
+      it('that are full, or not there, keep no writer busy', async () => {
+        await resize(1)
+        await come('ann')
+        const write = () => Promise.reject(new Error('it writes'))
+        const context = { db: { ...test.db, read: test.db.read, write }, clock: new ManualClock(), log: silentLogger }
+        const mapping = { id: 1, issuer: ISSUER, claim: 'sub', pattern: '*', voId, vo: 'exp', target: 'pool' } as const
+        const ask = (subject: string, pool: string) =>
+          accountBy(context, person(subject), { mapping: { ...mapping, name: pool }, name: pool })
+        expect((await ask('ann', 'exp'))?.name).to.equal('exp001')
+        expect(await ask('ben', 'other')).to.equal(undefined)
+        expect(await ask('ben', 'exp').catch((error: { code: string }) => error.code)).to.equal(
+          'ACCOUNT_POOL_EXHAUSTED',
+        )
       })
 
       it('never give a released account to somebody else, and the same to who comes back', async () => {
