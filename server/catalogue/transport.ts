@@ -2,9 +2,11 @@ import { MOST_REPLACED } from '../../shared/contract/routes/people.ts'
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import { checkRecipientKey } from '../../shared/oidc/sealed-transport.ts'
-import type { Caller } from '../accounts/caller.ts'
+import type { Caller, CallerAccount } from '../accounts/caller.ts'
 import { demandPermission } from '../accounts/permissions.ts'
+import { Quota } from '../accounts/quota.ts'
 import { type Sight, sightOf } from '../accounts/sight.ts'
+import { limitsFor, usageOf } from '../accounts/usage-store.ts'
 import type { Handlers } from '../app.ts'
 import { decodeCursor, encodeCursor } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
@@ -20,7 +22,7 @@ import { demandRegistration } from './permitted.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-list.ts'
 import { requireDid, requireVo } from './routes.ts'
-import { confirmFiles, planFiles } from './upload-store.ts'
+import { confirmFiles, planFiles, unlockedBytes } from './upload-store.ts'
 
 type TransportHandlers = Pick<Handlers, 'planUpload' | 'confirmUpload' | 'planDownload'>
 
@@ -61,6 +63,26 @@ async function demandUpload(
   await demandLayout(executor, caller, rse, named)
 }
 
+/**
+ * What a person brings is kept without a lock, so it is in nobody's usage: it shall be no more than the account might lock there. Throws
+ * 409 QUOTA_EXCEEDED.
+ */
+async function demandQuota(
+  executor: Executor,
+  { id, name }: CallerAccount,
+  rse: Rse,
+  rses: readonly Rse[],
+  fileIds: readonly number[],
+): Promise<void> {
+  const limits = await limitsFor(executor, id)
+  if (limits.length === 0 || fileIds.length === 0) return
+  const left = Math.max(0, new Quota(limits, await usageOf(executor, id), rses).left(rse.id))
+  const bytes = await unlockedBytes(executor, { rseId: rse.id, accountId: id, fileIds })
+  if (bytes <= left) return
+  const message = `these files have ${bytes} bytes, and ${name} may have no more than ${left} more at ${rse.name}: ask an admin for a higher limit, or remove rules (\`waybill account usage ${name}\`)`
+  throw new WaybillError('QUOTA_EXCEEDED', message, { status: 409, field: 'files' })
+}
+
 /** People's own upload and download: the server decides paths and gives narrow tokens, the bytes never pass through it. */
 export function transportHandlers(context: TokenContext): TransportHandlers {
   const { db, storages } = context
@@ -77,6 +99,7 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
         const message = `nothing may be deleted at ${rse.name} now`
         throw new WaybillError('RSE_NOT_DELETABLE', message, { status: 409, field: 'replace' })
       }
+      const rses = await storages.ofVo(rse.voId)
       const { dataset, files } = body
       const now = context.clock.now()
       const { fileIds, replicas, waiting } = await db.write(async executor => {
@@ -88,6 +111,8 @@ export function transportHandlers(context: TokenContext): TransportHandlers {
         )
         const waiting = [...replicas.values()].filter(row => row.state !== 'AVAILABLE')
         await demandUpload(executor, caller, rse, waiting)
+        const waitingIds = waiting.map(row => row.file_id)
+        await demandQuota(executor, account, rse, rses, waitingIds)
         return { fileIds, replicas, waiting }
       })
       context.wake.notify('rules')

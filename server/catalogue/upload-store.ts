@@ -1,6 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
-import { type Executor, encodeRows, keyset, lockRows, oneOf, query, stateList } from '../database/sql.ts'
+import { type Executor, encodeRows, keyset, lockRows, oneOf, query, queryOne, stateList } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { forgetWritten } from '../transfers/outcome-store.ts'
 import { refuseWhileCleaned, reservePaths } from '../transfers/permits.ts'
@@ -47,6 +47,22 @@ export async function planFiles(executor: Executor, plan: UploadPlan, now: numbe
      ON CONFLICT (replica_id, account_id) DO UPDATE SET until = excluded.until`,
     { replicas: encodeRows(replicas), accountId, until: expiresAt + GRACE_MS },
   )
+}
+
+/** Bytes of those of these files that the account has no lock on at this storage: what it has is counted already. */
+export async function unlockedBytes(
+  executor: Executor,
+  { rseId, accountId, fileIds }: Pick<UploadPlan, 'rseId' | 'accountId' | 'fileIds'>,
+): Promise<number> {
+  const row = await queryOne<{ bytes: number }>(
+    executor,
+    `SELECT CAST(coalesce(sum(dids.bytes), 0) AS bigint) AS bytes FROM replicas JOIN dids ON dids.id = replicas.file_id
+      WHERE replicas.rse_id = :rseId AND replicas.file_id ${oneOf(executor, 'files')}
+        AND NOT EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = locks.rule_id
+              WHERE locks.replica_id = replicas.id AND rules.account_id = :accountId)`,
+    { rseId, accountId, files: encodeRows(fileIds) },
+  )
+  return row?.bytes ?? 0
 }
 
 /** A claim or a permit that is being given to a transfer to these replicas is waited for; one that comes later finds what we write. */

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { newRecipient } from '../../shared/oidc/sealed-transport.ts'
 import { placeDataset, someFiles, untilRule } from '../house/dataset.ts'
 import { type House, startHouse } from '../house/house.ts'
 import { RawCalls } from '../house/raw.ts'
@@ -113,6 +114,60 @@ describe('limits, and what rules would do', () => {
     expect(items).to.deep.include({ rse: 'SITE-B', files: 4, bytes: 301, reserved: 0, left: 0 })
     await untilRule(house, rule?.id ?? 0, 'REPLICATING')
     await noLimit('alice', 'SITE-B')
+  })
+
+  it('a rule that found too little goes on when another rule of the account is gone', async () => {
+    await placeDataset(house, 'SITE-A', 'waits', someFiles(1, 100))
+    const asked = async (did: string) => {
+      const [rule] = (await house.client.addRules({ body: ask({ dids: [did], expression: 'SITE-C' }) })).items
+      const id = rule?.id ?? 0
+      await until(
+        () => house.client.getRule({ params: { id } }),
+        found => found.expanded,
+      )
+      return id
+    }
+    const first = await asked('exp:run1')
+    const second = await asked('exp:waits')
+    const { items: used } = await house.client.getUsage({ params: { account: 'alice' }, query: {} })
+    await limit('alice', 'SITE-C', used.find(({ rse }) => rse === 'SITE-C')?.bytes ?? 0)
+    await house.client.registerReplicas({
+      body: { rse: 'SITE-A', dataset: 'exp:waits', files: [{ did: 'exp:waits/late', bytes: 1, adler32: '00010001' }] },
+    })
+    await untilRule(house, second, 'STUCK')
+    await house.client.removeRule({ params: { id: first } })
+    await untilRule(house, second, 'REPLICATING')
+    await noLimit('alice', 'SITE-C')
+  })
+
+  it('an upload is refused above the quota, but for what the account has locked there, and makes nothing', async () => {
+    const { publicJwk: key } = await newRecipient()
+    const files = [{ did: 'exp:up/f', bytes: 10, adler32: '00010001' }]
+    const body = { rse: 'SITE-B', dataset: 'exp:up', files, key }
+    await limit(undefined, '*', 0)
+    const { detail } = await raw.refusal([409, 'QUOTA_EXCEEDED', 'files'], 'POST', '/v1/uploads', { body })
+    expect(detail).to.contain('10 bytes').and.to.contain('SITE-B')
+    await raw.refusal([404, 'DID_UNKNOWN', 'did'], 'GET', '/v1/dids/exp/up', {})
+    const { items } = await house.client.getUsage({ params: { account: 'alice' }, query: {} })
+    const used = items.find(({ rse }) => rse === 'SITE-B')?.bytes ?? 0
+    await limit('alice', 'SITE-B', used + 10)
+    expect((await house.client.planUpload({ body })).token).to.be.a('string')
+    await limit('alice', 'SITE-B', used)
+    await raw.refusal([409, 'QUOTA_EXCEEDED', 'files'], 'POST', '/v1/uploads', { body })
+    const locked = { ...body, dataset: 'exp:run1', files: [{ did: 'exp:run1/late', bytes: 1, adler32: '00010001' }] }
+    expect((await house.client.planUpload({ body: locked })).token).to.be.a('string')
+    await noLimit('alice', 'SITE-B')
+    await noLimit(undefined, '*')
+  })
+
+  it('limits are listed page by page', async () => {
+    const expressions = ['SITE-A', 'SITE-B', 'SITE-C']
+    for (const expression of expressions) await limit('alice', expression, 1)
+    const first = await house.client.listLimits({ query: { limit: 2 } })
+    const second = await house.client.listLimits({ query: { limit: 2, cursor: first.next ?? '' } })
+    expect([...first.items, ...second.items].map(({ expression }) => expression)).to.deep.equal(expressions)
+    expect(second.next).to.equal(undefined)
+    for (const expression of expressions) await noLimit('alice', expression)
   })
 
   it('what is not there cannot be limited, and says so', async () => {

@@ -142,7 +142,7 @@ export const peopleRoutes = {
     summary:
       'Begin an upload: paths are decided, and a token for the dataset’s directory at this storage is given out, sealed',
     description:
-      'PUT each file at its URL with the token, then confirm. Files that are there already are marked `done`; where all are, there is no token.',
+      'PUT each file at its URL with the token, then confirm. Files that are there already are marked `done`; where all are, there is no token. What the account could not lock there for want of quota is refused.',
     body: z.strictObject({
       rse: rseName,
       dataset: did,
