@@ -19,7 +19,7 @@ type Place = Pick<Rse, 'id' | 'voId' | 'name' | 'prefix' | 'layout'>
  * The layout gives these directories to scopes in which the caller may write, or to none: an admin may have all. Throws 403
  * SCOPE_FORBIDDEN.
  */
-export async function demandLayout(
+async function demandLayout(
   executor: Executor,
   caller: Caller,
   rse: Place,
@@ -65,6 +65,30 @@ export async function demandDirectories(
       ranges(directory => pathsAt(rse, directory)),
     ))
   if (refused !== undefined) throw forbidden(caller, rse, refused.name, named[refused.position])
+}
+
+/**
+ * To be given a token for these directories: what lay there when a path was given may be others' since. Where the layout has nobody's
+ * directory, what was said to lie there counts. Throws 409 PATH_TOO_WIDE, 403 SCOPE_FORBIDDEN.
+ */
+export async function demandTops(
+  executor: Executor,
+  caller: Caller,
+  rse: Place,
+  named: readonly NamedDirectory[],
+): Promise<void> {
+  await demandNarrow(executor, rse, named)
+  await demandLayout(executor, caller, rse, named)
+  const names = named.flatMap(({ directory }, position) =>
+    scopesAround(rse, directory).map(name => ({ position, ...exactly(name) })),
+  )
+  const owned = new Set((await scopesAmong(executor, rse.voId, names)).map(({ position }) => position))
+  await demandDirectories(
+    executor,
+    caller,
+    rse,
+    named.filter((_, position) => !owned.has(position)),
+  )
 }
 
 /** The directory, those above it below the prefix, and all below it. */

@@ -17,7 +17,7 @@ import type { TokenContext } from '../tokens/tokens.ts'
 import { filesOf } from './contents-store.ts'
 import { findDidsNamed, namesOf } from './did-store.ts'
 import { groupDirectories } from './directory-groups.ts'
-import { demandLayout, demandNarrow } from './directory-rights.ts'
+import { demandTops } from './directory-rights.ts'
 import { demandRegistration } from './permitted.ts'
 import { registerFiles } from './register.ts'
 import { type ListedReplica, listReplicasOf } from './replica-list.ts'
@@ -59,8 +59,7 @@ async function demandUpload(
     throw new WaybillError('UPLOAD_SCATTERED', message, { status: 409, field: 'files' })
   }
   const named = tops.map(directory => ({ directory, field: 'files' }))
-  await demandNarrow(executor, rse, named)
-  await demandLayout(executor, caller, rse, named)
+  await demandTops(executor, caller, rse, named)
 }
 
 /**

@@ -137,6 +137,17 @@ describe('paths that somebody names', () => {
     expect(await grants('upload')).to.equal(before)
   })
 
+  it('get no token that reaches what a closed scope was registered to have there since', async () => {
+    await bobs.addImport({ body: { rse: 'SITE-A', path: `${PREFIX}/shared/tree`, dataset: 'own:shared' } })
+    await register(bobs, 'own:mixed', '/shared/tree/mixed')
+    await bobs.declareReplicas({ body: { rse: 'SITE-A', as: 'BAD', files: [{ did: 'own:mixed' }], reason: 'a test' } })
+    await register(carols, 's:mixed', '/shared/tree/theirs/mixed')
+    await raw.refusal([403, 'SCOPE_FORBIDDEN', 'files'], 'POST', '/v1/uploads', {
+      token: bob,
+      body: upload('own:mixed'),
+    })
+  })
+
   it('get a token for the dataset’s own directory when something is to be sent', async () => {
     const plan = await bobs.planUpload({ body: upload('own:up/new') })
     expect(plan.token).to.be.a('string')
