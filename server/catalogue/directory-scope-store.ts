@@ -18,6 +18,7 @@ interface Asking {
   readonly voId: number
 }
 
+// SQLite keeps the order of a CROSS JOIN: each range is looked up by its index, where it would go through all that a storage has.
 const RANGE = { position: 'bigint', low: 'text', high: 'text' } as const
 
 /** Somebody said that files of this scope lie in these directories, which the layout may have given to none. */
@@ -39,7 +40,7 @@ export async function scopesAmong(
   return query(
     executor,
     `SELECT given.position, min(scopes.name) AS name FROM ${recordset(executor, 'ranges', RANGE)} AS given
-       JOIN scopes ON scopes.vo_id = :voId AND scopes.name >= given.low AND scopes.name < given.high GROUP BY given.position`,
+      CROSS JOIN scopes WHERE scopes.vo_id = :voId AND scopes.name >= given.low AND scopes.name < given.high GROUP BY given.position`,
     { voId, ranges: encodeRows(ranges) },
   )
 }
@@ -53,8 +54,8 @@ export async function refusedAmong(
   const [first] = await query<FoundScope>(
     executor,
     `SELECT given.position, scopes.name FROM ${recordset(executor, 'ranges', RANGE)} AS given
-       JOIN scopes ON scopes.vo_id = :voId AND scopes.name >= given.low AND scopes.name < given.high
-      WHERE ${lacking('write')} ORDER BY given.position LIMIT 1`,
+      CROSS JOIN scopes WHERE scopes.vo_id = :voId AND scopes.name >= given.low AND scopes.name < given.high
+        AND ${lacking('write')} ORDER BY given.position LIMIT 1`,
     { voId: account.voId, account: account.id, ranges: encodeRows(ranges) },
   )
   return first
@@ -70,9 +71,9 @@ export async function refusedAt(
   const [first] = await query<FoundScope>(
     executor,
     `SELECT given.position, scopes.name FROM ${recordset(executor, 'ranges', RANGE)} AS given
-       JOIN directories ON directories.rse_id = :rseId AND directories.path >= given.low AND directories.path < given.high
-       JOIN directory_scopes ON directory_scopes.directory_id = directories.id JOIN scopes ON scopes.id = directory_scopes.scope_id
-      WHERE scopes.vo_id = :voId AND ${lacking('write')} LIMIT 1`,
+      CROSS JOIN directories CROSS JOIN directory_scopes JOIN scopes ON scopes.id = directory_scopes.scope_id
+      WHERE directories.rse_id = :rseId AND directories.path >= given.low AND directories.path < given.high
+        AND directory_scopes.directory_id = directories.id AND scopes.vo_id = :voId AND ${lacking('write')} LIMIT 1`,
     { rseId, voId: account.voId, account: account.id, ranges: encodeRows(ranges) },
   )
   return first
