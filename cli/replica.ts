@@ -38,8 +38,9 @@ export function addReplicaCommands(program: Command, tools: Tools): void {
           { name: 'locks', value: item => item.locks },
           { name: 'url', value: item => item.url },
           { name: 'fault', value: item => item.fault },
-          { name: 'since', value: item => timeText(item.faultAt ?? item.tombstoneAt) },
+          { name: 'since', value: item => timeText(item.faultAt) },
           { name: 'by', value: item => item.faultBy },
+          { name: 'unwanted since', value: item => timeText(item.tombstoneAt) },
           { name: 'stays', value: item => item.stays },
         ],
       )
@@ -55,7 +56,7 @@ export function addReplicaCommands(program: Command, tools: Tools): void {
         .option('--dataset <did>', 'attach them to it; made if it is not there')
         .addHelpText(
           'after',
-          '\n<file> has one JSON object a line: {"did": "exp:a", "bytes": 17, "adler32": "03da0195", "path": "/run1/a"};\nadler32, md5 and path may be absent. "-" reads standard input.',
+          '\n<file> has one JSON object a line: {"did": "exp:a", "bytes": 17, "adler32": "03da0195", "path": "/data/exp/run1/a"};\nadler32, md5 and path may be absent. "-" reads standard input.',
         ),
     examples: ['replica register --rse SITE-A --dataset exp:run1 files.ndjson'],
     run: async ({ client, output }, [file = ''], { rse, dataset }) => {

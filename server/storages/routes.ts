@@ -10,6 +10,7 @@ import { checkAudience } from './audience.ts'
 import type { Rse } from './directory.ts'
 import { resolveExpression } from './expression.ts'
 import { failingAt, viewFailing } from './failing.ts'
+import { demandOwnPlace } from './overlap.ts'
 import { removeRse } from './removal.ts'
 import { checkSpace } from './space.ts'
 import {
@@ -46,6 +47,12 @@ type StorageHandlers = Pick<
 export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
   const { db, storages } = context
 
+  /** As they are now, of every VO. */
+  async function everyRse(): Promise<readonly Rse[]> {
+    storages.forget()
+    return storages.all()
+  }
+
   /** Runs a change, and answers the storage as it is then. */
   async function changed(sight: Sight, name: string, change: (rse: Rse) => Promise<void>) {
     await change(await storages.byName(sight, name))
@@ -66,6 +73,10 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
         throw new WaybillError('PREFIX_OUTSIDE_BASE', message, { status: 400, field: 'prefix' })
       }
       await once(context, 'addRse', request, async (executor, now) => {
+        const all = await everyRse()
+        demandOwnPlace(body, all)
+        demandNoAttribute(body.name, all)
+        demandNoNames(Object.keys(body.attributes), all)
         const id = await insertRse(executor, { ...body, voId: vo.id, audience, now })
         if (id === undefined) {
           throw new WaybillError('RSE_EXISTS', `there is a storage ${body.name} already`, {
@@ -103,9 +114,13 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       return {}
     },
     async setAttribute({ params, body, caller }) {
-      return changed(sightOf(caller), params.rse, rse =>
-        db.write(executor => putAttribute(executor, rse.id, params.key, body.value)),
-      )
+      return changed(sightOf(caller), params.rse, async rse => {
+        demandNoNames(
+          [params.key],
+          (await everyRse()).filter(({ id }) => id !== rse.id),
+        )
+        await db.write(executor => putAttribute(executor, rse.id, params.key, body.value))
+      })
     },
     async removeAttribute({ params, caller }) {
       return changed(sightOf(caller), params.rse, rse =>
@@ -115,6 +130,7 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
     async addProtocol({ params, body, caller }) {
       return changed(sightOf(caller), params.rse, async rse => {
         checkAudience(rse.audience, [body.url], 'url')
+        demandOwnPlace({ ...rse, protocols: [body] }, await everyRse())
         await db.write(executor => putProtocol(executor, rse.id, body))
       })
     },
@@ -181,6 +197,22 @@ function view({ id: _id, voId: _voId, ...rse }: Rse) {
     attributes: { ...rse.attributes },
     protocols: rse.protocols.map(protocol => ({ ...protocol, redirectHosts: [...protocol.redirectHosts] })),
   }
+}
+
+/** One word in an expression means one thing. Throws 409 NAME_TAKEN for attributes that are called like a storage. */
+function demandNoNames(keys: readonly string[], rses: readonly Rse[]): void {
+  const named = rses.find(({ name }) => keys.includes(name))
+  if (named === undefined) return
+  const message = `${named.name} is a storage: an attribute of that name would have expressions mean both`
+  throw new WaybillError('NAME_TAKEN', message, { status: 409, field: 'key' })
+}
+
+/** Likewise for a storage that is called like an attribute. */
+function demandNoAttribute(name: string, rses: readonly Rse[]): void {
+  const having = rses.find(({ attributes }) => Object.hasOwn(attributes, name))
+  if (having === undefined) return
+  const message = `${having.name} has an attribute ${name}: a storage of that name would have expressions mean both`
+  throw new WaybillError('NAME_TAKEN', message, { status: 409, field: 'name' })
 }
 
 function lastProtocol({ name }: Rse, url: string): WaybillError {

@@ -78,6 +78,20 @@ describe('settings of a storage, through the command', () => {
     })
   })
 
+  it('a storage in the place of another is refused, and an attribute that is called like one', async () => {
+    const { protocols } = await storage()
+    const url = protocols[0]?.url ?? ''
+    const refused = (line: string) => runCommand(house, line).then(({ status, err }) => [status, err])
+    for (const prefix of ['/data/exp', '/data', '/data/exp/below']) {
+      const [status, err] = await refused(`rse add ALIAS --prefix ${prefix} --url ${url}`)
+      expect(status).to.equal(1)
+      expect(err).to.contain('is where SITE-B has its files already').and.to.contain('RSE_OVERLAPS')
+    }
+    const [status, err] = await refused('rse attribute SITE-B SITE-A true')
+    expect(status).to.equal(1)
+    expect(err).to.contain('NAME_TAKEN')
+  })
+
   it('watchdogs are changed one by one, and taken back', async () => {
     const watchdogs = async () => (await storage()).watchdogs
     await run('rse set SITE-B --watchdog connect=5 --watchdog no-marker=8')
@@ -88,7 +102,7 @@ describe('settings of a storage, through the command', () => {
     const raw = await RawCalls.create(house)
     await raw.call('PATCH', '/v1/rses/SITE-B', { body: { watchdogs: { noMarkerSeconds: null } } })
     expect(await watchdogs()).to.deep.equal({ headersSeconds: 9.5 })
-    const more = `--prefix /data/exp --url ${own} --watchdog connect=default --watchdog headers=3`
+    const more = `--prefix /data/other --url ${own} --watchdog connect=default --watchdog headers=3`
     await run(`rse add SITE-N ${more}`)
     expect((await house.client.getRse({ params: { rse: 'SITE-N' } })).watchdogs).to.deep.equal({ headersSeconds: 3 })
   })
@@ -112,7 +126,7 @@ describe('settings of a storage, through the command', () => {
     }
 
     it('of one that nothing was ever at', async () => {
-      await run(`rse add SITE-X --prefix /data/exp --url ${own} --attribute tier=9`)
+      await run(`rse add SITE-X --prefix /data/more --url ${own} --attribute tier=9`)
       await run('rse distance SITE-X SITE-B')
       await run('rse distance SITE-B SITE-X')
       await run('rse remove SITE-X')
@@ -120,7 +134,7 @@ describe('settings of a storage, through the command', () => {
       const links = (await house.client.listDistances()).items
       expect(links.filter(({ source, destination }) => [source, destination].includes('SITE-X'))).to.deep.equal([])
       expect((await runCommand(house, 'rse remove SITE-X')).err).to.contain('RSE_UNKNOWN')
-      await run(`rse add SITE-X --prefix /data/exp --url ${own}`)
+      await run(`rse add SITE-X --prefix /data/more --url ${own}`)
       expect((await house.client.getRse({ params: { rse: 'SITE-X' } })).attributes).to.deep.equal({})
     })
 
