@@ -81,12 +81,15 @@ export async function replacementsDue(read: Executor, limit: number): Promise<Re
   )
 }
 
-/** False when it has done so already, is not OK any more, or the other has been locked meanwhile: its lock is held. What the other was allowed it is allowed too, and no more. */
+/**
+ * False when it has done so already, is not OK any more, or the other has been locked meanwhile: its lock is held. What the other was
+ * allowed it is allowed too, and no more. What the other was to replace is its to replace now: else that would stay for ever.
+ */
 export async function endReplacement(executor: Executor, { id, replaces }: Replacement): Promise<boolean> {
   await lockRule(executor, replaces)
   const rows = await query(
     executor,
-    `UPDATE rules SET replaces = NULL,
+    `UPDATE rules SET replaces = (SELECT replaces FROM rules AS old WHERE old.id = :replaces),
             ignore_quota = (ignore_quota AND coalesce((SELECT ignore_quota FROM rules AS old WHERE old.id = :replaces), false))
       WHERE id = :id AND replaces = :replaces AND state = 'OK' AND stage = 'EXPANDED' AND ${UNLOCKED} RETURNING id`,
     { id, replaces },

@@ -262,7 +262,7 @@ async function lookAgain(executor: Executor, rule: Looking, condition: string, g
   if (rows.length > 0) await insertPart(executor, rule, grown)
 }
 
-/** From here on the rule only loses its locks. */
+/** From here on the rule only loses its locks. What it was to replace is left to the one that replaces it, if there is one. */
 export async function startRemoval(executor: Executor, ruleId: number, now: number): Promise<void> {
   await lockRule(executor, ruleId)
   await query(
@@ -271,9 +271,18 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
       WHERE id = :ruleId`,
     { ruleId, now },
   )
+  await query(
+    executor,
+    `UPDATE rules SET replaces = (SELECT own.replaces FROM rules AS own WHERE own.id = :ruleId)
+      WHERE replaces = :ruleId AND stage <> 'REMOVING'
+        AND EXISTS (SELECT 1 FROM rules AS own WHERE own.id = :ruleId AND own.replaces IS NOT NULL)`,
+    { ruleId },
+  )
 }
 
-const DUE = 'expires_at <= :now AND NOT locked'
+/** What is being replaced stays until the other is OK, as its copies do. */
+const DUE = `expires_at <= :now AND NOT locked
+  AND NOT EXISTS (SELECT 1 FROM rules AS other WHERE other.replaces = rules.id AND other.stage <> 'REMOVING')`
 
 /** Rules whose lifetime is over. */
 export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
@@ -281,7 +290,7 @@ export async function dueRules(read: Executor, now: number, limit: number): Prom
   return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
 }
 
-/** The guard of its end, at the beginning of the transaction: false when it has begun already, or somebody has prolonged or locked the rule. */
+/** The guard of its end, at the beginning of the transaction: false when it has begun already, or somebody has prolonged, locked or replaced the rule. */
 export async function takeDue(executor: Executor, ruleId: number, now: number): Promise<boolean> {
   await lockRule(executor, ruleId)
   const row = await queryOne(executor, `SELECT id FROM rules WHERE id = :ruleId AND ${DUE}`, { ruleId, now })

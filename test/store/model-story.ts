@@ -307,7 +307,7 @@ export class Story {
     switch (deed.do) {
       case 'remove':
         await db.write(executor => removeRule(executor, id, 'somebody', this.#now))
-        rule.going = true
+        this.#model.remove(id)
         return
       case 'reduce':
         return this.#replace(id, rule, { copies: rule.copies - 1 })

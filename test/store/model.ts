@@ -120,6 +120,16 @@ export class Model {
     this.last = { ...this.last, replicas: new Map(this.last.replicas).set(place, replica), locks: new Map(locks) }
   }
 
+  /** A rule goes; what it was to replace is left to the one that replaces it. */
+  remove(id: number): void {
+    const rule = this.rules.get(id)
+    if (rule === undefined) return
+    rule.going = true
+    for (const other of this.rules.values()) {
+      if (other.replaces === id && !other.going && rule.replaces !== null) other.replaces = rule.replaces
+    }
+  }
+
   /** `worked`: background work has done a transaction. Else all is as what was done has left it. */
   look(seen: Seen, worked: boolean): string[] {
     this.#differences = []
@@ -140,9 +150,12 @@ export class Model {
   #lookAtRules(seen: Seen): void {
     for (const [id, rule] of this.rules) {
       const now = seen.rules.get(id)
-      if (rule.replaces !== null && now?.replaces === null) this.#replaced(id, rule, rule.replaces)
-      if (rule.expiresAt !== null && rule.expiresAt <= seen.now && !rule.locked && now?.stage === 'REMOVING')
-        rule.going = true
+      if (rule.replaces !== null && now !== undefined && now.replaces !== rule.replaces)
+        this.#replaced(id, rule, rule.replaces)
+      this.#say(`what rule ${id} replaces`, now?.replaces ?? null, now === undefined ? null : rule.replaces)
+    }
+    for (const [id, rule] of this.rules) {
+      if (this.#isDue(id, rule, seen.now) && seen.rules.get(id)?.stage === 'REMOVING') this.remove(id)
     }
     for (const [id, rule] of this.rules) {
       const now = seen.rules.get(id)
@@ -171,8 +184,14 @@ export class Model {
     const old = this.rules.get(replaced)
     if (old?.locked) this.#say(`rule ${replaced}, locked,`, 'replaced', 'kept')
     if (old !== undefined) old.going = true
-    rule.replaces = null
+    rule.replaces = old?.replaces ?? null
     rule.ignoresQuota = old?.ignoresQuota ?? false
+  }
+
+  /** Its lifetime is over, and nothing keeps it. */
+  #isDue(id: number, { expiresAt, locked }: ModelRule, now: number): boolean {
+    const replaced = [...this.rules.values()].some(other => other.replaces === id && !other.going)
+    return expiresAt !== null && expiresAt <= now && !locked && !replaced
   }
 
   #lookAtReplicas(seen: Seen, worked: boolean): void {
@@ -500,7 +519,7 @@ export class Model {
   }
 
   #mayStay(id: number, rule: ModelRule, now: SeenRule): void {
-    if (rule.expiresAt !== null && rule.expiresAt <= this.last.now && !rule.locked)
+    if (this.#isDue(id, rule, this.last.now))
       this.#say(`rule ${id}, expired,`, 'there', 'gone')
     const old = rule.replaces === null ? undefined : this.rules.get(rule.replaces)
     if (rule.replaces !== null && now.state === 'OK' && !old?.locked)
