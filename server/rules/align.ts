@@ -40,9 +40,12 @@ export function ruleAligner(context: Context): Service {
   })
 }
 
-type RuleToAlign = RuleRow & { readonly align_cursor: number }
+type RuleToAlign = RuleRow & { readonly align_cursor: number; readonly align_pass: number }
 
-/** The next replicas whose transfers may have to follow. What comes to the rule later has what it says by then. */
+/**
+ * The next replicas whose transfers may have to follow. What comes to the rule later has what it says by then, and is looked at when it
+ * is changed again: this look is of no use then.
+ */
 async function replicating(read: Executor, { id, align_cursor: cursor }: RuleToAlign): Promise<number[]> {
   const rows = await query<{ replica_id: number }>(
     read,
@@ -53,7 +56,7 @@ async function replicating(read: Executor, { id, align_cursor: cursor }: RuleToA
   return rows.map(row => row.replica_id)
 }
 
-/** False when another server is at this rule. */
+/** False when another server is at this rule, or it was changed since its replicas were looked for. */
 async function alignStep(
   executor: Executor,
   rule: RuleToAlign,
@@ -63,8 +66,8 @@ async function alignStep(
   if (!(await tryLockRule(executor, rule.id))) return false
   const [same] = await query<{ state: RuleRow['state'] }>(
     executor,
-    'SELECT state FROM rules WHERE id = :id AND align_cursor = :cursor',
-    { id: rule.id, cursor: rule.align_cursor },
+    'SELECT state FROM rules WHERE id = :id AND align_cursor = :cursor AND align_pass = :pass',
+    { id: rule.id, cursor: rule.align_cursor, pass: rule.align_pass },
   )
   if (same === undefined) return false
   await lockRows(executor, 'replicas', replicas)

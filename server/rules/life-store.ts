@@ -20,6 +20,9 @@ const COLUMNS = {
   comment: 'comment',
 } as const satisfies Record<keyof RuleChange, string>
 
+/** Its transfers are looked at from the first: a pass that has begun is over. */
+const ALIGN = 'align_cursor = 0, align_pass = align_pass + 1'
+
 /** The rule as it is now, while the caller holds its lock; undefined: it is gone, or going. */
 export async function findRule(executor: Executor, id: number): Promise<RuleRow | undefined> {
   return queryOne<RuleRow>(executor, `SELECT * FROM rules WHERE id = :id AND stage <> 'REMOVING'`, { id })
@@ -30,7 +33,7 @@ export async function changeRule(executor: Executor, id: number, change: RuleCha
   const given = Object.entries(change).filter(([, value]) => value !== undefined)
   if (given.length === 0) return
   const sets = given.map(([name]) => `${COLUMNS[name as keyof RuleChange]} = :${name}`)
-  const aligns = change.priority !== undefined || change.activity !== undefined ? ', align_cursor = 0' : ''
+  const aligns = change.priority !== undefined || change.activity !== undefined ? `, ${ALIGN}` : ''
   await query(executor, `UPDATE rules SET ${sets.join(', ')}, updated_at = :now${aligns} WHERE id = :id`, {
     ...Object.fromEntries(given),
     id,
@@ -42,7 +45,7 @@ export async function changeRule(executor: Executor, id: number, change: RuleCha
 export async function suspendRule(executor: Executor, id: number, now: number): Promise<void> {
   await query(
     executor,
-    `UPDATE rules SET state = 'SUSPENDED', repair_at = NULL, align_cursor = 0, updated_at = :now WHERE id = :id`,
+    `UPDATE rules SET state = 'SUSPENDED', repair_at = NULL, ${ALIGN}, updated_at = :now WHERE id = :id`,
     { id, now },
   )
 }
@@ -51,7 +54,7 @@ export async function suspendRule(executor: Executor, id: number, now: number): 
 export async function resumeRule(executor: Executor, id: number, now: number): Promise<void> {
   await query(
     executor,
-    `UPDATE rules SET state = 'REPLICATING', align_cursor = 0, repair_cursor = 0,
+    `UPDATE rules SET state = 'REPLICATING', ${ALIGN}, repair_cursor = 0,
             repair_at = CASE WHEN ${REPAIRABLE} THEN CAST(:now AS bigint) END WHERE id = :id`,
     { id, now },
   )

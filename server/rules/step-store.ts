@@ -10,12 +10,12 @@ const RESTING = `'SUSPENDED', 'WAITING_APPROVAL'`
 /** There is something that a repair can try: stuck locks, files that got none, too few storages. */
 export const REPAIRABLE = '(locks_stuck > 0 OR problems > 0 OR error IS NOT NULL)'
 
-/** The rules whose turn it is: those not worked on for the longest first. */
+/** The rules whose turn it is: those not worked on for the longest first, whatever else becomes of them meanwhile. */
 export async function rulesInWork(executor: Executor, limit: number): Promise<RuleRow[]> {
   return query<RuleRow>(
     executor,
     `SELECT * FROM rules WHERE stage <> 'EXPANDED' AND (stage = 'REMOVING' OR state NOT IN (${RESTING}))
-      ORDER BY updated_at, id LIMIT :limit`,
+      ORDER BY turn_at, id LIMIT :limit`,
     { limit },
   )
 }
@@ -62,7 +62,7 @@ export async function takeRule(executor: Executor, ruleId: number): Promise<Rule
 
 /** Behind all others: see `rulesInWork`. */
 export async function postpone(executor: Executor, ruleId: number, now: number): Promise<void> {
-  await query(executor, 'UPDATE rules SET updated_at = :now WHERE id = :ruleId', { ruleId, now })
+  await query(executor, 'UPDATE rules SET turn_at = :now WHERE id = :ruleId', { ruleId, now })
 }
 
 /** All choices are worked off: the rule lacks what was found in this pass, and is expanded, or begins another pass when something was attached meanwhile. */
@@ -87,7 +87,7 @@ export async function moveCursor(
 ): Promise<void> {
   await query(
     executor,
-    'UPDATE rules SET stage = :stage, cursor_choice = :choice, cursor_file = :file, updated_at = :now WHERE id = :ruleId',
+    'UPDATE rules SET stage = :stage, cursor_choice = :choice, cursor_file = :file, turn_at = :now, updated_at = :now WHERE id = :ruleId',
     { ruleId, now, ...to },
   )
 }

@@ -71,9 +71,9 @@ export async function insertRule(executor: Executor, rule: NewRule): Promise<num
     executor,
     `INSERT INTO rules (vo_id, did_id, account_id, copies, expression, grouping, weight, source_expression, activity, priority, comment, archive, purge_replicas, expires_at, state, noted_state, ignore_quota, replaces, stage,
                         cursor_choice, cursor_file, locks_ok, locks_replicating, locks_stuck, problems, repairs,
-                        created_at, updated_at)
+                        created_at, updated_at, turn_at)
      VALUES (:voId, :didId, :accountId, :copies, :expression, :grouping, :weight, :sourceExpression, :activity, :priority, :comment, :archive, :purgeReplicas, :expiresAt, :state, :state, :ignoreQuota, CAST(:replaces AS bigint),
-             'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now)
+             'CHOOSING', 0, 0, 0, 0, 0, 0, 0, :now, :now, :now)
      ON CONFLICT (did_id, account_id, expression, copies) WHERE stage <> 'REMOVING' DO NOTHING RETURNING id`,
     { ...rule },
   )
