@@ -1,6 +1,7 @@
 import type { Did } from '../../shared/domain/names.ts'
 import type { UsageDelta } from '../accounts/usage-store.ts'
 import { type Executor, encodeRows, lockRows, oneOf, query } from '../database/sql.ts'
+import { alignSources } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { Chooser, candidatesOf } from './candidates.ts'
 import { holdings } from './choice-store.ts'
@@ -62,6 +63,7 @@ export async function moveElsewhere(
   const left = moves.map(move => move.replica_id)
   const { delta, usage } = await removeLocks(executor, rule, left, now)
   const unwanted = await cancelTransfers(executor, left, now)
+  if (rule.source_expression !== null) await alignSources(executor, left, now)
   const datasets = await datasetsNamed(executor, moves)
   const made: Locked[] = []
   for (const rse of candidates) {

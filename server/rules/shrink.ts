@@ -1,6 +1,7 @@
 import { addUsage, type UsageDelta } from '../accounts/usage-store.ts'
 import { contentsOf, keptBelow } from '../catalogue/contents-store.ts'
 import type { Executor } from '../database/sql.ts'
+import { alignSources } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
 import { deleteChoices, nextChoice } from './choice-store.ts'
 import {
@@ -121,6 +122,7 @@ async function letGo(
   const replicas = await lockedInVain(executor, rule.id, fileIds)
   const { delta, usage } = await removeLocks(executor, rule, replicas, now)
   const unwanted = await cancelTransfers(executor, replicas, now)
+  if (rule.source_expression !== null) await alignSources(executor, replicas, now)
   const problems = await deleteProblems(executor, rule.id, fileIds)
   await addToRules(executor, summedByRule([{ ...delta, problems: -problems }, ...unwanted]), now)
   return usage
