@@ -17,10 +17,23 @@ export async function holdFilesOf(
     `SELECT id FROM dids WHERE id IN (SELECT file_id FROM replicas WHERE id ${oneOf(executor, 'replicas')}) ORDER BY id FOR UPDATE`,
     { replicas },
   )
-  const all = await query<{ id: number }>(
+  const all = await replicasOf(
+    executor,
+    files.map(row => row.id),
+  )
+  await lockRows(executor, 'replicas', [...new Set([...all, ...also])])
+}
+
+/** Locks all replicas of these files, wherever they are: what arrives at one storage may be copied to the others. */
+export async function holdReplicasOf(executor: Executor, fileIds: readonly number[]): Promise<void> {
+  if (!isSqlite(executor)) await lockRows(executor, 'replicas', await replicasOf(executor, fileIds))
+}
+
+async function replicasOf(executor: Executor, fileIds: readonly number[]): Promise<number[]> {
+  const rows = await query<{ id: number }>(
     executor,
     `SELECT id FROM replicas WHERE file_id ${oneOf(executor, 'files')}`,
-    { files: encodeRows(files.map(row => row.id)) },
+    { files: encodeRows(fileIds) },
   )
-  await lockRows(executor, 'replicas', [...new Set([...all.map(row => row.id), ...also])])
+  return rows.map(row => row.id)
 }

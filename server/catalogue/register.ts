@@ -1,11 +1,12 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { type Did, formatDid, parseDid } from '../../shared/domain/names.ts'
 import type { ReplicaState } from '../../shared/domain/rule-state.ts'
-import { type Executor, lockRows } from '../database/sql.ts'
-import { moveLocks } from '../rules/lock-store.ts'
+import type { Executor } from '../database/sql.ts'
+import { holdForArrival, stuckBeside } from '../rules/arrivals.ts'
+import { moveLocks, summedByRule } from '../rules/lock-store.ts'
+import { recopy } from '../rules/recopy.ts'
 import { reevaluateRules } from '../rules/reevaluate.ts'
-import { repairFor } from '../rules/step-store.ts'
-import { addToRules } from '../rules/store.ts'
+import { addToRules, type RuleDelta } from '../rules/store.ts'
 import type { Rse } from '../storages/directory.ts'
 import { replicaPath, topWithin } from '../storages/paths.ts'
 import { cancelNeedless } from '../transfers/cancel.ts'
@@ -235,7 +236,7 @@ function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
 
 /**
  * How many replicas became available that were not: somebody says so (`succeed`), or has put them there and compared them (`restore`),
- * which replaces what was BAD. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED.
+ * which replaces what was BAD. What is stuck for want of these files elsewhere is copied there. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED.
  */
 export async function replicasArrived(
   executor: Executor,
@@ -244,13 +245,29 @@ export async function replicasArrived(
   event: 'succeed' | 'restore',
   now: number,
 ): Promise<number> {
+  const stuck = await holdForArrival(executor, fileIds)
   const replicas = (await findReplicas(executor, rse.id, fileIds)).map(row => row.id)
-  await lockRows(executor, 'replicas', replicas)
   await refuseWhileCleaned(executor, replicas, now)
   await refuseWhileDeleted(executor, replicas)
   await cancelNeedless(executor, rse.id, fileIds, now)
   const ids = await makeAvailable(executor, replicas, { event, kept: rse.keepRegistered }, now)
-  await addToRules(executor, await moveLocks(executor, ids, 'succeed'), now)
-  await repairFor(executor, fileIds, now)
+  const arrived = await moveLocks(executor, ids, 'succeed')
+  const copied = stuck ? await copyElsewhere(executor, rse.id, fileIds, now) : []
+  await addToRules(executor, summedByRule([...arrived, ...copied]), now)
   return ids.length
+}
+
+/** What is stuck for want of those of these files that are at this storage now. */
+async function copyElsewhere(
+  executor: Executor,
+  rseId: number,
+  fileIds: readonly number[],
+  now: number,
+): Promise<RuleDelta[]> {
+  const there = (await findReplicas(executor, rseId, fileIds)).filter(({ state }) => state === 'AVAILABLE')
+  const stuck = await stuckBeside(
+    executor,
+    there.map(({ id }) => id),
+  )
+  return recopy(executor, [...new Set(stuck.map(({ id }) => id))], now)
 }

@@ -1,6 +1,7 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { ACTIVE_STATES, ENDED_STATES } from '../../shared/domain/transfer-state.ts'
 import { type Executor, encodeRows, keyset, lockRows, oneOf, query, queryOne, stateList } from '../database/sql.ts'
+import { holdForArrival } from '../rules/arrivals.ts'
 import type { Rse } from '../storages/directory.ts'
 import { forgetWritten } from '../transfers/outcome-store.ts'
 import { refuseWhileCleaned, reservePaths } from '../transfers/permits.ts'
@@ -139,6 +140,7 @@ export async function confirmFiles(
   now: number,
 ): Promise<Confirmed> {
   const { rse, accountId, fileIds } = upload
+  await holdForArrival(executor, fileIds)
   const replicas = await findReplicas(executor, rse.id, fileIds)
   await lockWithTransfers(
     executor,

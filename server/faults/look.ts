@@ -1,8 +1,9 @@
 import { holdFilesOf } from '../catalogue/hold-files.ts'
 import { makeAvailable } from '../catalogue/replica-store.ts'
 import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
+import { stuckBeside } from '../rules/arrivals.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
-import { repairForArrived } from '../rules/step-store.ts'
+import { recopy } from '../rules/recopy.ts'
 import { addToRules } from '../rules/store.ts'
 import type { TaskKind, Told } from '../tasks/kinds.ts'
 import { addToTask, addToTasks, moveItems, noteItemErrors, removeItems, type TaskRow } from '../tasks/store.ts'
@@ -85,7 +86,7 @@ export const look: TaskKind = {
     const wrong = faultsFound(results, 'SOURCE_CORRUPT')
     const lost = faultsFound(results, 'SOURCE_MISSING')
     const faulty = [...wrong, ...lost].map(({ replica_id }) => replica_id)
-    await holdFilesOf(executor, faulty, good)
+    await holdFilesOf(executor, [...faulty, ...good])
     const over = [...good, ...faulty]
     await removeItems(executor, over)
     // They have been looked at where they were found: a kept one stays one.
@@ -95,8 +96,9 @@ export const look: TaskKind = {
       ...(await condemnReplicas(executor, wrong, now)),
       ...(await loseReplicas(executor, lost, now)),
     ]
-    await addToRules(executor, summedByRule(deltas), now)
-    await repairForArrived(executor, restored, now)
+    const stuck = new Set((await stuckBeside(executor, restored)).map(({ id }) => id))
+    const copied = await recopy(executor, [...stuck], now)
+    await addToRules(executor, summedByRule([...deltas, ...copied]), now)
     return over.length
   },
   next: (_task, _told, now) => now + AGAIN_MS,

@@ -94,30 +94,34 @@ async function datasetsNamed(executor: Executor, files: readonly StuckFile[]): P
   )
 }
 
-/** Of these stuck replicas those that are not BAD, whose file another storage has, and whose last attempt did not fail at its source. */
+/**
+ * Of these stuck replicas those that are not BAD and whose file another storage has: where nothing may be written, or the last attempt did
+ * not fail at its source.
+ */
 async function movableFiles(executor: Executor, ruleId: number, replicaIds: readonly number[]): Promise<StuckFile[]> {
   return query<StuckFile>(
     executor,
     `SELECT own.id AS replica_id, own.file_id, own.rse_id, dids.bytes, coalesce((SELECT min(choices.dataset_id) FROM contents
          JOIN rule_choices AS choices ON choices.dataset_id = contents.parent_id AND choices.rule_id = :ruleId
         WHERE contents.child_id = own.file_id), own.file_id) AS dataset_id
-       FROM replicas AS own JOIN dids ON dids.id = own.file_id
+       FROM replicas AS own JOIN dids ON dids.id = own.file_id JOIN rses ON rses.id = own.rse_id
        JOIN locks ON locks.replica_id = own.id AND locks.rule_id = :ruleId AND locks.state = 'STUCK'
       WHERE own.id ${oneOf(executor, 'replicas')} AND own.state <> 'BAD'
         AND EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = own.file_id AND other.state = 'AVAILABLE')
-        AND coalesce((SELECT attempts.scope FROM attempts WHERE attempts.id = (SELECT max(last.id) FROM attempts AS last
-            JOIN transfers ON transfers.id = last.transfer_id WHERE transfers.replica_id = own.id)), '') <> 'SOURCE'
+        AND (NOT rses.availability_write OR coalesce((SELECT attempts.scope FROM attempts WHERE attempts.id = (SELECT max(last.id) FROM attempts AS last
+            JOIN transfers ON transfers.id = last.transfer_id WHERE transfers.replica_id = own.id)), '') <> 'SOURCE')
       ORDER BY own.id`,
     { ruleId, replicas: encodeRows(replicaIds) },
   )
 }
 
-/** Where transfers of these files have failed for good, as far as that is known still. */
+/** Where transfers of these files have failed for good, as far as that is known still; a storage that was closed may be open again. */
 async function failedAt(executor: Executor, fileIds: readonly number[]): Promise<Map<number, Set<number>>> {
   const rows = await query<{ file_id: number; rse_id: number }>(
     executor,
     `SELECT DISTINCT replicas.file_id, replicas.rse_id FROM replicas
        JOIN transfers ON transfers.replica_id = replicas.id AND transfers.state = 'FAILED'
+        AND coalesce(transfers.reason, '') <> 'DESTINATION_CLOSED'
       WHERE replicas.file_id ${oneOf(executor, 'files')}`,
     { files: encodeRows(fileIds) },
   )

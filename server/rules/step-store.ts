@@ -155,39 +155,8 @@ export async function repairOn(executor: Executor, ruleId: number, cursor: numbe
   })
 }
 
-/** These files are somewhere again: rules that are stuck for want of them are repaired at once. Rows of rules come last. */
-export async function repairFor(executor: Executor, fileIds: readonly number[], now: number): Promise<void> {
-  await repairWanting(executor, `replicas.file_id ${oneOf(executor, 'keys')}`, fileIds, now)
-}
-
-/** The same for the files of replicas. */
-export async function repairForArrived(executor: Executor, replicaIds: readonly number[], now: number): Promise<void> {
-  if (replicaIds.length === 0) return
-  const files = `SELECT file_id FROM replicas AS arrived WHERE arrived.id ${oneOf(executor, 'keys')}`
-  await repairWanting(executor, `replicas.file_id IN (${files})`, replicaIds, now)
-}
-
-/** Those that hold a stuck lock on a replica of which the condition, on `replicas` and `:keys`, is true. */
-async function repairWanting(
-  executor: Executor,
-  condition: string,
-  keys: readonly number[],
-  now: number,
-): Promise<void> {
-  const rows = await query<{ rule_id: number }>(
-    executor,
-    `SELECT DISTINCT locks.rule_id FROM replicas JOIN locks ON locks.replica_id = replicas.id AND locks.state = 'STUCK'
-      WHERE ${condition}`,
-    { keys: encodeRows(keys) },
-  )
-  if (rows.length === 0) return
-  const rules = rows.map(row => row.rule_id)
-  await lockRows(executor, 'rules', rules)
-  await query(executor, `UPDATE rules SET repair_at = :now WHERE repair_at > :now AND id ${oneOf(executor, 'rules')}`, {
-    now,
-    rules: encodeRows(rules),
-  })
-}
+/** Its repair is not due, or has no date yet. */
+const NOT_DUE = '(repair_at IS NULL OR repair_at > :now)'
 
 /** An account may lock more, or less: its rules that found too little quota are repaired at once; without an account those of all of the VO. */
 export async function repairQuota(
@@ -195,7 +164,7 @@ export async function repairQuota(
   { voId, accountId }: { readonly voId: number; readonly accountId: number | undefined },
   now: number,
 ): Promise<void> {
-  const waiting = `state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%' AND (repair_at IS NULL OR repair_at > :now)`
+  const waiting = `state = 'STUCK' AND stage <> 'REMOVING' AND error LIKE 'QUOTA_EXCEEDED%' AND ${NOT_DUE}`
   const rows = await query<{ id: number }>(
     executor,
     `SELECT id FROM rules WHERE ${waiting} AND vo_id = :voId AND (:accountId = 0 OR account_id = :accountId)`,
@@ -209,6 +178,31 @@ export async function repairQuota(
   })
 }
 
+/** A storage may be written to again: the rules that are stuck there are repaired at once. */
+export async function repairAt(executor: Executor, rseId: number, now: number): Promise<void> {
+  const rows = await query<{ id: number }>(
+    executor,
+    `SELECT id FROM rules WHERE state = 'STUCK' AND stage <> 'REMOVING' AND ${NOT_DUE}
+        AND EXISTS (SELECT 1 FROM locks JOIN replicas ON replicas.id = locks.replica_id AND replicas.rse_id = :rseId
+                     WHERE locks.rule_id = rules.id AND locks.state = 'STUCK')`,
+    { now, rseId },
+  )
+  await repairSoon(
+    executor,
+    rows.map(row => row.id),
+    now,
+  )
+}
+
+async function repairSoon(executor: Executor, rules: readonly number[], now: number): Promise<void> {
+  await lockRows(executor, 'rules', rules)
+  await query(
+    executor,
+    `UPDATE rules SET repair_at = :now WHERE state = 'STUCK' AND stage <> 'REMOVING' AND ${NOT_DUE} AND id ${oneOf(executor, 'rules')}`,
+    { now, rules: encodeRows(rules) },
+  )
+}
+
 /** Other storages than before may give the files of the rules with these sources: those that are stuck are repaired at once. */
 export async function repairForSources(
   executor: Executor,
@@ -217,16 +211,15 @@ export async function repairForSources(
 ): Promise<void> {
   const rows = await query<{ id: number }>(
     executor,
-    `SELECT id FROM rules WHERE state = 'STUCK' AND stage <> 'REMOVING' AND repair_at > :now
+    `SELECT id FROM rules WHERE state = 'STUCK' AND stage <> 'REMOVING' AND ${NOT_DUE}
         AND vo_id = :voId AND source_expression = :expression`,
     { now, voId: sources.vo_id, expression: sources.expression },
   )
-  const rules = rows.map(row => row.id)
-  await lockRows(executor, 'rules', rules)
-  await query(executor, `UPDATE rules SET repair_at = :now WHERE repair_at > :now AND id ${oneOf(executor, 'rules')}`, {
+  await repairSoon(
+    executor,
+    rows.map(row => row.id),
     now,
-    rules: encodeRows(rules),
-  })
+  )
 }
 
 /** Somebody says that it is worth trying: false when nothing is stuck. */

@@ -1,4 +1,4 @@
-import { NOWHERE, NOWHERE_ALLOWED } from '../transfers/lost.ts'
+import { CLOSED, NOWHERE, NOWHERE_ALLOWED } from '../transfers/lost.ts'
 import type { ShownProblem, ShownRule, StuckLock } from './read-store.ts'
 
 /** How a rule stands. */
@@ -73,6 +73,7 @@ export function problemOf(lock: StuckLock, rse: LockRse | undefined): ShownProbl
   if (storage !== undefined) return { did, rse_id, ...storage }
   if (reason === 'NO_SOURCE') return { did, rse_id, code: reason, message: NOWHERE }
   if (reason === 'NO_ALLOWED_SOURCE') return { did, rse_id, code: reason, message: NOWHERE_ALLOWED }
+  if (reason === 'DESTINATION_CLOSED') return { did, rse_id, code: reason, message: CLOSED }
   if (reason === 'HOP_FAILED') return { did, rse_id, code: reason, message: `over ${via ?? 'other storages'}` }
   return { did, rse_id, code: code ?? 'UNKNOWN', message: message ?? 'nothing was kept of why' }
 }

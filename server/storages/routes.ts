@@ -4,6 +4,7 @@ import { type Sight, sightOf } from '../accounts/sight.ts'
 import type { Vos } from '../accounts/vos.ts'
 import type { Handlers } from '../app.ts'
 import type { Context } from '../context.ts'
+import { repairAt } from '../rules/step-store.ts'
 import { type DecisionRow, decisionsOf } from '../transfers/decision-store.ts'
 import { failingLinks } from '../transfers/health-store.ts'
 import { checkAudience } from './audience.ts'
@@ -45,7 +46,7 @@ type StorageHandlers = Pick<
 >
 
 export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
-  const { db, storages } = context
+  const { db, storages, clock, wake } = context
 
   /** As they are now, of every VO. */
   async function everyRse(): Promise<readonly Rse[]> {
@@ -104,7 +105,14 @@ export function storageHandlers(context: Context, vos: Vos): StorageHandlers {
       return { ...view(rse), ...(await failingAt(db.read, sight))(rse.id) }
     },
     async updateRse({ params, body, caller }) {
-      return changed(sightOf(caller), params.rse, rse => db.write(executor => updateRse(executor, rse.id, body)))
+      const answer = await changed(sightOf(caller), params.rse, rse =>
+        db.write(async executor => {
+          await updateRse(executor, rse.id, body)
+          if (body.availabilityWrite) await repairAt(executor, rse.id, clock.now())
+        }),
+      )
+      if (body.availabilityWrite) wake.notify('repairs')
+      return answer
     },
     async removeRse({ params, caller }) {
       const rse = await storages.byName(sightOf(caller), params.rse)

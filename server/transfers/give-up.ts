@@ -5,7 +5,7 @@ import { addToRules } from '../rules/store.ts'
 import { holdWaiting, markHops } from './hop-store.ts'
 
 /** Why waiting changes nothing any more. */
-type GivenUp = 'HOP_FAILED' | 'NO_SOURCE' | 'NO_ALLOWED_SOURCE'
+export type GivenUp = 'HOP_FAILED' | 'NO_SOURCE' | 'NO_ALLOWED_SOURCE' | 'DESTINATION_CLOSED'
 
 /** Ends those of these transfers that still wait: their rules are STUCK with the reason, and their repair looks again. */
 export async function giveUp(

@@ -6,8 +6,9 @@ import type { Context } from '../context.ts'
 import type { Executor } from '../database/sql.ts'
 import { type Suspicion, suspectReplicas } from '../faults/look.ts'
 import { condemnReplicas, type Fault, FOUND, isAnyAtFault } from '../faults/store.ts'
+import { stuckBeside } from '../rules/arrivals.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
-import { repairForArrived } from '../rules/step-store.ts'
+import { recopy } from '../rules/recopy.ts'
 import { addToRules } from '../rules/store.ts'
 import { addToTasks } from '../tasks/store.ts'
 import { hintWork } from './bundles.ts'
@@ -170,10 +171,13 @@ async function applyDecisions(
   const applications = decisions.map(({ application, reported }) =>
     reported.result === 'unknown' ? { ...application, notBefore: now + SETTLE_DELAY } : application,
   )
+  const done = decisions.filter(({ application }) => application.to === 'DONE').map(({ held }) => held.replica_id)
+  // Of a file that nobody had any more there is a copy again, which one that was under way when that was found has brought.
+  const stuck = atFault ? await stuckBeside(executor, done) : []
   await holdFilesOf(
     executor,
     decisions.flatMap(faultsOf).map(({ replica_id }) => replica_id),
-    decisions.map(({ held }) => held.replica_id),
+    [...decisions.map(({ held }) => held.replica_id), ...stuck.map(({ id }) => id)],
   )
   const won = await applyTransitions(executor, sessionId, applications, now)
   const winners = decisions.filter(decision => won.has(decision.held.id))
@@ -228,9 +232,9 @@ async function applyDecisions(
   const ended = tried.flatMap(decision => endedAttempts(decision, sessionId, now))
   const health = await judgeStorages(executor, ended, failing, now)
   await addToMinutes(executor, sumByLink(tried.flatMap(decision => endedCopies(decision, now))), now)
-  await addToRules(executor, summedByRule([...deltas, ...unwanted]), now)
-  // Of a file that nobody had any more there is a copy again, which one that was under way when that was found has brought.
-  if (atFault) await repairForArrived(executor, arrived, now)
+  const wanting = new Set(stuck.filter(({ arriving }) => arrived.includes(arriving)).map(({ id }) => id))
+  const copied = await recopy(executor, [...wanting], now)
+  await addToRules(executor, summedByRule([...deltas, ...unwanted, ...copied]), now)
   return { won, health }
 }
 

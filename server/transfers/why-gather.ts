@@ -3,7 +3,7 @@ import { reachesCopy, reachOf, type WorkerReach } from '../accounts/reach.ts'
 import type { Executor } from '../database/sql.ts'
 import { AHEAD } from '../tokens/unplanned.ts'
 import { storageLoads } from './claim.ts'
-import { NOWHERE, NOWHERE_ALLOWED } from './lost.ts'
+import { CLOSED, NOWHERE, NOWHERE_ALLOWED } from './lost.ts'
 import { why } from './why.ts'
 import type { GrantFacts, HoldFacts, ReplicasFacts, StorageFacts, Why, WhyFacts, WorkersFacts } from './why-facts.ts'
 import {
@@ -118,6 +118,7 @@ function ownFacts(row: WhyTransferRow, now: number) {
 function lastErrorOf({ state, reason, via, error_code: code, error_message: message }: WhyTransferRow) {
   if (state === 'FAILED' && reason === 'NO_SOURCE') return { code: reason, message: NOWHERE }
   if (state === 'FAILED' && reason === 'NO_ALLOWED_SOURCE') return { code: reason, message: NOWHERE_ALLOWED }
+  if (state === 'FAILED' && reason === 'DESTINATION_CLOSED') return { code: reason, message: CLOSED }
   if (state === 'FAILED' && via !== null) return { code: 'HOP_FAILED', message: `over ${via}` }
   return code === null ? undefined : { code, message: message ?? '' }
 }

@@ -156,16 +156,18 @@ function whyActive(facts: WhyFacts, state: keyof typeof DOING): Why {
   }
 }
 
+/** What goes on with one that failed for good, by its error. */
+const NEXT: Readonly<Record<string, string>> = {
+  NO_SOURCE: 'it is copied as soon as it is somewhere again',
+  NO_ALLOWED_SOURCE: 'the repair of its rule tries it when one of them has it',
+  DESTINATION_CLOSED: 'its rule is repaired when somebody opens it',
+}
+
 function whyEnded({ lastError, updatedAt, attempts, bytes }: WhyFacts, state: 'DONE' | 'FAILED' | 'CANCELLED'): Why {
   const figures = { since: updatedAt, attempts }
   if (state === 'DONE') return { code: 'FINISHED', sentence: 'it is done', figures: { ...figures, bytes } }
   if (state === 'CANCELLED') return { code: 'CANCELLED', sentence: 'nobody wants it any more', figures }
-  const next =
-    lastError?.code === 'NO_SOURCE'
-      ? 'its rule is repaired when it is somewhere again'
-      : lastError?.code === 'NO_ALLOWED_SOURCE'
-        ? 'the repair of its rule tries it when one of them has it'
-        : 'the repair of its rule tries it again'
+  const next = NEXT[lastError?.code ?? ''] ?? 'the repair of its rule tries it again'
   return {
     code: 'FAILED',
     sentence: `it failed${lastError === undefined ? '' : ` (${wordsOf(lastError)})`}: ${next}`,

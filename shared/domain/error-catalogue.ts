@@ -206,7 +206,7 @@ const OWN_ERRORS = {
     BEFORE,
     'never',
     'nothing',
-    'no storage has the file any more, and nobody is bringing it, for an hour: its rule is STUCK, and repaired as soon as it is somewhere again',
+    'no storage has the file any more, and nobody is bringing it, for an hour: its rule is STUCK, and it is copied as soon as it is somewhere again',
   ),
   NO_ALLOWED_SOURCE: row(
     ['SOURCE'],
@@ -214,6 +214,13 @@ const OWN_ERRORS = {
     'never',
     'nothing',
     'none of the storages that the rule names as sources has had the file for an hour, and nobody is bringing it there: the rule is STUCK, and its repair tries it when one has it',
+  ),
+  DESTINATION_CLOSED: row(
+    ['DESTINATION'],
+    BEFORE,
+    'never',
+    'nothing',
+    'nothing could be written to the storage for an hour: the rule is STUCK, and repaired as soon as somebody opens it (`waybill rse set NAME --write on`)',
   ),
   INTERRUPTED: row(
     ['GENERAL'],

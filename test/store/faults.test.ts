@@ -312,7 +312,7 @@ for (const { name, open } of databases) {
       expect(await states('A')).to.deep.equal(['BEING_DELETED'])
     })
 
-    it('have the rules repaired that wait for a copy, when one comes that was under way', async () => {
+    it('are copied where rules wait for a copy, when one comes that was under way', async () => {
       await world.dataset('d', 1, 'A')
       await world.addRule('d', 'A', 1)
       await world.addRule('d', 'B', 1)
@@ -339,7 +339,7 @@ for (const { name, open } of databases) {
       const done = { durationMs: 1, endedMsAgo: 0, bytes: 1, cleaned: false, left: 'nothing', result: 'done' } as const
       const outcome = { ...done, transfer: held?.id ?? 0, fence: held?.fence ?? 0 }
       await applyOutcomes(world.context, DEFAULT_RETRY_POLICY, session, [outcome])
-      expect(await world.number('SELECT repair_at AS n FROM rules WHERE id = 1')).to.equal(world.clock.now())
+      expect(await rule()).to.deep.equal(standing('REPLICATING', 0, 1, 0))
     })
 
     it('are found by a worker only when it has looked, ten minutes after a source was said to lack the file', async () => {

@@ -6,6 +6,7 @@ import { systemClock } from '../../shared/runtime/clock.ts'
 import { type Postgres, sharedPostgres } from '../house/postgres.ts'
 import { requireComponents } from '../interop/components.ts'
 import { ACCOUNT_ENCOUNTERS } from './account-encounters.ts'
+import { ARRIVAL_ENCOUNTERS } from './arrival-encounters.ts'
 import { CONTENTS_ENCOUNTERS } from './contents-encounters.ts'
 import { migratedTemplate } from './databases.ts'
 import { ENCOUNTERS, type Encounter } from './encounters.ts'
@@ -48,6 +49,7 @@ describe('two transactions at once on PostgreSQL', () => {
     ...ACCOUNT_ENCOUNTERS,
     ...IMPORT_ENCOUNTERS,
     ...FAULT_ENCOUNTERS,
+    ...ARRIVAL_ENCOUNTERS,
   }
   for (const [name, encounter] of Object.entries(encounters)) {
     it(`keep what is promised when ${name}`, async function () {

@@ -4,12 +4,12 @@ import { holdFilesOf } from '../../server/catalogue/hold-files.ts'
 import { registerFiles } from '../../server/catalogue/register.ts'
 import type { Context } from '../../server/context.ts'
 import type { Database } from '../../server/database/database.ts'
-import { condemnReplicas, FOUND, loseReplicas } from '../../server/faults/store.ts'
+import { condemnReplicas, FOUND, isAnyAtFault, loseReplicas } from '../../server/faults/store.ts'
 import { ruleAligner } from '../../server/rules/align.ts'
 import { ruleEvaluator } from '../../server/rules/evaluate.ts'
 import { ruleNoter, ruleReplacer } from '../../server/rules/history.ts'
 import { removeRule, replaceRule, updateRule } from '../../server/rules/life.ts'
-import { repairNow, repairQuota } from '../../server/rules/step-store.ts'
+import { repairAt, repairNow, repairQuota } from '../../server/rules/step-store.ts'
 import { addToRules } from '../../server/rules/store.ts'
 import { submitRules } from '../../server/rules/submit.ts'
 import { ruleExpirer, ruleRepairer } from '../../server/rules/upkeep.ts'
@@ -190,7 +190,10 @@ export class Story {
         return this.#limit(deed)
       case 'write': {
         const { id } = await this.#world.rse(deed.at)
-        await this.#world.db.write(executor => updateRse(executor, id, { availabilityWrite: deed.open }))
+        await this.#world.db.write(async executor => {
+          await updateRse(executor, id, { availabilityWrite: deed.open })
+          if (deed.open) await repairAt(executor, id, this.#now)
+        })
         this.#world.context.storages.forget()
         if (deed.open) this.#model.closed.delete(deed.at)
         else this.#model.closed.add(deed.at)
@@ -236,7 +239,7 @@ export class Story {
     this.#model.contents.set(name, new Set(names.map(({ file }) => file)))
     for (const { file, bytes } of names) {
       this.#model.bytes.set(file, bytes)
-      this.#model.arrived(file, at)
+      this.#model.arrived(file, at, false)
     }
     return name
   }
@@ -258,7 +261,7 @@ export class Story {
     const registration = { rse, accountId, dataset: undefined, files, state: 'AVAILABLE' as const, now: this.#now }
     await this.#world.db.write(executor => registerFiles(executor, registration))
     const before = this.#model.last.replicas.get(`${file}@${at}`)
-    if (before?.state !== 'BAD' && before?.held !== true) this.#model.arrived(file, at)
+    if (before?.state !== 'BAD' && before?.held !== true) this.#model.arrived(file, at, true)
   }
 
   #caller(name: string) {
@@ -392,11 +395,12 @@ export class Story {
         ? { result }
         : { result: 'failed' as const, error: { ...FAILURE, retryable: result === 'again' } }),
     }))
+    const copied = await isAnyAtFault(this.#world.db.read)
     await applyOutcomes(this.#world.context, RETRY, this.#session, outcomes)
     for (const { id, cancelled, file, rse } of some) {
       const attempts = (this.#attempts.get(id) ?? 0) + 1
       this.#attempts.set(id, attempts)
-      if (result === 'done') this.#model.arrived(file, rse)
+      if (result === 'done') this.#model.arrived(file, rse, copied)
       else if (result === 'failed' || cancelled || attempts >= RETRY.maxAttempts) this.#model.failed(file, rse)
     }
   }

@@ -77,9 +77,17 @@ export class Model {
     return did === top || [...(this.contents.get(top) ?? [])].some(child => this.isBelow(did, child))
   }
 
-  /** The file is there now: it was brought, or registered. */
-  arrived(file: string, rse: string): void {
+  /** The file is there now: it was brought, or registered. `copied`: and is copied at once where it is stuck. */
+  arrived(file: string, rse: string, copied: boolean): void {
     this.#happened(file, rse, 'AVAILABLE', () => 'OK')
+    if (!copied) return
+    for (const other of this.last.replicas.values()) {
+      const stuck = [...this.last.locks.values()].some(
+        lock => lock.file === file && lock.rse === other.rse && lock.state === 'STUCK',
+      )
+      const may = other.state === 'UNAVAILABLE' && !this.closed.has(other.rse) && this.#wanted(other, this.last)
+      if (other.file === file && stuck && may) this.#happened(file, other.rse, 'COPYING', () => 'REPLICATING')
+    }
   }
 
   /** No attempt is left, or nobody wants it any more. */
@@ -231,7 +239,7 @@ export class Model {
     if (before?.state === now.state) return true
     if (now.state === 'COPYING') return before?.state !== 'AVAILABLE' && before?.state !== 'BAD' && now.locks > 0
     if (now.state !== 'UNAVAILABLE' || before?.state !== 'COPYING') return false
-    return !before.held && (!this.#wanted(now, this.last) || now.locks === 0 || !this.#hope(now.file, now.rse))
+    return !before.held && (!this.#wanted(now, this.last) || now.locks === 0 || this.#isHopeless(now))
   }
 
   /** Some rule that is not suspended has a lock on it. */
@@ -246,6 +254,11 @@ export class Model {
     return [...this.last.replicas.values()].some(
       other => other.file === file && (other.state === 'AVAILABLE' || (other.coming && other.rse !== rse)),
     )
+  }
+
+  /** Nobody has it, or nothing may be written where it is to come. */
+  #isHopeless({ file, rse }: { file: string; rse: string }): boolean {
+    return this.closed.has(rse) || !this.#hope(file, rse)
   }
 
   #lookAtLocks(seen: Seen, worked: boolean): void {
@@ -284,7 +297,7 @@ export class Model {
   #mayMove(before: SeenLock, now: SeenLock): boolean {
     const { file, rse, rule } = now
     if (now.state === 'STUCK')
-      return before.state === 'REPLICATING' && (!this.#wanted(now, this.last) || !this.#hope(file, rse))
+      return before.state === 'REPLICATING' && (!this.#wanted(now, this.last) || this.#isHopeless(now))
     const repaired =
       before.state === 'STUCK' && now.state === 'REPLICATING' && this.rules.get(rule)?.suspended === false
     return repaired && this.#hope(file, rse) && !this.closed.has(rse)
@@ -519,8 +532,7 @@ export class Model {
   }
 
   #mayStay(id: number, rule: ModelRule, now: SeenRule): void {
-    if (this.#isDue(id, rule, this.last.now))
-      this.#say(`rule ${id}, expired,`, 'there', 'gone')
+    if (this.#isDue(id, rule, this.last.now)) this.#say(`rule ${id}, expired,`, 'there', 'gone')
     const old = rule.replaces === null ? undefined : this.rules.get(rule.replaces)
     if (rule.replaces !== null && now.state === 'OK' && !old?.locked)
       this.#say(`rule ${rule.replaces}, replaced by ${id},`, 'there', 'gone')
