@@ -4,7 +4,7 @@ import { type Executor, lockRows, query } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import { alignSources, alignTransfers } from '../transfers/align.ts'
 import { cancelTransfers } from '../transfers/cancel.ts'
-import { guarded } from './guard.ts'
+import { guarded, Pages } from './guard.ts'
 import { tryLockRule } from './step-store.ts'
 import { addToRules, type RuleRow } from './store.ts'
 
@@ -16,26 +16,31 @@ const RULES_PER_ROUND = 100
  * get the priority and activity of today. Some at a time, behind `align_cursor`, the last replica that was looked at.
  */
 export function ruleAligner(context: Context): Service {
+  const pages = new Pages<RuleToAlign>(RULES_PER_ROUND, (last, limit) =>
+    query(
+      context.db.read,
+      `SELECT * FROM rules WHERE align_cursor IS NOT NULL AND stage <> 'REMOVING' AND id > :after ORDER BY id LIMIT :limit`,
+      { after: last?.id ?? 0, limit },
+    ),
+  )
   return periodic({
     ...context,
     name: 'align transfers with rules',
     interval: 5_000,
     topic: 'rules',
     async round() {
-      const rules = await query<RuleToAlign>(
-        context.db.read,
-        `SELECT * FROM rules WHERE align_cursor IS NOT NULL AND stage <> 'REMOVING' ORDER BY id LIMIT :limit`,
-        { limit: RULES_PER_ROUND },
-      )
+      const { page, more } = await pages.next()
       let aligned = false
-      for (const rule of rules) {
-        // Among many that are OK they are looked for outside the transaction.
-        const replicas = await replicating(context.db.read, rule)
-        const step = () => context.db.write(executor => alignStep(executor, rule, replicas, context.clock.now()))
+      for (const rule of page) {
+        const step = async (): Promise<boolean> => {
+          // Among many that are OK they are looked for outside the transaction.
+          const replicas = await replicating(context.db.read, rule)
+          return context.db.write(executor => alignStep(executor, rule, replicas, context.clock.now()))
+        }
         if (await guarded(context, rule.id, step)) aligned = true
       }
       if (aligned) context.wake.notify('queue')
-      return aligned
+      return aligned || more
     },
   })
 }

@@ -104,12 +104,14 @@ export async function noteStates(
   return rows.map(row => row.id)
 }
 
-/** The oldest before then of rules that are gone; of the others those that people did not do. */
+/** The oldest before then of rules that are gone since before then; of the others those that people did not do. */
 export async function oldEvents(read: Executor, before: number, limit: number): Promise<number[]> {
   const rows = await query<{ id: number }>(
     read,
     `SELECT id FROM rule_events WHERE at < :before AND (event IN ('ok', 'stuck', 'replicating')
-        OR NOT EXISTS (SELECT 1 FROM rules WHERE rules.id = rule_events.rule_id)) ORDER BY at LIMIT :limit`,
+        OR (NOT EXISTS (SELECT 1 FROM rules WHERE rules.id = rule_events.rule_id)
+          AND NOT EXISTS (SELECT 1 FROM rule_events AS last WHERE last.rule_id = rule_events.rule_id AND last.event = 'gone'
+                           AND last.at >= :before))) ORDER BY at LIMIT :limit`,
     { before, limit },
   )
   return rows.map(row => row.id)

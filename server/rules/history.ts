@@ -2,8 +2,8 @@ import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { periodic } from '../periodic.ts'
 import { deleteEvents, insertEvents, noteStates, oldEvents, type RuleEventKind, rulesToNote } from './event-store.ts'
-import { guarded } from './guard.ts'
-import { endReplacement, replacementsDue } from './life-store.ts'
+import { guarded, Pages } from './guard.ts'
+import { endReplacement, type Replacement, replacementsDue } from './life-store.ts'
 import { startRemoval } from './step-store.ts'
 import type { RuleRow } from './store.ts'
 
@@ -48,13 +48,16 @@ export function ruleNoter(context: Context): Service {
 
 /** Takes away rules whose replacements are OK. */
 export function ruleReplacer(context: Context): Service {
+  const pages = new Pages<Replacement>(RULES_PER_ROUND, (last, limit) =>
+    replacementsDue(context.db.read, last?.id ?? 0, limit),
+  )
   return periodic({
     ...context,
     name: 'end replaced rules',
     interval: 5_000,
     async round() {
-      const due = await replacementsDue(context.db.read, RULES_PER_ROUND)
-      for (const replacement of due) {
+      const { page, more } = await pages.next()
+      for (const replacement of page) {
         await guarded(context, replacement.id, () =>
           context.db.write(async executor => {
             const { id, replaces } = replacement
@@ -67,8 +70,8 @@ export function ruleReplacer(context: Context): Service {
           }),
         )
       }
-      if (due.length > 0) context.wake.notify('rules')
-      return due.length === RULES_PER_ROUND
+      if (page.length > 0) context.wake.notify('rules')
+      return more
     },
   })
 }

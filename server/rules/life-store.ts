@@ -76,11 +76,13 @@ export interface Replacement {
   readonly replaces: number
 }
 
-export async function replacementsDue(read: Executor, limit: number): Promise<Replacement[]> {
+/** The next behind a key. */
+export async function replacementsDue(read: Executor, after: number, limit: number): Promise<Replacement[]> {
   return query(
     read,
-    `SELECT id, replaces FROM rules WHERE replaces IS NOT NULL AND state = 'OK' AND stage = 'EXPANDED' AND ${UNLOCKED} ORDER BY id LIMIT :limit`,
-    { limit },
+    `SELECT id, replaces FROM rules WHERE replaces IS NOT NULL AND id > :after AND state = 'OK' AND stage = 'EXPANDED' AND ${UNLOCKED}
+      ORDER BY id LIMIT :limit`,
+    { after, limit },
   )
 }
 

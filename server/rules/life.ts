@@ -118,7 +118,7 @@ export async function replaceRule(
   demandState(old, old.state !== 'WAITING_APPROVAL', 'deny it, and ask anew')
   const { expression = old.expression, copies = old.copies } = request
   if (expression === old.expression && copies === old.copies) {
-    const message = `rule ${id} has copies=${copies} and this expression already`
+    const message = `rule ${id} has copies=${copies} and this expression already; in parentheses it chooses anew by it`
     throw new WaybillError('NOTHING_CHANGES', message, { status: 400, field: 'copies' })
   }
   await demandUnreplaced(executor, id)

@@ -146,6 +146,14 @@ export async function endRepair(executor: Executor, ruleId: number, next: number
   )
 }
 
+/** A repair that failed is tried again then; the others are first. */
+export async function putOffRepair(executor: Executor, ruleId: number, until: number): Promise<void> {
+  await query(executor, 'UPDATE rules SET repair_at = :until WHERE id = :ruleId AND repair_at < :until', {
+    ruleId,
+    until,
+  })
+}
+
 /** More locks of this rule are stuck than one round takes: the repair goes on at once, behind this replica. */
 export async function repairOn(executor: Executor, ruleId: number, cursor: number, now: number): Promise<void> {
   await query(executor, 'UPDATE rules SET repair_at = :now, repair_cursor = :cursor WHERE id = :ruleId', {
@@ -277,10 +285,20 @@ export async function startRemoval(executor: Executor, ruleId: number, now: numb
 const DUE = `expires_at <= :now AND NOT locked
   AND NOT EXISTS (SELECT 1 FROM rules AS other WHERE other.replaces = rules.id AND other.stage <> 'REMOVING')`
 
-/** Rules whose lifetime is over. */
-export async function dueRules(read: Executor, now: number, limit: number): Promise<number[]> {
-  const sql = `SELECT id FROM rules WHERE ${DUE} ORDER BY expires_at LIMIT :limit`
-  return (await query<{ id: number }>(read, sql, { now, limit })).map(row => row.id)
+export interface DueRule {
+  readonly id: number
+  readonly expires_at: number
+}
+
+/** Rules whose lifetime is over, in that order, behind this one. */
+export async function dueRules(
+  read: Executor,
+  now: number,
+  last: DueRule | undefined,
+  limit: number,
+): Promise<DueRule[]> {
+  const sql = `SELECT id, expires_at FROM rules WHERE ${DUE} AND (expires_at, id) > (:at, :id) ORDER BY expires_at, id LIMIT :limit`
+  return query(read, sql, { now, at: last?.expires_at ?? 0, id: last?.id ?? 0, limit })
 }
 
 /** The guard of its end, at the beginning of the transaction: false when it has begun already, or somebody has prolonged, locked or replaced the rule. */

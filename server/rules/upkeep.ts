@@ -6,16 +6,18 @@ import { periodic } from '../periodic.ts'
 import { openTransfers } from '../transfers/open.ts'
 import { sourceSetOf } from '../transfers/source-set-store.ts'
 import { insertEvents } from './event-store.ts'
-import { guarded } from './guard.ts'
+import { guarded, Pages } from './guard.ts'
 import type { Expansion } from './lock-files.ts'
 import { repairLocks, stuckLocks, summedByRule } from './lock-store.ts'
 import { type MovedElsewhere, moveElsewhere } from './repair-anywhere.ts'
 import { Rooms } from './room.ts'
 import {
   chooseAgain,
+  type DueRule,
   dueRules,
   endRepair,
   lockAgain,
+  putOffRepair,
   type RuleToRepair,
   repairOn,
   scheduleRepairs,
@@ -37,14 +39,17 @@ export function repairDelay(repairs: number): number {
 
 /** Ends rules whose lifetime is over. */
 export function ruleExpirer(context: Context): Service {
+  const pages = new Pages<DueRule>(RULES_PER_ROUND, (last, limit) =>
+    dueRules(context.db.read, context.clock.now(), last, limit),
+  )
   return periodic({
     ...context,
     name: 'expire rules',
     interval: 1_000,
     async round() {
+      const { page, more } = await pages.next()
       const now = context.clock.now()
-      const due = await dueRules(context.db.read, now, RULES_PER_ROUND)
-      for (const id of due) {
+      for (const { id } of page) {
         await guarded(context, id, () =>
           context.db.write(async executor => {
             if (!(await takeDue(executor, id, now))) return false
@@ -54,8 +59,8 @@ export function ruleExpirer(context: Context): Service {
           }),
         )
       }
-      if (due.length > 0) context.wake.notify('rules')
-      return due.length === RULES_PER_ROUND
+      if (page.length > 0) context.wake.notify('rules')
+      return more
     },
   })
 }
@@ -87,8 +92,11 @@ export function ruleRepairer(context: Context): Service {
         const rses = await context.storages.ofVo(rule.vo_id)
         const left = rule.grouping === 'NONE' ? await rooms.left(rses) : new Map<number, number>()
         const where = { rses, rooms: left, limit: LOCKS_PER_REPAIR, now }
-        const done = await guarded(context, rule.id, () =>
-          context.db.write(executor => repairRule(executor, rule, where)),
+        const done = await guarded(
+          context,
+          rule.id,
+          () => context.db.write(executor => repairRule(executor, rule, where)),
+          () => context.db.write(executor => putOffRepair(executor, rule.id, now + REPAIR.base)),
         )
         if (done) repaired += 1
       }

@@ -85,7 +85,11 @@ function storageProblem(rse: LockRse, ruleId: number): { code: string; message: 
   }
   if (!rse.writable) return { code: 'RSE_READ_ONLY', message: `nothing is written to ${rse.name} now; ${advice}` }
   if (rse.named) return undefined
-  return { code: 'RSE_LEFT_EXPRESSION', message: `the rule's expression does not name ${rse.name} any more; ${advice}` }
+  const again = 'the same one in parentheses chooses anew by it'
+  return {
+    code: 'RSE_LEFT_EXPRESSION',
+    message: `the rule's expression does not name ${rse.name} any more; ${advice}: ${again}`,
+  }
 }
 
 /** One file of those that wait, and why. */

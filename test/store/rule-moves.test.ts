@@ -1,5 +1,7 @@
 import { expect } from 'chai'
-import { ruleReplacer } from '../../server/rules/history.ts'
+import { EVERYTHING } from '../../server/accounts/sight.ts'
+import { insertEvents, listEvents } from '../../server/rules/event-store.ts'
+import { ruleHistoryPruner, ruleReplacer } from '../../server/rules/history.ts'
 import { removeRule, replaceRule, updateRule } from '../../server/rules/life.ts'
 import { ruleExpirer } from '../../server/rules/upkeep.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
@@ -10,6 +12,7 @@ import { FAILURE, World } from './world.ts'
 
 const WHO = 'somebody'
 const HOUR_MS = 3_600_000
+const YEAR_MS = 365 * 24 * HOUR_MS
 
 for (const { name, open } of databases) {
   describe(`rules that are moved on ${name}`, () => {
@@ -20,7 +23,7 @@ for (const { name, open } of databases) {
     beforeEach(async () => {
       test = await open()
       world = await World.make(test.db, { rses: ['A', 'B', 'C', 'D'] })
-      session = await world.openSession(100 * HOUR_MS)
+      session = await world.openSession(10 * YEAR_MS)
     })
     afterEach(async () => {
       expect(await brokenInvariants(world)).to.deep.equal([])
@@ -117,6 +120,32 @@ for (const { name, open } of databases) {
         await world.evaluate()
       }
       expect(await rules()).to.deep.equal([])
+    })
+
+    it('what happened to a rule is kept for a year after it is gone, however long it was there', async () => {
+      const rule = await brought()
+      const approved = { rule_id: rule, event: 'approved', actor: 'boss', details: { reason: 'summer' } } as const
+      await test.db.write(executor => insertEvents(executor, [approved], now()))
+      world.clock.advance(2 * YEAR_MS)
+      await test.db.write(executor => removeRule(executor, rule, WHO, now()))
+      await world.evaluate()
+      const events = async (): Promise<string[]> => {
+        await world.run(ruleHistoryPruner)
+        const rows = await listEvents(test.db.read, EVERYTHING, { ruleId: rule, after: 0, limit: 10 })
+        return rows.map(({ event }) => event)
+      }
+      expect(await events()).to.deep.equal(['approved', 'removed', 'gone'])
+      world.clock.advance(YEAR_MS + 1_000)
+      expect(await events()).to.deep.equal([])
+    })
+
+    it('the same expression in parentheses chooses anew', async () => {
+      const first = await brought()
+      const refusal = await move(first, 'B').catch((error: unknown) => error)
+      expect(refusal).to.include({ code: 'NOTHING_CHANGES' })
+      const second = await move(first, '(B)')
+      await endReplaced()
+      expect(await rules()).to.deep.equal([{ id: second, state: 'OK' }])
     })
   })
 }

@@ -34,6 +34,12 @@ const TABLE: readonly {
     says: 'none of the storages that its rule names as sources',
   },
   {
+    what: 'that nothing could be written there',
+    lock: { reason: 'DESTINATION_CLOSED' },
+    code: 'DESTINATION_CLOSED',
+    says: 'nothing could be written to its storage',
+  },
+  {
     what: 'a storage that turned read-only (rucio #7538)',
     rse: { writable: false },
     lock: { reason: 'NO_SOURCE' },
@@ -50,7 +56,7 @@ const TABLE: readonly {
     what: 'a storage that left the expression (rucio #7538)',
     rse: { named: false },
     code: 'RSE_LEFT_EXPRESSION',
-    says: 'does not name A any more; `waybill rule move 7',
+    says: 'does not name A any more; `waybill rule move 7 --to <expression>` has the copies elsewhere: the same one in parentheses',
   },
   {
     what: 'what its replica was found to be, before all else',
