@@ -343,10 +343,12 @@ export class Story {
       replaceRule(executor, rses, shown, request, 'somebody', this.#now),
     )
     const named = expression === undefined ? old.rses : expression.split('|')
-    const fewer = expression === undefined
+    const was = this.#model.last.rules.get(id)
+    const fewer = expression === undefined && was?.stage === 'EXPANDED' && was.error === null
+    const within = copies <= old.copies && named.every(rse => old.rses.includes(rse))
     this.#model.rules.set(replacing, {
       ...{ ...old, copies, rses: named, suspended: false, locked: false, replaces: id },
-      ignoresQuota: fewer || old.ignoresQuota,
+      ignoresQuota: fewer || (old.ignoresQuota && within),
     })
   }
 

@@ -193,7 +193,7 @@ export class Model {
     if (old?.locked) this.#say(`rule ${replaced}, locked,`, 'replaced', 'kept')
     if (old !== undefined) old.going = true
     rule.replaces = old?.replaces ?? null
-    rule.ignoresQuota = old?.ignoresQuota ?? false
+    rule.ignoresQuota = rule.ignoresQuota && (old?.ignoresQuota ?? false)
   }
 
   /** Its lifetime is over, and nothing keeps it. */
