@@ -16,6 +16,7 @@ import * as ruleLife from './0014_rule_life.ts'
 import * as sourceSets from './0015_source_sets.ts'
 import * as foundErrors from './0016_found_errors.ts'
 import * as turns from './0016_turns.ts'
+import * as faults from './0017_faults.ts'
 import * as paths from './0019_paths.ts'
 
 interface Migration {
@@ -42,6 +43,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0015_source_sets', ...sourceSets },
   { name: '0016_found_errors', ...foundErrors },
   { name: '0016_turns', ...turns },
+  { name: '0017_faults', ...faults },
   { name: '0019_paths', ...paths },
 ]
 

@@ -4,7 +4,7 @@ import type { Context } from '../context.ts'
 import { lockRows } from '../database/sql.ts'
 import { periodic } from '../periodic.ts'
 import type { Rse } from '../storages/directory.ts'
-import { addToTask, countItems } from '../tasks/store.ts'
+import { addToTask, countItems, markTold } from '../tasks/store.ts'
 import { bytesToFree, toReap } from './space.ts'
 import { postponeTombstones, reapReplicas, tombstones, usedBytes } from './store.ts'
 import { ofFewTops } from './tops.ts'
@@ -50,11 +50,12 @@ export function reaper(context: Context, graceMs: number): Service {
       await lockRows(executor, 'rses', [rse.id])
       const left = rse.maxDeletions - (await countItems(executor, 'delete', rse.id))
       const some = candidates.slice(0, Math.max(0, left))
-      const { toDelete, forgotten } = await reapReplicas(executor, some, before, now)
+      const { toDelete, remains, forgotten } = await reapReplicas(executor, some, before, now)
       const key = { kind: 'delete', vo_id: rse.voId, rse_id: rse.id } as const
       // One that came into another task meanwhile would never be deleted.
       if ((await addToTask(executor, key, toDelete, now)) < toDelete.length)
         throw new Error('a replica is in another task')
+      await markTold(executor, remains)
       const gone = new Set([...toDelete, ...forgotten])
       await postponeTombstones(
         executor,

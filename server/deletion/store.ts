@@ -53,6 +53,8 @@ export async function usedBytes(read: Executor, rseId: number): Promise<number> 
 
 export interface Reaped {
   readonly toDelete: readonly number[]
+  /** Of them what failed attempts left: it is deleted, whoever asks for the file meanwhile. */
+  readonly remains: readonly number[]
   readonly forgotten: readonly number[]
 }
 
@@ -79,17 +81,26 @@ export async function reapReplicas(
   })
   const forgotten = reaped.filter(row => !row.isOurs).map(row => row.id)
   await forgetReplicas(executor, forgotten, now)
-  return { toDelete: reaped.filter(row => row.isOurs).map(row => row.id), forgotten }
+  const toDelete = reaped.filter(row => row.isOurs)
+  const remains = toDelete.filter(({ state }) => state === 'UNAVAILABLE')
+  return { toDelete: toDelete.map(row => row.id), remains: remains.map(row => row.id), forgotten }
+}
+
+/** The state of a replica (an alias of `replicas`), or the one that it comes back to when it is not deleted after all. */
+export function stateOf(alias: string): string {
+  return `CASE WHEN ${alias}.state <> 'BEING_DELETED' THEN ${alias}.state WHEN EXISTS (SELECT 1 FROM replica_faults
+    WHERE replica_faults.replica_id = ${alias}.id AND replica_faults.over_at IS NULL) THEN 'BAD' ELSE 'AVAILABLE' END`
 }
 
 export interface UnlockedReplica extends UnlockedFacts {
   readonly id: number
+  /** 0 for one that is to be deleted. */
   readonly tombstoneAt: number
   /** What lies there was put there by us, or was registered. */
   readonly isOurs: boolean
 }
 
-type UnlockedRow = { id: number; file_id: number; state: ReplicaState; tombstone_at: number } & Record<
+type UnlockedRow = { id: number; file_id: number; state: ReplicaState; tombstone_at: number | null } & Record<
   'kept' | 'is_ours' | 'good' | 'expendable' | 'uploading' | 'in_task' | 'copying' | 'wanting',
   number | boolean
 >
@@ -100,10 +111,29 @@ export async function factsOfUnlocked(
   replicaIds: readonly number[],
   now: number,
 ): Promise<UnlockedReplica[]> {
+  return factsWhere(executor, `replicas.tombstone_at IS NOT NULL AND replicas.state IN (${REAPABLE})`, replicaIds, now)
+}
+
+/** The same of those that are to be deleted, as they were before: a BAD one is still at fault. */
+export async function factsOfReaped(
+  executor: Executor,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<UnlockedReplica[]> {
+  return factsWhere(executor, "replicas.state = 'BEING_DELETED'", replicaIds, now)
+}
+
+/** `condition`: on `replicas`. */
+async function factsWhere(
+  executor: Executor,
+  condition: string,
+  replicaIds: readonly number[],
+  now: number,
+): Promise<UnlockedReplica[]> {
   if (replicaIds.length === 0) return []
   const rows = await query<UnlockedRow>(
     executor,
-    `SELECT replicas.id, replicas.file_id, replicas.state, replicas.tombstone_at, replicas.kept,
+    `SELECT replicas.id, replicas.file_id, ${stateOf('replicas')} AS state, replicas.tombstone_at, replicas.kept,
             (replicas.state <> 'UNAVAILABLE' OR EXISTS (SELECT 1 FROM transfers
               WHERE transfers.replica_id = replicas.id AND transfers.written_fence IS NOT NULL)) AS is_ours,
             EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = replicas.file_id
@@ -111,19 +141,18 @@ export async function factsOfUnlocked(
             EXISTS (SELECT 1 FROM replica_faults AS fault WHERE fault.replica_id = replicas.id
               AND fault.over_at IS NULL AND fault.expendable) AS expendable,
             EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now) AS uploading,
-            EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = replicas.id) AS in_task,
+            (replicas.state <> 'BEING_DELETED' AND EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = replicas.id)) AS in_task,
             EXISTS (SELECT 1 FROM replicas AS any_of JOIN transfers ON transfers.replica_id = any_of.id AND ${OPEN_TRANSFER}
               WHERE any_of.file_id = replicas.file_id) AS copying,
             EXISTS (SELECT 1 FROM replicas AS any_of JOIN locks ON locks.replica_id = any_of.id AND locks.state <> 'OK'
               WHERE any_of.file_id = replicas.file_id) AS wanting
-       FROM replicas WHERE replicas.id ${oneOf(executor, 'replicas')} AND replicas.lock_count = 0
-        AND replicas.tombstone_at IS NOT NULL AND replicas.state IN (${REAPABLE})`,
+       FROM replicas WHERE replicas.id ${oneOf(executor, 'replicas')} AND replicas.lock_count = 0 AND ${condition}`,
     { now, replicas: encodeRows(replicaIds) },
   )
   const asked = await filesAskedFor(executor, encodeRows([...new Set(rows.map(row => row.file_id))]))
   return rows.map(row => ({
     id: row.id,
-    tombstoneAt: row.tombstone_at,
+    tombstoneAt: row.tombstone_at ?? 0,
     isOurs: Boolean(row.is_ours),
     state: row.state,
     kept: Boolean(row.kept),

@@ -125,12 +125,14 @@ export async function isAnyAtFault(read: Executor): Promise<boolean> {
 
 /**
  * Whether the BAD replica `own`, with its open fault `fault`, may be deleted to be copied anew: some storage that can be read has a
- * good copy, or somebody said that it may go without one; and nobody is at it. Binds `now`.
+ * good copy, or somebody said that it may go without one.
  */
-const RECOVERABLE = `own.state = 'BAD' AND EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED' WHERE locks.replica_id = own.id)
+const MAY_GO = `EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED' WHERE locks.replica_id = own.id)
   AND EXISTS (SELECT 1 FROM rses WHERE rses.id = own.rse_id AND rses.availability_write AND rses.availability_delete)
   AND (fault.expendable OR EXISTS (SELECT 1 FROM replicas AS other JOIN rses ON rses.id = other.rse_id AND rses.availability_read
-         WHERE other.file_id = own.file_id AND other.id <> own.id AND other.state = 'AVAILABLE'))
+         WHERE other.file_id = own.file_id AND other.id <> own.id AND other.state = 'AVAILABLE'))`
+/** And nobody is at it. Binds `now`. */
+const RECOVERABLE = `own.state = 'BAD' AND ${MAY_GO}
   AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = own.id AND uploads.until > :now)
   AND NOT EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = own.id)`
 
@@ -157,6 +159,17 @@ export async function recoverable(
       ORDER BY top_id, own.id`,
     { now, replicas: encodeRows(replicaIds) },
   )
+}
+
+/** Those of these replicas, which are to be deleted so that they are copied anew, of which that is still right. */
+export async function stillToRecover(executor: Executor, replicaIds: readonly number[]): Promise<Set<number>> {
+  const rows = await query<{ id: number }>(
+    executor,
+    `SELECT own.id FROM replica_faults AS fault JOIN replicas AS own ON own.id = fault.replica_id
+      WHERE fault.over_at IS NULL AND fault.replica_id ${oneOf(executor, 'replicas')} AND own.state = 'BEING_DELETED' AND ${MAY_GO}`,
+    { replicas: encodeRows(replicaIds) },
+  )
+  return new Set(rows.map(row => row.id))
 }
 
 /** Replicas at fault, behind `after`, in order of their keys. */

@@ -3,6 +3,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { oneLine } from '../../shared/domain/one-line.ts'
 import type { RetryPolicy } from '../../shared/domain/retry-policy.ts'
 import type { Executor } from '../database/sql.ts'
+import { spareWanted, tellRules } from '../deletion/spare.ts'
 import { deletion } from '../deletion/task.ts'
 import { look } from '../faults/look.ts'
 import { protocolOf, type Rse } from '../storages/directory.ts'
@@ -20,6 +21,7 @@ import {
   filesOfTasks,
   holderOf,
   holdTask,
+  markTold,
   noteItemErrors,
   type TaskFile,
   type TaskRow,
@@ -45,9 +47,16 @@ export async function takeTasks(context: TokenContext, claimant: Claimant, limit
       executor,
       claimed.map(({ id }) => id),
     )
+    const deletions = new Set(claimed.filter(({ kind }) => kind === 'delete').map(({ id }) => id))
+    const untold = files.filter(({ task_id, state }) => deletions.has(task_id) && state === 'WANTED')
+    const spared = await spareWanted(
+      executor,
+      untold.map(({ replica_id }) => replica_id),
+      now,
+    )
     const described: StorageTask[] = []
     for (const task of claimed) {
-      const own = files.filter(({ task_id }) => task_id === task.id)
+      const own = files.filter(({ task_id, replica_id }) => task_id === task.id && !spared.replicas.has(replica_id))
       const rse = rses.find(candidate => candidate.id === task.rse_id && candidate.voId === task.vo_id)
       const told =
         rse && (await describe(executor, context, task, rse, own, now).catch(error => unable(context, task, error)))
@@ -55,6 +64,7 @@ export async function takeTasks(context: TokenContext, claimant: Claimant, limit
       // Nothing is to be done of it now, or this server has not heard of its storage yet.
       else await endTurn(executor, task.id, { notBefore: now + 60_000, failures: task.failures, error: null }, now)
     }
+    await tellRules(executor, spared, now)
     return described
   })
   if (tasks.length > 0) wake.notify('grants')
@@ -82,11 +92,15 @@ async function describe(
   if (ordered.length === 0) return undefined
   const tops = [...new Set(ordered.map(({ top }) => top))]
   const grant = await grantFor(executor, issuers, rse, kind.purpose, tops, now)
+  const { url } = protocolOf(rse)
   // A late DELETE must not meet a file that somebody brought there since.
   if (task.kind === 'delete') {
     await permitPaths(executor, ordered, holderOf(task), now, now + (TASK_SECONDS + MARGIN_SECONDS) * 1000)
+    await markTold(
+      executor,
+      ordered.map(({ replica_id }) => replica_id),
+    )
   }
-  const { url } = protocolOf(rse)
   return {
     task: task.id,
     fence: task.fence,

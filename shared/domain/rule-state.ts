@@ -47,9 +47,9 @@ export const LOCK_MACHINE: StateMachine<LockState, LockEvent> = {
 
 /**
  * condemn: what lies there is not the file. lose: nothing lies there. restore: what lies there was looked at, and is the file.
- * reap: it is to be deleted. vanish: it is, and wanted again.
+ * reap: it is to be deleted. spare: no worker was told so yet, and it is wanted: as it was. vanish: it is deleted, and wanted again.
  */
-export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'lose' | 'restore' | 'reap' | 'vanish'
+export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'lose' | 'restore' | 'reap' | 'spare' | 'vanish'
 
 /** The state without a way in is set by what is still to come (issue 5). A replica that vanished and is not wanted is no row any more. */
 export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
@@ -58,5 +58,5 @@ export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
   AVAILABLE: { condemn: 'BAD', lose: 'UNAVAILABLE', reap: 'BEING_DELETED' },
   TEMPORARY_UNAVAILABLE: { condemn: 'BAD', lose: 'UNAVAILABLE' },
   BAD: { restore: 'AVAILABLE', lose: 'UNAVAILABLE', reap: 'BEING_DELETED' },
-  BEING_DELETED: { vanish: 'UNAVAILABLE' },
+  BEING_DELETED: { spare: ['AVAILABLE', 'BAD'], vanish: 'UNAVAILABLE' },
 }
