@@ -16,7 +16,7 @@ import { refuseWhileDeleted } from './deleted.ts'
 import { ensureScopes, type FoundDid, findDids, insertDids } from './did-store.ts'
 import { demandNarrow } from './directory-rights.ts'
 import { noteScope } from './directory-scope-store.ts'
-import { ensureDirectories, findReplicas, insertReplicas, makeAvailable } from './replica-store.ts'
+import { ensureDirectories, findReplicas, insertReplicas, makeAvailable, renewAvailable } from './replica-store.ts'
 
 export interface GivenFile {
   readonly did: string
@@ -235,8 +235,9 @@ function checkSameFile(known: FoundDid, given: GivenFile, first: number): void {
 }
 
 /**
- * How many replicas became available that were not: somebody says so (`succeed`), or has put them there and compared them (`restore`),
- * which replaces what was BAD. What is stuck for want of these files elsewhere is copied there. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED.
+ * These replicas are there: somebody says so (`succeed`), or has put them there and compared them (`restore`), which replaces what was
+ * BAD. They stay without a rule where the storage keeps what is registered, also those that a rule brought. What is stuck for want of
+ * these files elsewhere is copied there. How many became available that were not. Throws 409 PATH_BEING_CLEANED and REPLICA_BEING_DELETED.
  */
 export async function replicasArrived(
   executor: Executor,
@@ -251,6 +252,7 @@ export async function replicasArrived(
   await refuseWhileDeleted(executor, replicas)
   await cancelNeedless(executor, rse.id, fileIds, now)
   const ids = await makeAvailable(executor, replicas, { event, kept: rse.keepRegistered }, now)
+  await renewAvailable(executor, replicas, rse.keepRegistered, now)
   const arrived = await moveLocks(executor, ids, 'succeed')
   const copied = stuck ? await copyElsewhere(executor, rse.id, fileIds, now) : []
   await addToRules(executor, summedByRule([...arrived, ...copied]), now)

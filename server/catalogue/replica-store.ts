@@ -153,6 +153,25 @@ export async function makeAvailable(
   return ids
 }
 
+/**
+ * Somebody said once more that these replicas are there, and they were AVAILABLE already: they stay from now on (`kept`), or have their whole
+ * time of grace again. Their rows are locked.
+ */
+export async function renewAvailable(
+  executor: Executor,
+  replicaIds: readonly number[],
+  kept: boolean,
+  now: number,
+): Promise<void> {
+  await query(
+    executor,
+    `UPDATE replicas SET kept = (kept OR CAST(:kept AS boolean)), purge = false,
+            tombstone_at = CASE WHEN CAST(:kept AS boolean) OR tombstone_at IS NULL THEN NULL ELSE CAST(:now AS bigint) END
+      WHERE state = 'AVAILABLE' AND id ${oneOf(executor, 'replicas')} AND (tombstone_at IS NOT NULL OR (CAST(:kept AS boolean) AND NOT kept))`,
+    { now, kept, replicas: encodeRows(replicaIds) },
+  )
+}
+
 /** Those of the files, as `scope:name`, that a worker is bringing to this storage now. */
 export async function transferring(read: Executor, rseId: number, fileIds: readonly number[]): Promise<string[]> {
   const rows = await query<{ did: string }>(
