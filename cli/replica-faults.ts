@@ -84,6 +84,7 @@ export function addFaultCommands(replica: Command, tools: Tools): void {
           { name: 'by', value: item => item.by },
           { name: 'code', value: item => item.code },
           { name: 'message', value: item => item.message },
+          { name: 'stays', value: item => item.stays },
         ],
       )
     },

@@ -9,6 +9,8 @@ export interface UnlockedFacts {
   readonly goodElsewhere: boolean
   /** Somebody said that the BAD one may go, though it be all that is left. */
   readonly expendable: boolean
+  /** That it is BAD only a worker has found: no person has said so. */
+  readonly unconfirmed: boolean
   /** A rule asks for the file, on the file itself or on anything that holds it. */
   readonly asked: boolean
   /** Such a rule still chooses storages, or makes its locks. */
@@ -31,6 +33,8 @@ export const STAYS = {
   LAST_COPY: 'it is the last good copy of a file that a rule asks for',
   WANTING: 'a rule does not have all its copies of the file yet',
   ONLY_BAD: 'no storage has a good copy: what is BAD may be all that is left',
+  UNCONFIRMED:
+    'a worker found it BAD, and it was registered, imported or uploaded there: it goes when a person says so (waybill replica declare-bad, or release)',
   ONLY_LOST:
     'no storage has a good copy: where it was is not forgotten until somebody lets go of it (waybill replica release)',
 } as const
@@ -42,7 +46,10 @@ export function staysFor(facts: UnlockedFacts): StaysCode | undefined {
   if (facts.inTask) return 'IN_TASK'
   if (facts.copying) return 'COPYING'
   if (facts.state !== 'AVAILABLE') {
-    if (facts.goodElsewhere || facts.expendable) return undefined
+    if (facts.expendable) return undefined
+    if (facts.goodElsewhere) {
+      return facts.state === 'BAD' && facts.kept && facts.unconfirmed ? 'UNCONFIRMED' : undefined
+    }
     if (facts.state === 'BAD') return facts.kept || facts.asked ? 'ONLY_BAD' : undefined
     return facts.kept ? 'ONLY_LOST' : undefined
   }

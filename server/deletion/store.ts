@@ -101,7 +101,7 @@ export interface UnlockedReplica extends UnlockedFacts {
 }
 
 type UnlockedRow = { id: number; file_id: number; state: ReplicaState; tombstone_at: number | null } & Record<
-  'kept' | 'is_ours' | 'good' | 'expendable' | 'uploading' | 'in_task' | 'copying' | 'wanting',
+  'kept' | 'is_ours' | 'good' | 'expendable' | 'unconfirmed' | 'uploading' | 'in_task' | 'copying' | 'wanting',
   number | boolean
 >
 
@@ -140,6 +140,8 @@ async function factsWhere(
               AND other.id <> replicas.id AND other.state = 'AVAILABLE') AS good,
             EXISTS (SELECT 1 FROM replica_faults AS fault WHERE fault.replica_id = replicas.id
               AND fault.over_at IS NULL AND fault.expendable) AS expendable,
+            EXISTS (SELECT 1 FROM replica_faults AS fault WHERE fault.replica_id = replicas.id
+              AND fault.over_at IS NULL AND fault.account_id IS NULL) AS unconfirmed,
             EXISTS (SELECT 1 FROM uploads WHERE uploads.replica_id = replicas.id AND uploads.until > :now) AS uploading,
             (replicas.state <> 'BEING_DELETED' AND EXISTS (SELECT 1 FROM task_items WHERE task_items.replica_id = replicas.id)) AS in_task,
             EXISTS (SELECT 1 FROM replicas AS any_of JOIN transfers ON transfers.replica_id = any_of.id AND ${OPEN_TRANSFER}
@@ -158,6 +160,7 @@ async function factsWhere(
     kept: Boolean(row.kept),
     goodElsewhere: Boolean(row.good),
     expendable: Boolean(row.expendable),
+    unconfirmed: Boolean(row.unconfirmed),
     asked: asked.has(row.file_id),
     undecided: asked.get(row.file_id) === true,
     wanting: Boolean(row.wanting),

@@ -77,6 +77,8 @@ export interface ListedFault {
   at: number
   account: string | null
   transfer_id: number | null
+  /** It is BAD, and only goes when a person says so. */
+  unconfirmed: number | boolean
 }
 
 /** Replicas at fault, in the order in which that was found. */
@@ -88,7 +90,8 @@ export async function listFaultsOf(
   return query<ListedFault>(
     read,
     `SELECT replica_faults.id, scopes.name || ':' || dids.name AS did, replicas.rse_id, replicas.state, replicas.lock_count,
-            replica_faults.code, replica_faults.message, replica_faults.at, accounts.name AS account, replica_faults.transfer_id
+            replica_faults.code, replica_faults.message, replica_faults.at, accounts.name AS account, replica_faults.transfer_id,
+            (replicas.state = 'BAD' AND replicas.kept AND replica_faults.account_id IS NULL) AS unconfirmed
        FROM replica_faults JOIN replicas ON replicas.id = replica_faults.replica_id
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id
        LEFT JOIN accounts ON accounts.id = replica_faults.account_id

@@ -9,7 +9,7 @@ import type { Rse } from '../storages/directory.ts'
 import { type Declared, declarationOf, type Verdict } from './decision.ts'
 import { type NamedFile, replicasNamed, statesOf } from './declare-store.ts'
 import { lookAtOnce } from './look.ts'
-import { condemnReplicas, type Fault, giveUpReplicas, loseReplicas } from './store.ts'
+import { condemnReplicas, confirmFaults, type Fault, giveUpReplicas, loseReplicas } from './store.ts'
 
 export type GivenFile = { readonly did: string } | { readonly path: string }
 
@@ -55,7 +55,9 @@ export async function declareReplicas(
   const byPosition = new Map(found.map(row => [row.position, row]))
   const decided = new Map(found.map(({ id, state }) => [id, declarationOf(as, state)]))
   await apply(executor, declaration, decided, now)
-  if (as === 'BAD' && last) await giveUpReplicas(executor, those(decided, 'ALREADY'))
+  const bad = as === 'BAD' ? those(decided, 'ALREADY') : []
+  const confirmed = await confirmFaults(executor, bad, declaration.accountId)
+  if (last) await giveUpReplicas(executor, bad)
   const looked = await lookAtOnce(executor, { vo_id: rse.voId, rse_id: rse.id }, those(decided, 'TO_BE_LOOKED_AT'), now)
   const states = await statesOf(executor, [...decided.keys()])
   return files.map((file, position) => {
@@ -64,6 +66,7 @@ export async function declareReplicas(
     if (row === undefined || declared === undefined) return { ...file, outcome: 'UNKNOWN' }
     const told = { ...file, state: states.get(row.id) ?? row.state }
     if (declared.outcome === 'REFUSED') return { ...told, ...declared }
+    if (confirmed.has(row.id)) return { ...told, outcome: 'DECLARED' }
     const busy = declared.outcome === 'TO_BE_LOOKED_AT' && !looked.has(row.id)
     return busy
       ? { ...told, outcome: 'REFUSED', message: 'a worker is at it: try again when that is over' }

@@ -10,6 +10,7 @@ import { requireOwn, requireVo } from '../catalogue/routes.ts'
 import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
+import { STAYS } from '../deletion/stays.ts'
 import { type DeclaredFile, declareReplicas } from './declare.ts'
 import { type ListedFault, listFaultsOf, scopesOf, setKept } from './declare-store.ts'
 
@@ -106,5 +107,6 @@ function viewFault(row: ListedFault, names: ReadonlyMap<number, string>) {
     at: row.at,
     ...(row.account === null ? {} : { by: row.account }),
     ...(row.transfer_id === null ? {} : { transfer: row.transfer_id }),
+    ...(row.unconfirmed ? { stays: `UNCONFIRMED: ${STAYS.UNCONFIRMED}` } : {}),
   }
 }

@@ -118,6 +118,22 @@ export async function giveUpReplicas(executor: Executor, replicaIds: readonly nu
   )
 }
 
+/** Somebody says so too of these BAD replicas: of which only a worker had. Their rows are locked. */
+export async function confirmFaults(
+  executor: Executor,
+  replicaIds: readonly number[],
+  accountId: number,
+): Promise<Set<number>> {
+  if (replicaIds.length === 0) return new Set()
+  const rows = await query<{ replica_id: number }>(
+    executor,
+    `UPDATE replica_faults SET account_id = :accountId
+      WHERE over_at IS NULL AND account_id IS NULL AND replica_id ${oneOf(executor, 'replicas')} RETURNING replica_id`,
+    { accountId, replicas: encodeRows(replicaIds) },
+  )
+  return new Set(rows.map(row => row.replica_id))
+}
+
 /** Whether any replica is at fault now: a look that costs nothing where none is. */
 export async function isAnyAtFault(read: Executor): Promise<boolean> {
   return (await queryOne(read, 'SELECT 1 AS one FROM replica_faults WHERE over_at IS NULL LIMIT 1')) !== undefined
@@ -125,9 +141,9 @@ export async function isAnyAtFault(read: Executor): Promise<boolean> {
 
 /**
  * Whether the BAD replica `own`, with its open fault `fault`, may be deleted to be copied anew: some storage that can be read has a
- * good copy, or somebody said that it may go without one.
+ * good copy, or somebody said that it may go without one. What was registered, imported or uploaded waits for a person to say that it is BAD.
  */
-const MAY_GO = `EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED' WHERE locks.replica_id = own.id)
+const MAY_GO = `NOT (own.kept AND fault.account_id IS NULL) AND EXISTS (SELECT 1 FROM locks JOIN rules ON rules.id = locks.rule_id AND rules.state <> 'SUSPENDED' WHERE locks.replica_id = own.id)
   AND EXISTS (SELECT 1 FROM rses WHERE rses.id = own.rse_id AND rses.availability_write AND rses.availability_delete)
   AND (fault.expendable OR EXISTS (SELECT 1 FROM replicas AS other JOIN rses ON rses.id = other.rse_id AND rses.availability_read
          WHERE other.file_id = own.file_id AND other.id <> own.id AND other.state = 'AVAILABLE'))`

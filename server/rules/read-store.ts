@@ -63,6 +63,8 @@ export interface StuckLock {
   readonly fault_code: string | null
   readonly fault_message: string | null
   readonly is_bad: number | boolean
+  /** It was registered, imported or uploaded, and no person has said that it is BAD. */
+  readonly unconfirmed: number | boolean
   /** Some other storage has a good copy. */
   readonly good: number | boolean
   /** Why its last transfer was given up without an attempt, and over which storage it should have gone. */
@@ -78,7 +80,7 @@ export async function stuckLocksOf(read: Executor, ruleId: number, limit: number
   return query<StuckLock>(
     read,
     `SELECT locks.rule_id, scopes.name || ':' || dids.name AS did, replicas.rse_id, faults.code AS fault_code, faults.message AS fault_message,
-            replicas.state = 'BAD' AS is_bad,
+            replicas.state = 'BAD' AS is_bad, (replicas.kept AND faults.account_id IS NULL) AS unconfirmed,
             EXISTS (SELECT 1 FROM replicas AS other WHERE other.file_id = replicas.file_id AND other.state = 'AVAILABLE') AS good,
             CASE transfers.state WHEN 'FAILED' THEN transfers.reason END AS reason, ${VIA} AS via, attempts.code, attempts.message
        FROM locks JOIN replicas ON replicas.id = locks.replica_id

@@ -1,3 +1,4 @@
+import { STAYS } from '../deletion/stays.ts'
 import { CLOSED, NOWHERE, NOWHERE_ALLOWED } from '../transfers/lost.ts'
 import type { ShownProblem, ShownRule, StuckLock } from './read-store.ts'
 
@@ -63,11 +64,15 @@ export interface LockRse {
  * and that before what failed earlier. Pure.
  */
 export function problemOf(lock: StuckLock, rse: LockRse | undefined): ShownProblem {
-  const { did, rse_id, fault_code, fault_message, is_bad, good, reason, via, code, message } = lock
+  const { did, rse_id, fault_code, fault_message, good, reason, via, code, message } = lock
   // What is being brought anew is stuck for what that met.
-  if (fault_code !== null && (is_bad || !good)) {
-    const words = good ? fault_message : `${fault_message}; no storage has a good copy of the file`
-    return { did, rse_id, code: fault_code, message: words ?? '' }
+  if (fault_code !== null && (lock.is_bad || !good)) {
+    const more = good
+      ? lock.is_bad && lock.unconfirmed
+        ? `; ${STAYS.UNCONFIRMED}`
+        : ''
+      : '; no storage has a good copy of the file'
+    return { did, rse_id, code: fault_code, message: `${fault_message ?? ''}${more}` }
   }
   const storage = rse && storageProblem(rse, lock.rule_id)
   if (storage !== undefined) return { did, rse_id, ...storage }

@@ -9,6 +9,7 @@ const LOCK: StuckLock = {
   fault_code: null,
   fault_message: null,
   is_bad: false,
+  unconfirmed: false,
   good: true,
   reason: null,
   via: null,
@@ -64,6 +65,12 @@ const TABLE: readonly {
     rse: { writable: false, named: false },
     code: 'SOURCE_CORRUPT',
     says: 'other bytes',
+  },
+  {
+    what: 'that somebody has to say that what was registered is BAD',
+    lock: { fault_code: 'SOURCE_CORRUPT', fault_message: 'other bytes', is_bad: true, unconfirmed: true },
+    code: 'SOURCE_CORRUPT',
+    says: 'other bytes; a worker found it BAD, and it was registered',
   },
   {
     what: 'that nobody has what was lost',

@@ -69,6 +69,7 @@ const faultAnswer = z.object({
   at: time,
   by: accountName.optional().describe('who declared it; absent: a worker found it'),
   transfer: id.optional().describe('that found it'),
+  stays: z.string().optional().describe('it is not deleted until a person says so: `CODE: words`'),
 })
 
 export const catalogueRoutes = {
@@ -193,7 +194,7 @@ export const catalogueRoutes = {
     tag,
     summary: 'Say that replicas at a storage are bad, lost, or good after all',
     description:
-      'BAD: what lies there is not the file; it is deleted and copied there anew, if another storage has a good copy and a rule holds it. LOST: nothing lies there; it is copied there anew. GOOD: a worker looks at it, and it counts as AVAILABLE if it is the file. Each answer says what became of the replica; may be repeated.',
+      'BAD: what lies there is not the file; it is deleted and copied there anew, if another storage has a good copy and a rule holds it; what a worker found is confirmed. LOST: nothing lies there; it is copied there anew. GOOD: a worker looks at it, and it counts as AVAILABLE if it is the file. Each answer says what became of the replica; may be repeated.',
     body: z.strictObject({
       rse: rseName,
       as: z.enum(['BAD', 'LOST', 'GOOD']),
