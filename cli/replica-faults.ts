@@ -42,7 +42,10 @@ export function addFaultCommands(replica: Command, tools: Tools): void {
     usage: 'declare-bad [files...]',
     summary: 'say that what lies at a storage is not the file: it is deleted and copied anew, if somebody has it',
     options: command =>
-      reasoned(command).option('--last', 'it may be deleted though it may be all that is left of the file'),
+      reasoned(command).option(
+        '--last',
+        'it may be deleted though it may be all that is left of the file; of what others have made who manages the scope may say so',
+      ),
     examples: [
       'replica declare-bad exp:run1/a.root --rse SITE-B --reason "disk 7 died"',
       'replica declare-bad --rse SITE-B --from-file broken.txt',
@@ -100,7 +103,8 @@ export function addFaultCommands(replica: Command, tools: Tools): void {
 
   addCommand<{ rse: string }>(replica, tools, {
     usage: 'release <did>',
-    summary: 'let go of what was registered, imported or uploaded: what no rule holds is deleted there',
+    summary:
+      'let go of what was registered, imported or uploaded: what no rule holds is deleted there; of what others have made who manages the scope may do so',
     options: command => command.requiredOption('--rse <name>', 'the storage'),
     examples: ['replica release exp:run1 --rse SITE-A'],
     run: ({ client, output }, [did = ''], { rse }) => keep({ client, output }, did, rse, false),

@@ -16,6 +16,8 @@ export interface NamedFile {
 export interface NamedReplica {
   readonly position: number
   readonly scope: string
+  /** Whose DID it is. */
+  readonly owner_id: number
   readonly id: number
   readonly state: ReplicaState
 }
@@ -30,7 +32,7 @@ export async function replicasNamed(
   const bindings = { rseId, voId, rows: encodeRows(files) }
   const byDid = await query<NamedReplica>(
     executor,
-    `SELECT given.position, scopes.name AS scope, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
+    `SELECT given.position, scopes.name AS scope, dids.account_id AS owner_id, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
        JOIN scopes ON scopes.name = given.scope AND scopes.vo_id = :voId
        JOIN dids ON dids.scope_id = scopes.id AND dids.name = given.name
        JOIN replicas ON replicas.file_id = dids.id AND replicas.rse_id = :rseId`,
@@ -38,7 +40,7 @@ export async function replicasNamed(
   )
   const byPath = await query<NamedReplica>(
     executor,
-    `SELECT given.position, scopes.name AS scope, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
+    `SELECT given.position, scopes.name AS scope, dids.account_id AS owner_id, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
        JOIN directories ON directories.rse_id = :rseId AND directories.path = given.directory
        JOIN replicas ON replicas.directory_id = directories.id AND replicas.name = given.file
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id AND scopes.vo_id = :voId`,
@@ -47,14 +49,17 @@ export async function replicasNamed(
   return [...byDid, ...byPath]
 }
 
-/** The scopes of these files. */
-export async function scopesOf(executor: Executor, fileIds: readonly number[]): Promise<string[]> {
-  const rows = await query<{ name: string }>(
+/** The scopes of these files, and whose they are. */
+export async function scopesOf(
+  executor: Executor,
+  fileIds: readonly number[],
+): Promise<{ scope: string; owner_id: number }[]> {
+  return query(
     executor,
-    `SELECT DISTINCT scopes.name FROM dids JOIN scopes ON scopes.id = dids.scope_id WHERE dids.id ${oneOf(executor, 'files')}`,
+    `SELECT DISTINCT scopes.name AS scope, dids.account_id AS owner_id FROM dids JOIN scopes ON scopes.id = dids.scope_id
+      WHERE dids.id ${oneOf(executor, 'files')}`,
     { files: encodeRows(fileIds) },
   )
-  return rows.map(row => row.name)
 }
 
 export async function statesOf(executor: Executor, replicaIds: readonly number[]): Promise<Map<number, ReplicaState>> {

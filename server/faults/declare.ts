@@ -13,11 +13,16 @@ import { condemnReplicas, confirmFaults, type Fault, giveUpReplicas, loseReplica
 
 export type GivenFile = { readonly did: string } | { readonly path: string }
 
+/** Files in a scope that one account has made. */
+export interface OwnedFile extends NamedScope {
+  readonly ownerId: number
+}
+
 export interface Declaration {
   readonly rse: Rse
   readonly accountId: number
-  /** Throws where the caller may not say so of files in these scopes. */
-  readonly demand: (executor: Executor, scopes: readonly NamedScope[]) => Promise<void>
+  /** Throws where the caller may not say so of these files. */
+  readonly demand: (executor: Executor, files: readonly OwnedFile[]) => Promise<void>
   readonly as: Verdict
   readonly reason: string
   /** What is BAD may go, though it be all that is left. */
@@ -50,7 +55,7 @@ export async function declareReplicas(
   const found = await replicasNamed(executor, where, named)
   await declaration.demand(
     executor,
-    found.map(({ position, scope }) => ({ scope, field: `files.${first + position}` })),
+    found.map(({ position, scope, owner_id: ownerId }) => ({ scope, ownerId, field: `files.${first + position}` })),
   )
   const byPosition = new Map(found.map(row => [row.position, row]))
   const decided = new Map(found.map(({ id, state }) => [id, declarationOf(as, state)]))

@@ -2,7 +2,7 @@ import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
 import type { Caller } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
-import { demandPermission, type NamedScope } from '../accounts/permissions.ts'
+import { demandPermission } from '../accounts/permissions.ts'
 import { sightOf } from '../accounts/sight.ts'
 import type { Handlers } from '../app.ts'
 import { filesOf } from '../catalogue/contents-store.ts'
@@ -11,7 +11,7 @@ import type { Context } from '../context.ts'
 import { decodeCursor, pageOf } from '../database/cursor.ts'
 import type { Executor } from '../database/sql.ts'
 import { STAYS } from '../deletion/stays.ts'
-import { type DeclaredFile, declareReplicas } from './declare.ts'
+import { type DeclaredFile, declareReplicas, type OwnedFile } from './declare.ts'
 import { type ListedFault, listFaultsOf, scopesOf, setKept } from './declare-store.ts'
 
 type FaultHandlers = Pick<Handlers, 'declareReplicas' | 'listFaults' | 'keepReplicas'>
@@ -27,7 +27,7 @@ export function faultHandlers(context: Context): FaultHandlers {
       const { caller, body } = request
       const rse = await storages.byName(sightOf(caller), body.rse)
       requireVo(rse, caller.account.voId)
-      const own = { rse, accountId: caller.account.id, demand: careOf(caller) }
+      const own = { rse, accountId: caller.account.id, demand: careOf(caller, body.last) }
       const results: DeclaredFile[] = []
       // In pieces, so that nobody waits long for the writer. Each is done once: said again later it might undo what came of it.
       for (let first = 0; first < body.files.length; first += FILES_PER_TRANSACTION) {
@@ -67,10 +67,10 @@ export function faultHandlers(context: Context): FaultHandlers {
       for (let after = 0; ; ) {
         const files = (await filesOf(db.read, found, after, FILES_PER_TRANSACTION)).map(file => file.id)
         changed += await db.write(async executor => {
-          const scopes = await scopesOf(executor, files)
-          await careOf(caller)(
+          const owned = await scopesOf(executor, files)
+          await careOf(caller, !body.kept)(
             executor,
-            scopes.map(scope => ({ scope, field: 'did' })),
+            owned.map(({ scope, owner_id: ownerId }) => ({ scope, ownerId, field: 'did' })),
           )
           return setKept(executor, rse.id, files, body.kept, clock.now())
         })
@@ -90,10 +90,17 @@ function pieceOf<Piece extends { readonly first: number }>(
   return key === undefined ? own : { ...own, idempotencyKey: body.first === 0 ? key : `${key} ${body.first}` }
 }
 
-/** Who may say what becomes of replicas of files in these scopes: who may write there. Throws 403 SCOPE_FORBIDDEN. */
-function careOf(caller: Caller) {
-  return (executor: Executor, scopes: readonly NamedScope[]): Promise<void> =>
-    demandPermission(executor, caller, 'write', scopes)
+/**
+ * Who may say what becomes of replicas of these files: who may write in their scopes. What lets the last copy go (`final`) others may say of
+ * what is not theirs only where they manage: that may be data which rules of anybody hold. Throws 403 SCOPE_FORBIDDEN.
+ */
+function careOf(caller: Caller & { readonly account: { readonly id: number } }, final: boolean) {
+  return async (executor: Executor, files: readonly OwnedFile[]): Promise<void> => {
+    await demandPermission(executor, caller, 'write', files)
+    if (!final) return
+    const others = files.filter(({ ownerId }) => ownerId !== caller.account.id)
+    await demandPermission(executor, caller, 'manage', others)
+  }
 }
 
 function viewFault(row: ListedFault, names: ReadonlyMap<number, string>) {

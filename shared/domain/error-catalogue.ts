@@ -46,7 +46,7 @@ const STORAGE_ERRORS = {
     AROUND,
     'never',
     'nothing',
-    'the source has another size or checksum than the catalogue: its replica is BAD now, and recovered if another storage has the file; another source is taken if there is one',
+    'the source has another size or checksum than the catalogue: its replica is BAD now, and recovered if another storage has the file (an original, once a person says so); another source is taken if there is one',
   ),
   DESTINATION_EXISTS: row(
     ['DESTINATION'],

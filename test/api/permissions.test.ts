@@ -147,6 +147,24 @@ describe('permissions in scopes', () => {
     await raw.refusal([403, 'SCOPE_FORBIDDEN', 'scope'], 'PUT', '/v1/scopes/s/permissions/bob', { token: bob, body })
   })
 
+  it('nobody lets the last copy go of what others have made, in an open scope too, unless he manages it', async () => {
+    const files = [{ did: 's:run1/f0' }]
+    const last = { rse: 'SITE-A', as: 'BAD', last: true, files }
+    const forbidden = [403, 'SCOPE_FORBIDDEN', 'files.0'] as const
+    await raw.refusal(forbidden, 'POST', '/v1/replicas/declarations', { token: bob, body: last })
+    const release = { rse: 'SITE-A', did: 's:run1', kept: false }
+    await raw.refusal([403, 'SCOPE_FORBIDDEN', 'did'], 'PATCH', '/v1/replicas', { token: bob, body: release })
+    await allow('bob', 'write')
+    await raw.refusal(forbidden, 'POST', '/v1/replicas/declarations', { token: bob, body: last })
+    await bobs.registerReplicas({ body: { rse: 'SITE-A', files: [{ did: 's:bobs1', bytes: 1 }] } })
+    expect(await bobs.keepReplicas({ body: { rse: 'SITE-A', did: 's:bobs1', kept: false } })).to.include({ changed: 1 })
+    const own = { rse: 'SITE-A', as: 'BAD' as const, last: true, files: [{ did: 's:bobs1' }] }
+    expect((await bobs.declareReplicas({ body: own })).results[0]?.outcome).to.equal('DECLARED')
+    await allow('bob', 'manage')
+    expect(await bobs.keepReplicas({ body: release })).to.include({ changed: 1 })
+    await bobs.keepReplicas({ body: { ...release, kept: true } })
+  })
+
   it('whoever made a scope has no more right to it than others: an admin says who manages it', async () => {
     const body = { permissions: ['manage'] }
     await raw.refusal([403, 'SCOPE_FORBIDDEN', 'scope'], 'PUT', '/v1/scopes/own/permissions/bob', { token: bob, body })

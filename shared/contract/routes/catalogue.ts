@@ -203,7 +203,7 @@ export const catalogueRoutes = {
         .boolean()
         .default(false)
         .describe(
-          'what is BAD may be deleted though no storage have a good copy: it may be all that is left of the file',
+          'what is BAD may be deleted though no storage have a good copy: it may be all that is left of the file. Of files that others have made this needs the permission `manage`, in an open scope too',
         ),
       files: z
         .array(z.union([z.strictObject({ did }), z.strictObject({ path: storagePath })]))
@@ -245,7 +245,7 @@ export const catalogueRoutes = {
     tag,
     summary: 'Keep the replicas of a file or dataset at a storage without a rule, or let go of them',
     description:
-      'What is let go of, and no rule holds, is deleted like any replica that no rule asks for any more. May be repeated.',
+      'What is let go of, and no rule holds, is deleted like any replica that no rule asks for any more. Letting go of files that others have made needs the permission `manage`, in an open scope too. May be repeated.',
     body: z.strictObject({ rse: rseName, did, kept: z.boolean() }),
     answer: z.object({ changed: z.number() }),
     status: 200,
