@@ -6,7 +6,8 @@ import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { recopy } from '../rules/recopy.ts'
 import { addToRules } from '../rules/store.ts'
 import type { TaskKind, Told } from '../tasks/kinds.ts'
-import { addToTask, addToTasks, moveItems, noteItemErrors, removeItems, type TaskRow } from '../tasks/store.ts'
+import { finishItems } from '../tasks/items.ts'
+import { addToTask, addToTasks, moveItems, noteItemErrors, type TaskRow } from '../tasks/store.ts'
 import { condemnReplicas, type Fault, FOUND, loseReplicas } from './store.ts'
 
 /** A storage that is not quite itself says so of files that it has: what is missing is looked at so much later. Milliseconds. */
@@ -81,14 +82,17 @@ export const look: TaskKind = {
     const due = files.filter(({ at }) => at + LATER_MS <= now)
     return { wants: new Map(due.map(({ replica_id }) => [replica_id, 'look' as const])), last: false }
   },
-  async take(executor, _task, { results }, _by, now) {
-    const good = results.filter(({ result }) => result === 'done').map(({ file }) => file)
-    const wrong = faultsFound(results, 'SOURCE_CORRUPT')
-    const lost = faultsFound(results, 'SOURCE_MISSING')
-    const faulty = [...wrong, ...lost].map(({ replica_id }) => replica_id)
-    await holdFilesOf(executor, [...faulty, ...good])
-    const over = [...good, ...faulty]
-    await removeItems(executor, over)
+  async take(executor, task, { results }, _by, now) {
+    const looked = results.filter(({ result }) => result === 'done').map(({ file }) => file)
+    const found = [...faultsFound(results, 'SOURCE_CORRUPT'), ...faultsFound(results, 'SOURCE_MISSING')]
+    const faulty = found.map(({ replica_id }) => replica_id)
+    await holdFilesOf(executor, [...faulty, ...looked])
+    // Of the others somebody has said something since.
+    const over = await finishItems(executor, task.id, [...looked, ...faulty])
+    const good = looked.filter(id => over.has(id))
+    const faults = found.filter(({ replica_id }) => over.has(replica_id))
+    const wrong = faults.filter(({ code }) => code === 'SOURCE_CORRUPT')
+    const lost = faults.filter(({ code }) => code === 'SOURCE_MISSING')
     // They have been looked at where they were found: a kept one stays one.
     const restored = await makeAvailable(executor, good, { event: 'restore', kept: false }, now)
     const deltas = [
@@ -99,7 +103,7 @@ export const look: TaskKind = {
     const stuck = new Set((await stuckBeside(executor, restored)).map(({ id }) => id))
     const copied = await recopy(executor, [...stuck], now)
     await addToRules(executor, summedByRule([...deltas, ...copied]), now)
-    return over.length
+    return over.size
   },
   next: (_task, _told, now) => now + AGAIN_MS,
 }

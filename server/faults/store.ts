@@ -6,6 +6,7 @@ import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset,
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { recopy } from '../rules/recopy.ts'
 import type { RuleDelta } from '../rules/store.ts'
+import { dropItems } from '../tasks/items.ts'
 import { bringOnline, sendBack } from '../tape/staging.ts'
 import { markHopsOver } from '../transfers/hop-store.ts'
 
@@ -77,6 +78,7 @@ async function recordFaults(
     { now, rows: encodeRows(ids.flatMap(id => given.get(id) ?? [])) },
   )
   await moveReplicas(executor, ids, event, now)
+  await dropItems(executor, ids, 'look')
   // What nobody has let go of is not let go of by being found: it is kept as long as no storage has a good copy.
   await query(
     executor,

@@ -307,16 +307,6 @@ export async function moveItems(
   )
 }
 
-/** These files are deleted whatever happens: a worker may have sent the request for it, or nothing is lost with them. */
-export async function markTold(executor: Executor, replicaIds: readonly number[]): Promise<void> {
-  if (replicaIds.length === 0) return
-  await query(
-    executor,
-    `UPDATE task_items SET state = 'ASKED' WHERE state = 'WANTED' AND replica_id ${oneOf(executor, 'replicas')}`,
-    { replicas: encodeRows(replicaIds) },
-  )
-}
-
 /** What the storage calls a recall; null: it does not know it any more. */
 export async function setRequest(executor: Executor, taskId: number, request: string | null): Promise<void> {
   await query(executor, 'UPDATE tasks SET request = :request WHERE id = :taskId', { taskId, request })

@@ -15,13 +15,13 @@ import { storageFor } from '../transfers/claim-answer.ts'
 import type { Claimant } from '../transfers/claim-places.ts'
 import { permitPaths } from '../transfers/permits.ts'
 import { failuresAfter, type Order, type TaskKind, type Told, withinToken } from './kinds.ts'
+import { markTold } from './items.ts'
 import {
   claimTasks,
   endTurn,
   filesOfTasks,
   holderOf,
   holdTask,
-  markTold,
   noteItemErrors,
   type TaskFile,
   type TaskRow,

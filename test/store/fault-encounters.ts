@@ -123,6 +123,11 @@ async function nothingLeft(world: World): Promise<string | undefined> {
   return gone.length === 0 ? undefined : `nothing is left of ${gone.length} files`
 }
 
+async function undone(world: World): Promise<string | undefined> {
+  const good = await world.rows("SELECT id FROM replicas WHERE rse_id = 2 AND state <> 'BAD'")
+  return good.length === 0 ? undefined : `${good.length} replicas are not BAD, as a person has said`
+}
+
 const evaluate = (world: World): Promise<unknown> => world.evaluate()
 const both = (
   one: string,
@@ -261,6 +266,18 @@ export const FAULT_ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     bad,
     recover,
     declare('GOOD', 'B'),
+  ),
+  ...both(
+    'a person declares BAD what is just found to be good',
+    'what a person just declares BAD is found to be good',
+    async world => {
+      await copied(world)
+      await declare('GOOD', 'B')(world)
+      await world.db.write(e => claimTasks(e, { sessionId: 1 }, 10, world.clock.now()))
+    },
+    declare('BAD', 'B'),
+    world => tell(world, 'done'),
+    { broken: undone },
   ),
   'two servers recover the same': { begin: bad, stopped: recover, other: recover },
   ...both(

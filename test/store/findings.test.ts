@@ -7,6 +7,9 @@ import type { Verdict } from '../../server/faults/decision.ts'
 import { type DeclaredFile, declareReplicas } from '../../server/faults/declare.ts'
 import { listFaultsOf, setKept } from '../../server/faults/declare-store.ts'
 import { recoverer } from '../../server/faults/recover.ts'
+import { claimTasks } from '../../server/tasks/store.ts'
+import { takeReport } from '../../server/tasks/tasks.ts'
+import type { TokenContext } from '../../server/tokens/tokens.ts'
 import type { ReportedOutcome } from '../../server/transfers/outcome-decision.ts'
 import { applyOutcomes } from '../../server/transfers/outcomes.ts'
 import { transferReleaser } from '../../server/transfers/plan.ts'
@@ -99,6 +102,26 @@ for (const { name, open } of databases) {
       await bring(CORRUPT)
       await recover()
       expect([await state('A'), await state('B')]).to.deep.equal(['BAD', 'BAD'])
+    })
+
+    it('is not looked at any more when somebody says that it is BAD: it is recovered, and a late look changes nothing', async () => {
+      await world.dataset('d', 1, 'A')
+      await world.dataset('d', 1, 'B')
+      await world.addRule('d', 'A', 1)
+      await world.addRule('d', 'C', 1)
+      await world.evaluate()
+      await bring(MISSING)
+      await world.clock.advance(10 * GRACE)
+      const [task] = await test.db.write(e => claimTasks(e, { sessionId: session }, 10, world.clock.now()))
+      if (task === undefined) throw new Error('no look')
+      await declare('BAD', 'A')
+      await takeReport(world.context as TokenContext, DEFAULT_RETRY_POLICY, task.id, {
+        ...{ session, fence: task.fence, forgotten: false },
+        results: [{ file: 1, result: 'done' }],
+      })
+      expect(await state('A')).to.equal('BAD')
+      await recover()
+      expect(await state('A')).to.equal('BEING_DELETED')
     })
 
     it('is recovered from once somebody says so, or lets go of what was registered', async () => {

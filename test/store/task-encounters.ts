@@ -1,9 +1,11 @@
 import { planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
+import { spareWanted, tellRules } from '../../server/deletion/spare.ts'
 import { reapReplicas, tombstones } from '../../server/deletion/store.ts'
 import { startRemoval } from '../../server/rules/step-store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import type { Told } from '../../server/tasks/kinds.ts'
+import { markTold } from '../../server/tasks/items.ts'
 import { addToTask, claimTasks, filesOfTasks } from '../../server/tasks/store.ts'
 import { takeReport } from '../../server/tasks/tasks.ts'
 import type { TokenContext } from '../../server/tokens/tokens.ts'
@@ -35,6 +37,21 @@ async function tell(world: World, result: Told['results'][number]['result'], err
   const told = { session: 1, fence: task.fence, forgotten: false, results }
   await takeReport(world.context as TokenContext, DEFAULT_RETRY_POLICY, task.id, told)
 }
+
+/** As `takeTasks` does, which needs an issuer: what is wanted by now is not deleted. */
+const tellToDelete = (world: World): Promise<unknown> =>
+  world.db.write(async e => {
+    const now = world.clock.now()
+    const [task] = await claimTasks(e, { sessionId: 1 }, 10, now)
+    const files = await filesOfTasks(e, task === undefined ? [] : [task.id])
+    const untold = files.filter(({ state }) => state === 'WANTED').map(({ replica_id }) => replica_id)
+    const spared = await spareWanted(e, untold, now)
+    await markTold(
+      e,
+      untold.filter(id => !spared.replicas.has(id)),
+    )
+    await tellRules(e, spared, now)
+  })
 
 async function removed(world: World): Promise<void> {
   await world.db.write(e => startRemoval(e, 1, world.clock.now()))
@@ -76,6 +93,14 @@ async function underDeletion(world: World): Promise<void> {
   await unwanted(world)
   await reap(world)
   await take(world, 1)
+  await world.addRule('d', 'B', 1)
+}
+
+/** As `unwanted`; they are to be deleted, and rule 2 wants them there, and is not evaluated yet. */
+async function reapedAndWanted(world: World): Promise<void> {
+  await unwanted(world)
+  await world.change("UPDATE replicas SET state = 'AVAILABLE' WHERE rse_id = 1")
+  await reap(world)
   await world.addRule('d', 'B', 1)
 }
 
@@ -227,6 +252,16 @@ export const TASK_ENCOUNTERS: Readonly<Record<string, Encounter>> = {
     begin: underDeletion,
     stopped: world => world.evaluate(),
     other: world => tell(world, 'done'),
+  },
+  'a worker is told to delete what a rule is just locking': {
+    begin: reapedAndWanted,
+    stopped: world => world.evaluate(),
+    other: tellToDelete,
+  },
+  'a rule locks what a worker is just told to delete': {
+    begin: reapedAndWanted,
+    stopped: tellToDelete,
+    other: world => world.evaluate(),
   },
   'two workers claim a task': {
     async begin(world) {
