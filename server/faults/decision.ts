@@ -12,16 +12,17 @@ export type Declared =
 
 const EVENTS = { BAD: 'condemn', LOST: 'lose' } as const
 
-/** Of a replica in this state. Pure. */
-export function declarationOf(verdict: Verdict, state: ReplicaState): Declared {
+/** Of a replica in this state; `atFault`: it was found, or said, to be BAD or lost. Pure. */
+export function declarationOf(verdict: Verdict, state: ReplicaState, atFault: boolean): Declared {
   if (state === 'COPYING') return refused('a transfer, or an upload, brings it: what lies there is looked at then')
   if (state === 'BEING_DELETED') return refused('it is being deleted')
   if (verdict === 'GOOD') {
     return state === 'TEMPORARY_UNAVAILABLE' ? refused('it is not to be had now') : { outcome: 'TO_BE_LOOKED_AT' }
   }
+  // What lies where Waybill never had the file is somebody else's.
+  if (verdict === 'BAD' && state === 'UNAVAILABLE' && !atFault) return refused('nothing of it has lain there')
   const event = EVENTS[verdict]
-  if (targetsOf(REPLICA_MACHINE, state, event).length > 0) return { outcome: 'DECLARED', event }
-  return verdict === 'BAD' && state === 'UNAVAILABLE' ? refused('nothing lies there') : { outcome: 'ALREADY' }
+  return targetsOf(REPLICA_MACHINE, state, event).length > 0 ? { outcome: 'DECLARED', event } : { outcome: 'ALREADY' }
 }
 
 function refused(message: string): Declared {

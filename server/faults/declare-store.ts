@@ -20,7 +20,11 @@ export interface NamedReplica {
   readonly owner_id: number
   readonly id: number
   readonly state: ReplicaState
+  /** It was found, or said, to be BAD or lost. */
+  readonly at_fault: number | boolean
 }
+
+const AT_FAULT = `EXISTS (SELECT 1 FROM replica_faults WHERE replica_faults.replica_id = replicas.id AND replica_faults.over_at IS NULL)`
 
 /** The replicas of these files at a storage, of the VO: those that are there. */
 export async function replicasNamed(
@@ -32,7 +36,7 @@ export async function replicasNamed(
   const bindings = { rseId, voId, rows: encodeRows(files) }
   const byDid = await query<NamedReplica>(
     executor,
-    `SELECT given.position, scopes.name AS scope, dids.account_id AS owner_id, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
+    `SELECT given.position, scopes.name AS scope, dids.account_id AS owner_id, replicas.id, replicas.state, ${AT_FAULT} AS at_fault FROM ${recordset(executor, 'rows', columns)} AS given
        JOIN scopes ON scopes.name = given.scope AND scopes.vo_id = :voId
        JOIN dids ON dids.scope_id = scopes.id AND dids.name = given.name
        JOIN replicas ON replicas.file_id = dids.id AND replicas.rse_id = :rseId`,
@@ -40,7 +44,7 @@ export async function replicasNamed(
   )
   const byPath = await query<NamedReplica>(
     executor,
-    `SELECT given.position, scopes.name AS scope, dids.account_id AS owner_id, replicas.id, replicas.state FROM ${recordset(executor, 'rows', columns)} AS given
+    `SELECT given.position, scopes.name AS scope, dids.account_id AS owner_id, replicas.id, replicas.state, ${AT_FAULT} AS at_fault FROM ${recordset(executor, 'rows', columns)} AS given
        JOIN directories ON directories.rse_id = :rseId AND directories.path = given.directory
        JOIN replicas ON replicas.directory_id = directories.id AND replicas.name = given.file
        JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id AND scopes.vo_id = :voId`,

@@ -58,7 +58,7 @@ export async function declareReplicas(
     found.map(({ position, scope, owner_id: ownerId }) => ({ scope, ownerId, field: `files.${first + position}` })),
   )
   const byPosition = new Map(found.map(row => [row.position, row]))
-  const decided = new Map(found.map(({ id, state }) => [id, declarationOf(as, state)]))
+  const decided = new Map(found.map(({ id, state, at_fault }) => [id, declarationOf(as, state, Boolean(at_fault))]))
   await apply(executor, declaration, decided, now)
   const bad = as === 'BAD' ? those(decided, 'ALREADY') : []
   const confirmed = await confirmFaults(executor, bad, declaration.accountId)

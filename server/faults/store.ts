@@ -1,4 +1,4 @@
-import { REPLICA_MACHINE } from '../../shared/domain/rule-state.ts'
+import { REPLICA_MACHINE, type ReplicaState } from '../../shared/domain/rule-state.ts'
 import { statesAccepting } from '../../shared/domain/state-machine.ts'
 import { ENDED_STATES } from '../../shared/domain/transfer-state.ts'
 import { endFaults, moveReplicas } from '../catalogue/replica-store.ts'
@@ -21,6 +21,8 @@ export interface Fault {
   readonly message: string
   /** It may be deleted though no storage have a good copy. */
   readonly expendable: boolean
+  /** When the attempt began that found it. Of what came there later it says nothing. */
+  readonly since?: number
 }
 
 /** Of what a worker has found. */
@@ -55,12 +57,14 @@ async function recordFaults(
 ): Promise<number[]> {
   if (faults.length === 0) return []
   const given = new Map(faults.map(fault => [fault.replica_id, fault]))
-  const found = await query<{ id: number }>(
+  const found = await query<{ id: number; state: ReplicaState; updated_at: number }>(
     executor,
-    `SELECT id FROM replicas WHERE state IN (${stateList(statesAccepting(REPLICA_MACHINE, event))}) AND id ${oneOf(executor, 'replicas')}`,
+    `SELECT id, state, updated_at FROM replicas WHERE state IN (${stateList(statesAccepting(REPLICA_MACHINE, event))})
+        AND id ${oneOf(executor, 'replicas')}
+        AND (state <> 'UNAVAILABLE' OR EXISTS (SELECT 1 FROM replica_faults WHERE replica_id = replicas.id AND over_at IS NULL))`,
     { replicas: encodeRows([...given.keys()]) },
   )
-  const ids = found.map(row => row.id)
+  const ids = found.filter(row => isOf(given.get(row.id), row)).map(row => row.id)
   if (ids.length === 0) return []
   await endFaults(executor, ids, now)
   const columns = {
@@ -92,6 +96,11 @@ async function recordFaults(
   await sendBack(executor, ids, now)
   await bringOnline(executor, ids, now)
   return ids
+}
+
+/** Whether what was found is of the file that the replica has now. */
+function isOf(fault: Fault | undefined, { state, updated_at }: { state: ReplicaState; updated_at: number }): boolean {
+  return fault?.since === undefined || (state !== 'UNAVAILABLE' && updated_at <= fault.since)
 }
 
 /** Locks the open transfers of the files of these replicas. */

@@ -100,7 +100,7 @@ function clashOf({ did, path }: GivenFile, there: Lying | undefined): Omit<Impor
     return { code: 'REPLICA_BEING_DELETED', message: `${did} is being deleted there: import again when that is over` }
   }
   if (there.state === 'BAD') {
-    return { code: 'REPLICA_BAD', message: `what lies there was found to be another file than ${did}` }
+    return { code: 'REPLICA_BAD', message: `what lies there was found to be another file than ${did}: if it was replaced since, have it looked at (waybill replica declare-good), and import again` }
   }
   return undefined
 }

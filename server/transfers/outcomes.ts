@@ -249,7 +249,8 @@ function awaitTape(executor: Executor, winners: readonly Decision[], now: number
 function faultsOf({ held, judged: { error } }: Decision): Fault[] {
   if (error?.code !== 'SOURCE_CORRUPT' || held.source_replica_id === null) return []
   const { code, message } = error
-  return [{ replica_id: held.source_replica_id, transfer_id: held.id, code, message, ...FOUND }]
+  const since = held.claimed_at === null ? {} : { since: held.claimed_at }
+  return [{ replica_id: held.source_replica_id, transfer_id: held.id, code, message, ...FOUND, ...since }]
 }
 
 /** The source's replica, where it was said that there is no such file: that is looked at before it is believed. */

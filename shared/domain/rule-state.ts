@@ -46,7 +46,7 @@ export const LOCK_MACHINE: StateMachine<LockState, LockEvent> = {
 }
 
 /**
- * condemn: what lies there is not the file. lose: nothing lies there. restore: what lies there was looked at, and is the file.
+ * condemn: what lies there is not the file; of what was lost too, where something is found in its place. lose: nothing lies there. restore: what lies there was looked at, and is the file.
  * reap: it is to be deleted. spare: no worker was told so yet, and it is wanted: as it was. vanish: it is deleted, and wanted again.
  */
 export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'lose' | 'restore' | 'reap' | 'spare' | 'vanish'
@@ -54,7 +54,7 @@ export type ReplicaEvent = 'succeed' | 'fail' | 'want' | 'condemn' | 'lose' | 'r
 /** The state without a way in is set by what is still to come (issue 5). A replica that vanished and is not wanted is no row any more. */
 export const REPLICA_MACHINE: StateMachine<ReplicaState, ReplicaEvent> = {
   COPYING: { succeed: 'AVAILABLE', fail: 'UNAVAILABLE', restore: 'AVAILABLE' },
-  UNAVAILABLE: { succeed: 'AVAILABLE', restore: 'AVAILABLE', want: 'COPYING', reap: 'BEING_DELETED' },
+  UNAVAILABLE: { succeed: 'AVAILABLE', restore: 'AVAILABLE', want: 'COPYING', condemn: 'BAD', reap: 'BEING_DELETED' },
   AVAILABLE: { condemn: 'BAD', lose: 'UNAVAILABLE', reap: 'BEING_DELETED' },
   TEMPORARY_UNAVAILABLE: { condemn: 'BAD', lose: 'UNAVAILABLE' },
   BAD: { restore: 'AVAILABLE', lose: 'UNAVAILABLE', reap: 'BEING_DELETED' },

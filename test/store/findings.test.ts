@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { EVERYTHING } from '../../server/accounts/sight.ts'
+import { confirmFiles, planFiles } from '../../server/catalogue/upload-store.ts'
 import { reaper } from '../../server/deletion/reaper.ts'
 import { staysFor } from '../../server/deletion/stays.ts'
 import { factsOfUnlocked } from '../../server/deletion/store.ts'
@@ -122,6 +123,45 @@ for (const { name, open } of databases) {
       expect(await state('A')).to.equal('BAD')
       await recover()
       expect(await state('A')).to.equal('BEING_DELETED')
+    })
+
+    it('says nothing of what has come there since the attempt began', async () => {
+      await world.dataset('d', 1, 'A')
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await world.grantAll()
+      const held = await world.claim(session, 1)
+      await declare('BAD', 'A')
+      await world.clock.advance(1)
+      const rse = await world.rse('A')
+      const upload = { rse, accountId: world.accountId, fileIds: [await world.didId('d.f0')] }
+      const plan = { ...upload, rseId: rse.id, replace: false, expiresAt: world.clock.now() + GRACE }
+      await test.db.write(e => planFiles(e, plan, world.clock.now()))
+      await test.db.write(e => confirmFiles(e, upload, world.clock.now()))
+      await end(held, CORRUPT)
+      expect(await state('A')).to.equal('AVAILABLE')
+    })
+
+    it('and something that lies where a file was lost is BAD when a person says so, or asks for a look', async () => {
+      await world.dataset('d', 1, 'A')
+      await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      await bring()
+      await declare('LOST', 'B')
+      await bring({ ...FAILURE, code: 'DESTINATION_EXISTS', retryable: false })
+      expect(await state('B')).to.equal('UNAVAILABLE')
+      expect((await declare('GOOD', 'B'))[0]?.outcome).to.equal('TO_BE_LOOKED_AT')
+      const [task] = await test.db.write(e => claimTasks(e, { sessionId: session }, 10, world.clock.now()))
+      await takeReport(world.context as TokenContext, DEFAULT_RETRY_POLICY, task?.id ?? 0, {
+        ...{ session, fence: task?.fence ?? 0, forgotten: false },
+        results: [{ file: 2, result: 'failed', error: CORRUPT }],
+      })
+      expect(await state('B')).to.equal('BAD')
+      await declare('LOST', 'B')
+      await bring({ ...FAILURE, code: 'DESTINATION_EXISTS', retryable: false })
+      expect((await declare('BAD', 'B'))[0]).to.include({ outcome: 'DECLARED', state: 'BAD' })
+      await recover()
+      expect(await state('B')).to.equal('BEING_DELETED')
     })
 
     it('is recovered from once somebody says so, or lets go of what was registered', async () => {

@@ -32,10 +32,13 @@ describe('what is declared of a replica', () => {
       BEING_DELETED: 'REFUSED',
     },
   }
+  it('BAD, of what was lost where something else lies by now, is condemn', () => {
+    expect(declarationOf('BAD', 'UNAVAILABLE', true)).to.deep.equal({ outcome: 'DECLARED', event: 'condemn' })
+  })
   for (const verdict of ['BAD', 'LOST', 'GOOD'] as const) {
     for (const state of STATES) {
       it(`${verdict}, of what is ${state}, is ${outcomes[verdict][state]}`, () => {
-        const declared = declarationOf(verdict, state)
+        const declared = declarationOf(verdict, state, false)
         expect(declared.outcome === 'DECLARED' ? declared.event : declared.outcome).to.equal(outcomes[verdict][state])
         if (declared.outcome === 'DECLARED') {
           expect(targetsOf(REPLICA_MACHINE, state, declared.event)).to.have.length(1)
