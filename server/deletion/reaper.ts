@@ -43,7 +43,7 @@ export function reaper(context: Context, graceMs: number): Service {
     if (limit <= 0) return false
     const { tombstoneDelaySeconds: delay } = rse
     const before = now - (delay === null ? graceMs : delay * 1000)
-    const found = await tombstones(db.read, { voId: rse.voId, rseId: rse.id }, before, limit)
+    const found = await tombstones(db.read, { voId: rse.voId, rseId: rse.id }, { before, now }, limit)
     if (found.length === 0) return false
     const candidates = ofFewTops(toReap(found, await toFree(rse, now)))
     if (candidates.length === 0) return false
@@ -62,7 +62,7 @@ export function reaper(context: Context, graceMs: number): Service {
         executor,
         some.map(({ id }) => id).filter(id => !gone.has(id)),
         before,
-        before + AGAIN_MS,
+        now + AGAIN_MS,
       )
       return gone
     })

@@ -21,22 +21,35 @@ export interface Tombstone {
   purge: number | boolean
 }
 
-/** Replicas of a VO at a storage whose tombstone is of before then, the oldest first: from a look without locks. */
+/**
+ * Replicas of a VO at a storage whose tombstone is of before then, but for those that are put off: what goes at once, and then the oldest.
+ * From a look without locks.
+ */
 export async function tombstones(
   read: Executor,
-  { voId, rseId }: { voId: number; rseId: number },
-  before: number,
+  where: { readonly voId: number; readonly rseId: number },
+  { before, now }: { readonly before: number; readonly now: number },
   limit: number,
+): Promise<Tombstone[]> {
+  const bindings = { ...where, before, now }
+  const purged = await tombstonesWhere(read, 'replicas.purge', { ...bindings, limit })
+  return [...purged, ...(await tombstonesWhere(read, 'NOT replicas.purge', { ...bindings, limit: limit - purged.length }))]
+}
+
+function tombstonesWhere(
+  read: Executor,
+  condition: string,
+  bindings: { voId: number; rseId: number; before: number; now: number; limit: number },
 ): Promise<Tombstone[]> {
   return query<Tombstone>(
     read,
     `SELECT replicas.id, replicas.file_id, dids.bytes, coalesce(directories.top_id, directories.id) AS top_id, replicas.purge
        FROM replicas JOIN dids ON dids.id = replicas.file_id JOIN scopes ON scopes.id = dids.scope_id AND scopes.vo_id = :voId
        JOIN directories ON directories.id = replicas.directory_id
-      WHERE replicas.rse_id = :rseId AND replicas.tombstone_at <= :before AND replicas.lock_count = 0
-        AND replicas.state IN (${REAPABLE})
+      WHERE replicas.rse_id = :rseId AND replicas.tombstone_at <= :before AND ${condition} AND replicas.lock_count = 0
+        AND (replicas.reap_after IS NULL OR replicas.reap_after <= :now) AND replicas.state IN (${REAPABLE})
       ORDER BY replicas.tombstone_at LIMIT :limit`,
-    { voId, rseId, before, limit },
+    bindings,
   )
 }
 
@@ -200,7 +213,7 @@ export async function postponeTombstones(
   if (replicaIds.length === 0) return
   await query(
     executor,
-    `UPDATE replicas SET tombstone_at = :at WHERE tombstone_at <= :before AND id ${oneOf(executor, 'replicas')}`,
+    `UPDATE replicas SET reap_after = :at WHERE tombstone_at <= :before AND id ${oneOf(executor, 'replicas')}`,
     { before, at, replicas: encodeRows(replicaIds) },
   )
 }

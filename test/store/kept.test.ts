@@ -70,6 +70,34 @@ for (const { name, open } of databases) {
       expect(await atB()).to.deep.equal([{ state: 'AVAILABLE' }])
     })
 
+    it('goes at once where that was said, though much that goes only when space is needed has an older tombstone', async function () {
+      this.timeout(20_000)
+      await world.change("UPDATE rses SET capacity_bytes = 1000000000, min_free_bytes = 1 WHERE name = 'B'")
+      world.context.storages.forget()
+      await world.dataset('cache', 600, 'B')
+      await world.change('UPDATE replicas SET kept = false, tombstone_at = 1 WHERE rse_id = 2 AND lock_count = 0')
+      await drop()
+      await world.change('UPDATE replicas SET purge = true WHERE rse_id = 2 AND tombstone_at > 1')
+      await world.clock.advance(GRACE)
+      await reap()
+      const states = "SELECT state, count(*) AS n FROM replicas WHERE rse_id = 2 GROUP BY state ORDER BY state"
+      expect(await world.rows(states)).to.deep.equal([
+        { state: 'AVAILABLE', n: 600 },
+        { state: 'BEING_DELETED', n: 1 },
+      ])
+    })
+
+    it('keeps its place among the others where it stays for a while', async () => {
+      await drop()
+      await world.change('UPDATE replicas SET tombstone_at = 5 WHERE tombstone_at IS NOT NULL')
+      await world.addRule('d', 'A|B', 2)
+      await world.clock.advance(GRACE)
+      await reap()
+      expect(await world.rows('SELECT tombstone_at FROM replicas WHERE tombstone_at IS NOT NULL')).to.deep.equal([
+        { tombstone_at: 5 },
+      ])
+    })
+
     it('has its whole time of grace again at a storage that keeps nothing so', async () => {
       await world.change('UPDATE rses SET keep_registered = false')
       world.context.storages.forget()

@@ -192,15 +192,17 @@ describe('the move from SQLite to PostgreSQL', () => {
     const columns = [
       ['replicas', 'kept'],
       ['replicas', 'purge'],
+      ['replicas', 'reap_after'],
       ['rses', 'keep_registered'],
       ['rses', 'tombstone_delay'],
       ['rules', 'purge_replicas'],
     ]
     await change(
+      'DROP INDEX replicas_purged',
       ...later.map(table => `DROP TABLE ${table}`),
       ...columns.map(([table, column]) => `ALTER TABLE ${table} DROP COLUMN ${column}`),
       `DELETE FROM knex_migrations WHERE name IN
-        ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life', '0015_source_sets')`,
+        ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life', '0015_source_sets', '0017_faults')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })

@@ -22,7 +22,7 @@ const reapAt = (world: World, name: string): Promise<unknown> =>
   world.db.write(async e => {
     const { id: rseId, voId } = await world.rse(name)
     const now = world.clock.now()
-    const { toDelete } = await reapReplicas(e, await tombstones(e, { voId, rseId }, now, 10), now, now)
+    const { toDelete } = await reapReplicas(e, await tombstones(e, { voId, rseId }, { before: now, now }, 10), now, now)
     await addToTask(e, { kind: 'delete', vo_id: voId, rse_id: rseId }, toDelete, now)
   })
 const take = (world: World, sessionId: number): Promise<unknown> =>
