@@ -1,6 +1,7 @@
 import type { TaskKind } from '../tasks/kinds.ts'
 import { holderOf } from '../tasks/store.ts'
 import { dropPathPermits } from '../transfers/permits.ts'
+import { noteDeleted } from './deleted-paths.ts'
 import { forgetReplicas } from './store.ts'
 
 /** Files are removed; what is not there is removed. */
@@ -12,6 +13,7 @@ export const deletion: TaskKind = {
   async take(executor, task, { results }, _by, now) {
     const gone = results.filter(({ result }) => result === 'done').map(({ file }) => file)
     await dropPathPermits(executor, gone, holderOf(task))
+    await noteDeleted(executor, task.rse_id, gone, now)
     await forgetReplicas(executor, gone, now)
     return gone.length
   },

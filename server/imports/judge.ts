@@ -2,6 +2,7 @@ import { checkName } from '../../shared/domain/names.ts'
 import { findDids, type KnownSums } from '../catalogue/did-store.ts'
 import { tooWide } from '../catalogue/directory-rights.ts'
 import { differenceOf, type GivenFile } from '../catalogue/register.ts'
+import { deletedSince } from '../deletion/deleted-paths.ts'
 import type { Executor } from '../database/sql.ts'
 import type { Rse } from '../storages/directory.ts'
 import { topWithin } from '../storages/paths.ts'
@@ -28,7 +29,7 @@ export interface Judged {
 /** What of a part can be taken over: the catalogue's word stands, and who contradicts it is told. */
 export async function judgeFiles(
   executor: Executor,
-  job: Pick<ImportRow, 'rse_id' | 'scope_id' | 'dataset' | 'dataset_name' | 'path'>,
+  job: Pick<ImportRow, 'rse_id' | 'scope_id' | 'dataset' | 'dataset_name' | 'path' | 'claimed_at'>,
   rse: Rse,
   files: readonly FoundFile[],
 ): Promise<Judged> {
@@ -63,13 +64,23 @@ export async function judgeFiles(
     topWithin(rse.prefix, job.path, given.path.slice(0, given.path.lastIndexOf('/'))),
   )
   const wide = await tooWide(executor, rse, tops)
+  const deleted = await deletedSince(
+    executor,
+    job.rse_id,
+    named.map(({ given }) => given.path),
+    job.claimed_at ?? 0,
+  )
   const good: GivenFile[] = []
   const summed: KnownSums[] = []
   let present = 0
   for (const [position, { path, given }] of named.entries()) {
     const row = known.get(position)
     const there = lying.get(position)
-    const problem = wideOf(wide, tops[position]) ?? (row && differenceOf(row, given)) ?? clashOf(given, there)
+    const problem =
+      wideOf(wide, tops[position]) ??
+      (row && differenceOf(row, given)) ??
+      clashOf(given, there) ??
+      goneOf(given, there, deleted)
     if (problem !== undefined) problems.push({ path, ...problem })
     else {
       good.push(given)
@@ -85,6 +96,13 @@ export async function judgeFiles(
 function wideOf(reasons: ReadonlyMap<string, string>, top = ''): Omit<ImportProblem, 'path'> | undefined {
   const message = reasons.get(top)
   return message === undefined ? undefined : { code: 'PATH_TOO_WIDE', message }
+}
+
+/** What was deleted since the worker may have seen it; what is there again was brought since. */
+function goneOf({ did, path }: GivenFile, there: Lying | undefined, deleted: ReadonlySet<string>) {
+  if (path === undefined || !deleted.has(path) || there?.state === 'AVAILABLE') return undefined
+  const message = `${did} was deleted there while the directory was listed: import again if it lies there`
+  return { code: 'REPLICA_BEING_DELETED', message }
 }
 
 /** What the catalogue has of the place, or of the file at another. */

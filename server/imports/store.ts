@@ -33,6 +33,8 @@ export interface ImportRow {
   state: ImportState
   session_id: number | null
   fence: number
+  /** By its last worker: what that tells it has not seen before. */
+  claimed_at: number | null
   /** The last part of the list that was taken under this fence; 0 before the first. */
   part: number
   /** Taken over so far, and how many of them were there already. */
@@ -136,7 +138,7 @@ export async function claimImports(
   )
   const rows = await query<{ id: number }>(
     executor,
-    `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, part = 0, updated_at = :now
+    `UPDATE imports SET state = 'LISTING', session_id = :sessionId, fence = fence + 1, part = 0, claimed_at = :now, updated_at = :now
       WHERE ${DUE} AND id ${oneOf(executor, 'free')} RETURNING id`,
     { sessionId, now, free: encodeRows(free.map(row => row.id)) },
   )

@@ -6,6 +6,7 @@ import { spaceLostImports } from '../imports/turn-store.ts'
 import { periodic } from '../periodic.ts'
 import { releaseTasks } from '../tasks/store.ts'
 import { loseTransfers } from './outcome-store.ts'
+import { pruneDeleted } from '../deletion/deleted-paths.ts'
 import { prunePermits } from './permits.ts'
 import type { SessionRow } from './session-store.ts'
 
@@ -46,7 +47,10 @@ export function sessionReaper(context: Context): Service {
             'a worker was lost: its transfers are settled',
           )
       }
-      await context.db.write(executor => prunePermits(executor, now))
+      await context.db.write(async executor => {
+        await prunePermits(executor, now)
+        await pruneDeleted(executor)
+      })
       if (dead.length > 0) context.wake.notify('queue')
       return false
     },

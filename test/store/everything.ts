@@ -166,6 +166,7 @@ async function aside(
     await query(e, 'PRAGMA defer_foreign_keys = ON')
     await query(e, `INSERT INTO directories (id, rse_id, path, top_id) VALUES ${paths}`)
     await query(e, `INSERT INTO directory_scopes (directory_id, scope_id) SELECT 1001, min(id) FROM scopes`)
+    await query(e, "INSERT INTO deleted_paths (directory_id, name, at) VALUES (1000, 'f', :now)", { now })
     // The highest key of a table is not of a row any more.
     await query(e, `INSERT INTO scopes (id, vo_id, name) VALUES (5000, ${voId}, 'gone')`)
     await query(e, 'DELETE FROM scopes WHERE id = 5000')

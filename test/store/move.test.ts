@@ -164,6 +164,7 @@ describe('the move from SQLite to PostgreSQL', () => {
 
   it('brings the copy of an older database to this version, not the database itself', async () => {
     const later = [
+      'deleted_paths',
       'hops',
       'task_items',
       'tasks',
