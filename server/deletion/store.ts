@@ -33,7 +33,10 @@ export async function tombstones(
 ): Promise<Tombstone[]> {
   const bindings = { ...where, before, now }
   const purged = await tombstonesWhere(read, 'replicas.purge', { ...bindings, limit })
-  return [...purged, ...(await tombstonesWhere(read, 'NOT replicas.purge', { ...bindings, limit: limit - purged.length }))]
+  return [
+    ...purged,
+    ...(await tombstonesWhere(read, 'NOT replicas.purge', { ...bindings, limit: limit - purged.length })),
+  ]
 }
 
 function tombstonesWhere(

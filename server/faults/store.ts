@@ -6,8 +6,8 @@ import { type Executor, encodeRows, lockRows, oneOf, query, queryOne, recordset,
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
 import { recopy } from '../rules/recopy.ts'
 import type { RuleDelta } from '../rules/store.ts'
-import { dropItems } from '../tasks/items.ts'
 import { bringOnline, sendBack } from '../tape/staging.ts'
+import { dropItems } from '../tasks/items.ts'
 import { markHopsOver } from '../transfers/hop-store.ts'
 
 /** What was found of a replica, or said: it is not the file, or is not there. */

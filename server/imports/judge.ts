@@ -2,8 +2,8 @@ import { checkName } from '../../shared/domain/names.ts'
 import { findDids, type KnownSums } from '../catalogue/did-store.ts'
 import { tooWide } from '../catalogue/directory-rights.ts'
 import { differenceOf, type GivenFile } from '../catalogue/register.ts'
-import { deletedSince } from '../deletion/deleted-paths.ts'
 import type { Executor } from '../database/sql.ts'
+import { deletedSince } from '../deletion/deleted-paths.ts'
 import type { Rse } from '../storages/directory.ts'
 import { topWithin } from '../storages/paths.ts'
 import { type Lying, whatLies } from './lying-store.ts'
@@ -118,7 +118,10 @@ function clashOf({ did, path }: GivenFile, there: Lying | undefined): Omit<Impor
     return { code: 'REPLICA_BEING_DELETED', message: `${did} is being deleted there: import again when that is over` }
   }
   if (there.state === 'BAD') {
-    return { code: 'REPLICA_BAD', message: `what lies there was found to be another file than ${did}: if it was replaced since, have it looked at (waybill replica declare-good), and import again` }
+    return {
+      code: 'REPLICA_BAD',
+      message: `what lies there was found to be another file than ${did}: if it was replaced since, have it looked at (waybill replica declare-good), and import again`,
+    }
   }
   return undefined
 }

@@ -14,8 +14,8 @@ import { grantFor, type TokenContext } from '../tokens/tokens.ts'
 import { storageFor } from '../transfers/claim-answer.ts'
 import type { Claimant } from '../transfers/claim-places.ts'
 import { permitPaths } from '../transfers/permits.ts'
-import { failuresAfter, type Order, type TaskKind, type Told, withinToken } from './kinds.ts'
 import { markTold } from './items.ts'
+import { failuresAfter, type Order, type TaskKind, type Told, withinToken } from './kinds.ts'
 import {
   claimTasks,
   endTurn,

@@ -1,12 +1,12 @@
 import type { Service } from '../../shared/runtime/services.ts'
 import type { Context } from '../context.ts'
 import { type Executor, query } from '../database/sql.ts'
+import { pruneDeleted } from '../deletion/deleted-paths.ts'
 import { releaseImports } from '../imports/store.ts'
 import { spaceLostImports } from '../imports/turn-store.ts'
 import { periodic } from '../periodic.ts'
 import { releaseTasks } from '../tasks/store.ts'
 import { loseTransfers } from './outcome-store.ts'
-import { pruneDeleted } from '../deletion/deleted-paths.ts'
 import { prunePermits } from './permits.ts'
 import type { SessionRow } from './session-store.ts'
 

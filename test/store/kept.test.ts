@@ -80,7 +80,7 @@ for (const { name, open } of databases) {
       await world.change('UPDATE replicas SET purge = true WHERE rse_id = 2 AND tombstone_at > 1')
       await world.clock.advance(GRACE)
       await reap()
-      const states = "SELECT state, count(*) AS n FROM replicas WHERE rse_id = 2 GROUP BY state ORDER BY state"
+      const states = 'SELECT state, count(*) AS n FROM replicas WHERE rse_id = 2 GROUP BY state ORDER BY state'
       expect(await world.rows(states)).to.deep.equal([
         { state: 'AVAILABLE', n: 600 },
         { state: 'BEING_DELETED', n: 1 },
