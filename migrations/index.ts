@@ -15,8 +15,8 @@ import * as detached from './0013_detached.ts'
 import * as ruleLife from './0014_rule_life.ts'
 import * as sourceSets from './0015_source_sets.ts'
 import * as foundErrors from './0016_found_errors.ts'
-import * as turns from './0016_turns.ts'
-import * as faults from './0017_faults.ts'
+import * as turns from './0017_turns.ts'
+import * as faults from './0018_faults.ts'
 import * as paths from './0019_paths.ts'
 
 interface Migration {
@@ -42,8 +42,8 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0014_rule_life', ...ruleLife },
   { name: '0015_source_sets', ...sourceSets },
   { name: '0016_found_errors', ...foundErrors },
-  { name: '0016_turns', ...turns },
-  { name: '0017_faults', ...faults },
+  { name: '0017_turns', ...turns },
+  { name: '0018_faults', ...faults },
   { name: '0019_paths', ...paths },
 ]
 

@@ -1,8 +1,9 @@
 import { holdFilesOf } from '../catalogue/hold-files.ts'
 import { type Executor, encodeRows, oneOf, query } from '../database/sql.ts'
 import { stillToRecover } from '../faults/store.ts'
+import { stuckBeside } from '../rules/arrivals.ts'
 import { moveLocks, summedByRule } from '../rules/lock-store.ts'
-import { repairForArrived } from '../rules/step-store.ts'
+import { recopy } from '../rules/recopy.ts'
 import { addToRules, type RuleDelta } from '../rules/store.ts'
 import { removeItems } from '../tasks/store.ts'
 import { staysFor } from './stays.ts'
@@ -17,7 +18,7 @@ export interface Spared {
 
 /**
  * Decides once more of these replicas that are to be deleted, and of which no worker was told yet: days may have passed since. What stays
- * now is as it was, and in no task; its rules hear of it at the end of the transaction (`tellRules`).
+ * now is as it was, and in no task; its rules hear of it at the end of the transaction (`tellRules`), and what is stuck for want of it is copied.
  */
 export async function spareWanted(executor: Executor, replicaIds: readonly number[], now: number): Promise<Spared> {
   if (replicaIds.length === 0) return { replicas: new Set(), good: [], deltas: [] }
@@ -44,6 +45,7 @@ export async function spareWanted(executor: Executor, replicaIds: readonly numbe
 
 /** Rows of rules come last. */
 export async function tellRules(executor: Executor, { deltas, good }: Spared, now: number): Promise<void> {
-  await addToRules(executor, summedByRule(deltas), now)
-  await repairForArrived(executor, good, now)
+  const stuck = new Set((await stuckBeside(executor, good)).map(({ id }) => id))
+  const copied = await recopy(executor, [...stuck], now)
+  await addToRules(executor, summedByRule([...deltas, ...copied]), now)
 }

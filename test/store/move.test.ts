@@ -203,7 +203,7 @@ describe('the move from SQLite to PostgreSQL', () => {
       ...later.map(table => `DROP TABLE ${table}`),
       ...columns.map(([table, column]) => `ALTER TABLE ${table} DROP COLUMN ${column}`),
       `DELETE FROM knex_migrations WHERE name IN
-        ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life', '0015_source_sets', '0017_faults')`,
+        ('0004_transfers', '0005_sources', '0006_storages', '0011_imports', '0012_replica_life', '0015_source_sets', '0018_faults')`,
     )
     const { rows } = await move()
     expect(rows).to.include({ transfers: 0, workers: 0 })
