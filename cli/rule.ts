@@ -3,7 +3,7 @@ import { idInPath } from '../shared/contract/fields.ts'
 import type { Answer } from '../shared/contract/route.ts'
 import type { Routes } from '../shared/contract/routes.ts'
 import { addCommand, type Tools, UsageError } from './command.ts'
-import { type Column, timeText } from './output.ts'
+import { bytesText, type Column, timeText } from './output.ts'
 import { pages } from './pages.ts'
 import { addRuleLifeCommands } from './rule-life.ts'
 import { showPreview } from './rule-preview.ts'
@@ -12,6 +12,7 @@ import { watchRule } from './watch.ts'
 
 export type Rule = Answer<Routes['getRule']>
 type Why = Answer<Routes['getRuleWhy']>
+type Place = Answer<Routes['listRulePlaces']>['items'][number]
 
 const COLUMNS: readonly Column<Rule>[] = [
   { name: 'id', value: item => item.id },
@@ -37,6 +38,11 @@ const GROUP_COLUMNS: readonly Column<Why['groups'][number]>[] = [
   { name: 'again', value: item => timeText(item.again) },
   { name: 'transfer', value: item => item.transfer },
   { name: 'why', value: item => item.sentence },
+]
+const PLACE_COLUMNS: readonly Column<Place>[] = [
+  { name: 'rse', value: item => item.rse },
+  { name: 'ok/copying/stuck', value: ({ locks }) => `${locks.ok}/${locks.replicating}/${locks.stuck}` },
+  { name: 'size', value: item => bytesText(item.bytes) },
 ]
 const GROUPINGS = ['ALL', 'DATASET', 'NONE'] as const
 const STATES = ['REPLICATING', 'OK', 'STUCK', 'SUSPENDED', 'WAITING_APPROVAL', 'INJECT'] as const
@@ -129,7 +135,10 @@ export function addRuleCommands(program: Command, tools: Tools): void {
     run: async ({ client, output }, [id = '']) => {
       const found = await client.getRule({ params: { id } })
       output.one(found, fields)
-      if (!output.json && found.problems !== undefined && found.problems.length > 0) {
+      if (output.json) return
+      const { items } = await client.listRulePlaces({ params: { id } })
+      if (items.length > 0) await output.list([items], PLACE_COLUMNS)
+      if (found.problems !== undefined && found.problems.length > 0) {
         await output.list([found.problems], PROBLEM_COLUMNS)
       }
     },

@@ -59,8 +59,9 @@ export async function updateRule(
   if (Object.values(change).some(value => value !== undefined)) {
     await insertEvents(executor, [{ rule_id: id, event: 'updated', actor, details: change }], now)
   }
-  if (suspended === undefined || suspended === (rule.state === 'SUSPENDED')) return
+  if (suspended === undefined) return
   demandState(rule, rule.state !== 'WAITING_APPROVAL', 'nothing is done for it before it is approved')
+  if (suspended === (rule.state === 'SUSPENDED')) return
   await (suspended ? suspendRule : resumeRule)(executor, id, now)
   await insertEvents(executor, [{ rule_id: id, event: suspended ? 'suspended' : 'resumed', actor, details: {} }], now)
 }

@@ -1,3 +1,4 @@
+import type { LockState } from '../../shared/domain/rule-state.ts'
 import { reachBindings, withinReach } from '../accounts/reach.ts'
 import type { Sight } from '../accounts/sight.ts'
 import { type Executor, query } from '../database/sql.ts'
@@ -10,9 +11,12 @@ export interface ShownRule extends RuleRow {
   account: string
   /** When what is stuck is tried again; null: it has no date yet, or nothing is stuck. */
   repair_at: number | null
+  /** The rule that takes its place when that is OK. */
+  replaced_by: number | null
 }
 
-const SHOWN = `SELECT rules.*, scopes.name || ':' || dids.name AS did, accounts.name AS account
+const SHOWN = `SELECT rules.*,
+  (SELECT min(other.id) FROM rules AS other WHERE other.replaces = rules.id AND other.stage <> 'REMOVING') AS replaced_by, scopes.name || ':' || dids.name AS did, accounts.name AS account
   FROM rules JOIN dids ON dids.id = rules.did_id JOIN scopes ON scopes.id = dids.scope_id
   JOIN accounts ON accounts.id = rules.account_id`
 
@@ -44,6 +48,24 @@ export async function listRules(
       state: filter.state ?? '',
       ...reachBindings(sight),
     },
+  )
+}
+
+export interface Place {
+  readonly rse_id: number
+  readonly state: LockState
+  readonly files: number
+  readonly bytes: number
+}
+
+/** Where a rule has its locks. Reads all of them: some seconds for millions. */
+export async function placesOf(read: Executor, ruleId: number): Promise<Place[]> {
+  return query(
+    read,
+    `SELECT replicas.rse_id, locks.state, count(*) AS files, CAST(sum(dids.bytes) AS bigint) AS bytes FROM locks
+       JOIN replicas ON replicas.id = locks.replica_id JOIN dids ON dids.id = replicas.file_id
+      WHERE locks.rule_id = :ruleId GROUP BY replicas.rse_id, locks.state`,
+    { ruleId },
   )
 }
 

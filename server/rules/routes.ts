@@ -1,5 +1,6 @@
 import { WaybillError } from '../../shared/domain/errors.ts'
 import { parseDid } from '../../shared/domain/names.ts'
+import type { LockState } from '../../shared/domain/rule-state.ts'
 import { actorOf } from '../accounts/caller.ts'
 import { once } from '../accounts/idempotency.ts'
 import { demandPermission, type NamedScope, refusedScope } from '../accounts/permissions.ts'
@@ -14,13 +15,16 @@ import { candidatesOf } from './candidates.ts'
 import { insertEvents } from './event-store.ts'
 import { removeRule } from './life.ts'
 import { previewRules } from './preview.ts'
-import { listRules, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
+import { listRules, placesOf, problemsOf, type ShownRule, showRule, stuckLocksOf } from './read-store.ts'
 import { Rooms } from './room.ts'
 import { repairNow } from './step-store.ts'
 import { submitRules } from './submit.ts'
 import { problemOf } from './why.ts'
 
-type RuleHandlers = Pick<Handlers, 'addRules' | 'previewRules' | 'listRules' | 'getRule' | 'removeRule' | 'repairRule'>
+type RuleHandlers = Pick<
+  Handlers,
+  'addRules' | 'previewRules' | 'listRules' | 'getRule' | 'listRulePlaces' | 'removeRule' | 'repairRule'
+>
 
 /** A caller with an account. */
 type Owner = Parameters<RuleHandlers['removeRule']>[0]['caller']
@@ -61,6 +65,20 @@ export function ruleHandlers(context: Context): RuleHandlers {
       if (rule.state !== 'STUCK') return viewRule(rule)
       const problems = await shownProblems(db.read, storages, rule)
       return { ...viewRule(rule), ...(problems.length === 0 ? {} : { problems }) }
+    },
+    async listRulePlaces({ params, caller }) {
+      const rule = await requireRule(db.read, sightOf(caller), params.id)
+      const rows = await placesOf(db.read, rule.id)
+      const rses = await storages.ofVo(rule.vo_id)
+      const items = rses.flatMap(({ id, name }) => {
+        const own = rows.filter(({ rse_id }) => rse_id === id)
+        if (own.length === 0) return []
+        const files = (state: LockState): number => own.find(row => row.state === state)?.files ?? 0
+        const bytes = own.reduce((sum, row) => sum + row.bytes, 0)
+        const locks = { ok: files('OK'), replicating: files('REPLICATING'), stuck: files('STUCK') }
+        return [{ rse: name, bytes, locks }]
+      })
+      return { items }
     },
     async repairRule({ params, caller }) {
       const rule = await requireOwnRule(db.read, caller, params.id)
@@ -147,6 +165,7 @@ export function viewRule(rule: ShownRule) {
     purgeReplicas: Boolean(rule.purge_replicas),
     locked: Boolean(rule.locked),
     ...(rule.replaces === null ? {} : { replaces: rule.replaces }),
+    ...(rule.replaced_by === null ? {} : { replacedBy: rule.replaced_by }),
     ...(rule.weight === null ? {} : { weight: rule.weight }),
     ...(rule.source_expression === null ? {} : { sourceExpression: rule.source_expression }),
     ...(rule.comment === null ? {} : { comment: rule.comment }),

@@ -230,11 +230,11 @@ export async function repairForSources(
   )
 }
 
-/** Somebody says that it is worth trying: false when nothing is stuck. */
+/** Somebody says that it is worth trying, and as often as in the beginning: false when nothing is stuck. */
 export async function repairNow(executor: Executor, ruleId: number, now: number): Promise<boolean> {
   const rows = await query(
     executor,
-    `UPDATE rules SET repair_at = CASE WHEN repair_at < :now THEN repair_at ELSE CAST(:now AS bigint) END
+    `UPDATE rules SET repairs = 0, repair_at = CASE WHEN repair_at < :now THEN repair_at ELSE CAST(:now AS bigint) END
       WHERE id = :ruleId AND state = 'STUCK' AND stage <> 'REMOVING' AND ${REPAIRABLE} RETURNING id`,
     { ruleId, now },
   )

@@ -152,6 +152,9 @@ describe('rules', () => {
       for (const rule of rules) await untilRule(house, rule, 'OK')
       expect((copies?.get('COPY') ?? 0) - before).to.equal(20)
       expect(new Set((await replicasAt('shared', 'SITE-C')).map(({ locks }) => locks))).to.deep.equal(new Set([2]))
+      const { items } = await house.client.listRulePlaces({ params: { id: rules[0] ?? 0 } })
+      const bytes = files.reduce((sum, { content }) => sum + content.length, 0)
+      expect(items).to.deep.equal([{ rse: 'SITE-C', bytes, locks: { ok: 20, replicating: 0, stuck: 0 } }])
     })
 
     it('what is attached later is copied too', async () => {

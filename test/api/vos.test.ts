@@ -76,6 +76,7 @@ const READS: Readonly<Record<ReadRoute, Reads>> = {
   getRule: { naming: ({ rule }) => [`/v1/rules/${rule}`] },
   listRuleEvents: { naming: ({ rule }) => [`/v1/rules/${rule}/events`] },
   listDidEvents: { naming: ({ vo }) => [`/v1/rule-events?did=${vo}:run1`] },
+  listRulePlaces: { naming: ({ rule }) => [`/v1/rules/${rule}/places`] },
   getRuleWhy: { naming: ({ rule }) => [`/v1/rules/${rule}/why`] },
   listRuleTransfers: { naming: ({ rule }) => [`/v1/rules/${rule}/transfers`] },
   listTransfers: {

@@ -3,7 +3,7 @@ import { addUsage } from '../../server/accounts/usage-store.ts'
 import { insertContents } from '../../server/catalogue/contents-store.ts'
 import { ensureScopes, insertDids } from '../../server/catalogue/did-store.ts'
 import { updateRule } from '../../server/rules/life.ts'
-import { lockRule, startRemoval, takeStep } from '../../server/rules/step-store.ts'
+import { lockRule, repairNow, startRemoval, takeStep } from '../../server/rules/step-store.ts'
 import { emptyRule, type RuleRow } from '../../server/rules/store.ts'
 import { ruleRepairer } from '../../server/rules/upkeep.ts'
 import { databases, type TestDatabase } from './databases.ts'
@@ -27,8 +27,10 @@ for (const { name, open } of databases) {
     })
 
     const now = (): number => world.clock.now()
-    async function ruleOf(id: number): Promise<RuleRow> {
-      const [row] = await world.rows<RuleRow>(`SELECT * FROM rules WHERE id = ${id}`)
+    async function ruleOf(id: number): Promise<RuleRow & { readonly repair_at: number | null }> {
+      const [row] = await world.rows<RuleRow & { readonly repair_at: number | null }>(
+        `SELECT * FROM rules WHERE id = ${id}`,
+      )
       if (row === undefined) throw new Error(`rule ${id} is gone`)
       return row
     }
@@ -139,6 +141,21 @@ for (const { name, open } of databases) {
       const events = await world.rows<{ event: string }>('SELECT event FROM rule_events ORDER BY id')
       expect(events.at(-1)?.event).to.equal('gone')
     }).timeout(60_000)
+
+    it('who has a rule repaired by hand waits no longer for the next repair', async () => {
+      await world.dataset('d', 1, 'A')
+      await world.attach('e', 'd/x', 'A')
+      await world.attach('f', 'x', 'A')
+      await world.put('d', 'd/x', 'x')
+      const rule = await world.addRule('d', 'B', 1)
+      await world.evaluate()
+      for (let i = 0; i < 4; i += 1) {
+        await test.db.write(executor => repairNow(executor, rule, now()))
+        await world.run(ruleRepairer)
+        await world.evaluate()
+        expect((await ruleOf(rule)).repair_at).to.equal(now() + 2 * MINUTE_MS)
+      }
+    })
 
     it('a step goes by what the rule says when it is taken', async () => {
       await world.dataset('d', 1, 'A')

@@ -41,6 +41,7 @@ export const ruleAnswer = z.object({
   purgeReplicas: z.boolean(),
   locked: z.boolean(),
   replaces: id.optional().describe('the rule that goes when this one is OK'),
+  replacedBy: id.optional().describe('the rule that takes its place when that one is OK'),
   state: ruleState,
   locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
   expanded: z.boolean().describe('false while locks are still being made'),
@@ -221,6 +222,25 @@ export const ruleRoutes = {
     summary: 'Show a rule with its progress',
     params: idParams,
     answer: ruleAnswer,
+    status: 200,
+  }),
+  listRulePlaces: route({
+    method: 'GET',
+    path: '/v1/rules/{id}/places',
+    role: 'member',
+    tag: rules,
+    summary: 'At which storages a rule has locks, and on how much',
+    description: 'Counts all of its locks: some seconds for a rule on millions of files.',
+    params: idParams,
+    answer: z.object({
+      items: z.array(
+        z.object({
+          rse: rseName,
+          bytes: z.number(),
+          locks: z.object({ ok: z.number(), replicating: z.number(), stuck: z.number() }),
+        }),
+      ),
+    }),
     status: 200,
   }),
   removeRule: route({
