@@ -165,7 +165,7 @@ describe('the catalogue', () => {
     await client.addRse({
       body: {
         name: 'HASHED',
-        prefix: '/data/exp/hashed',
+        prefix: '/data/hashed',
         basePath: '/data',
         audience,
         layout: 'hash',
