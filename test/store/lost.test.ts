@@ -82,7 +82,7 @@ for (const { name, open } of databases) {
         world.clock.now(),
       )
       expect(said?.sentence).to.equal(
-        `it failed (NO_SOURCE: ${message}): its rule is repaired when it is somewhere again`,
+        `it failed (NO_SOURCE: ${message}): it is copied as soon as it is somewhere again`,
       )
     })
 
