@@ -45,8 +45,9 @@ export async function chooseStep(
   const { candidates, error } = candidatesOf(rule.expression, rses)
   const left = await rooms.left(candidates)
   return db.write(async executor => {
-    if ((await takeStep(executor, rule)) === undefined) return undefined
-    const { quota, freeAs } = await holdRuleQuota(executor, rule, rses)
+    const taken = await takeStep(executor, rule)
+    if (taken === undefined) return undefined
+    const { quota, freeAs } = await holdRuleQuota(executor, taken, rses)
     // What was detached since is not chosen for; what was attached again may have lost its choices: the next look counts what it has.
     const kept = await keptBelow(executor, rule.did_id, [part.id, ...looked.map(unit => unit.id)])
     const units = looked.filter(unit => kept.has(unit.id))

@@ -80,15 +80,6 @@ export async function ensureGrant(executor: Executor, key: GrantKey, now: number
   return row.id
 }
 
-/** Work is given out that needs these: they are not ended, or begin anew. */
-export async function wantGrants(executor: Executor, ids: readonly number[], now: number): Promise<void> {
-  await query(
-    executor,
-    `UPDATE grants SET wanted_at = :now, state = CASE state WHEN 'EXPIRED' THEN 'WANTED' ELSE state END WHERE id ${oneOf(executor, 'ids')}`,
-    { now, ids: encodeRows(ids) },
-  )
-}
-
 export async function findGrant(executor: Executor, id: number): Promise<GrantRow | undefined> {
   return queryOne<GrantRow>(executor, 'SELECT * FROM grants WHERE id = :id', { id })
 }
